@@ -1,0 +1,1 @@
+"""Experiments: one file a method, presets by name, `configs/simclr.py:cifar`. Installed as `jax_ssl.configs`."""

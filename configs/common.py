@@ -1,0 +1,116 @@
+"""Every key of an experiment, its default and its unit. A method's config starts here and says what differs.
+
+Nothing is computed here: what follows from these numbers (steps, the peak learning rate) is derived when a run is
+built, so an override on the command line never leaves a stale value behind.
+"""
+
+from ml_collections import ConfigDict
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def base() -> ConfigDict:
+    """The defaults. `crops`, `model`, `method` and `optim` are filled by each config."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            batch_size=256,  # images, over all devices
+            epochs=100.0,  # passes over the training images
+            log_every=20,  # steps
+            checkpoint_every=1000,  # steps; the last step is always saved
+            keep_last=2,  # checkpoints
+            keep_best=1,  # checkpoints with the best kNN
+            probe_every=1000,  # steps between kNN and linear probe on held-out images; 0 = never
+            picture_every=1000,  # steps between pictures; 0 = at the end only
+            on_collapse="warn",  # or "stop": exit code 4
+            max_skipped=20,  # steps in a row that are not finite before the run stops
+            init_from="",  # a run folder whose parameters to start from
+            mesh=dict(fsdp=1),  # ways to split large parameters; all devices split the batch
+            data=dict(
+                name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic
+                split="train",
+                dir="",  # where tensorflow-datasets keeps its sets; "" = its own default
+                augment="hybrid",  # host | hybrid | device: who makes the views
+                crops={},  # groups of recipes, see crops.py
+                mean=IMAGENET_MEAN,
+                std=IMAGENET_STD,
+                eval_size=224,  # pixels, for kNN, linear probe and pictures of held-out images
+                eval_crop=0.875,  # part of the short side kept by the centre crop
+                workers=0,  # threads that decode; 0 = one a core
+                broken_limit=0.01,  # share of unreadable images at which the run stops
+                probe=dict(name="", train=10000, test=2000),  # labelled images; "" = the training set's own, 0 = all
+            ),
+            model={},
+            method={},
+            optim={},
+        )
+    )
+
+
+def resnet(depth: int = 50, **overrides) -> dict:
+    """A ResNet's settings; see jax_ssl/models/resnet.py."""
+    return dict(
+        name="resnet", depth=depth, width=1.0, stem="imagenet", patch=4, stages=(), norm_groups=1, dtype="bfloat16"
+    ) | overrides
+
+
+VIT_SIZES = dict(
+    Ti=(192, 12, 3), S=(384, 12, 6), B=(768, 12, 12), L=(1024, 24, 16), H=(1280, 32, 16), g=(1536, 40, 24)
+)  # width, depth, heads
+
+
+def vit(size: str = "B", **overrides) -> dict:
+    """A vision transformer's settings; see jax_ssl/models/vit.py."""
+    width, depth, heads = VIT_SIZES[size]
+    return dict(
+        name="vit", patch=16, width=width, depth=depth, heads=heads, mlp_ratio=4.0, positions="sincos_column",
+        pool="cls", registers=0, layer_scale=0.0, drop_path=0.0, epsilon=1e-6, remat="dots", dtype="bfloat16",
+    ) | overrides  # fmt: skip
+
+
+def optim(name: str, base_lr: float, **overrides) -> dict:
+    """An optimiser's settings; see jax_ssl/optim.py."""
+    return dict(
+        name=name,  # sgd | adamw | lars
+        base_lr=base_lr,
+        scaling="linear_256",  # or linear_512, sqrt_1024, sqrt, absolute: how base_lr follows the batch size
+        schedule="cosine",  # or step, constant
+        milestones=(),  # epochs at which a step schedule divides by ten
+        warmup_epochs=0.0,
+        final_lr=0.0,
+        weight_decay=0.0,
+        final_weight_decay=-1.0,  # -1 = the same to the end
+        decay="weights",  # all = biases and norms too
+        b1=0.9,
+        b2=0.999,
+        momentum=0.9,
+        nesterov=False,
+        lars_momentum="popular",  # learning rate outside the momentum buffer; classic = inside
+        trust_coefficient=0.001,
+        mu_dtype="float32",  # bfloat16 halves Adam's first moment
+        clip=0.0,  # gradient norm; 0 = never
+        clip_per_parameter=False,
+    ) | overrides
+
+
+def cifar_data(config: ConfigDict, name: str = "tfds:cifar10") -> None:
+    """32-pixel images that fit in device memory, augmented there."""
+    config.data.update(name=name, augment="device", mean=CIFAR_MEAN, std=CIFAR_STD, eval_size=32, eval_crop=1.0)
+
+
+def small_cpu_resnet(**overrides) -> dict:
+    """Learns on two CPU cores: 2-pixel patches as a stem (no convolution at full size), three stages of one block."""
+    return resnet(18, width=0.5, stem="patch", patch=2, stages=(1, 1, 1), dtype="float32") | overrides
+
+
+def small_cpu_vit(**overrides) -> dict:
+    """Learns on two CPU cores: 64 tokens of 4 pixels, six blocks of width 192."""
+    return vit("Ti", patch=4, depth=6, remat="none", dtype="float32") | overrides
+
+
+def pick(preset: str, presets: dict) -> ConfigDict:
+    """The preset of that name, built; a wrong name raises with the names there are."""
+    if preset not in presets:
+        raise ValueError(f"no preset {preset!r}: choose one of {', '.join(presets)}")
+    return presets[preset]()

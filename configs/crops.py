@@ -1,0 +1,169 @@
+"""Recipes of views by name, each after table 0.7 of the methods spec or the official code; used by every config.
+
+A recipe is a plain dict with all keys of `plain`; a group of `config.data.crops` is a list of recipes of one size. Say
+`simclr(count=2)`, never `[recipe] * 2`: two entries that are one object change together under an override.
+The order of operations is fixed: crop, flip, [grey if grey_first], jitter, [grey], blur, solarize, normalise. A flip
+commutes with all the others, so "flip last" (MoCo) needs no key. Blur is SimCLR's, with a kernel of a tenth of the
+image; PIL's and torchvision's (9 taps in DINOv2) have the same sigma and another cut-off.
+"""
+
+PAIR_JITTER = (0.4, 0.4, 0.2, 0.1)  # BYOL's, and of all who came after: DINO, iBOT, DINOv2, MoCo v3, Barlow, VICReg
+NO_JITTER = (0.0, 0.0, 0.0, 0.0)
+
+
+def plain(size=224, scale=(0.08, 1.0), interpolation="bicubic", flip=0.5, count=1, ratio=(3 / 4, 4 / 3)):
+    """A random resized crop and a flip, nothing else. torchvision RandomResizedCrop's defaults, but bicubic."""
+    return dict(
+        count=count, size=size, scale=scale, ratio=ratio, interpolation=interpolation, flip=flip, jitter=NO_JITTER,
+        jitter_probability=0.0, grey=0.0, grey_first=False, blur=0.0, blur_sigma=(0.1, 2.0), solarize=0.0,
+    )  # fmt: skip
+
+
+def coloured(crop, jitter, blur, solarize=0.0, jitter_probability=0.8, grey=0.2):
+    """A crop with colour jitter, grey, blur and solarize on top."""
+    colours = dict(jitter=jitter, jitter_probability=jitter_probability, grey=grey, blur=blur, solarize=solarize)
+    return dict(crop, **colours)
+
+
+def simclr(size=224, strength=1.0, count=2):
+    """google-research/simclr data_util.py; table 0.7 SimCLR. No normalisation: mean 0, std 1."""
+    jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
+    return coloured(plain(size, count=count), jitter, blur=0.5)
+
+
+def cifar_simclr(size=32, strength=0.5, count=2):
+    """SimCLR paper, appendix B.9: CIFAR without blur, jitter at half strength; otherwise table 0.7 SimCLR."""
+    return dict(simclr(size, strength, count), blur=0.0)
+
+
+def moco_v1(size=224, count=2):
+    """facebookresearch/moco main_moco.py without --aug-plus; table 0.7 MoCo v1: grey before jitter, jitter always."""
+    crop = plain(size, (0.2, 1.0), "bilinear", count=count)
+    return dict(coloured(crop, (0.4, 0.4, 0.4, 0.4), blur=0.0, jitter_probability=1.0), grey_first=True)
+
+
+def moco_v2(size=224, count=2):
+    """facebookresearch/moco main_moco.py --aug-plus, and facebookresearch/simsiam; table 0.7 MoCo v2 / SimSiam."""
+    return coloured(plain(size, (0.2, 1.0), "bilinear", count=count), (0.4, 0.4, 0.4, 0.1), blur=0.5)
+
+
+simsiam = moco_v2
+
+
+def cifar_simsiam(size=32, count=2):
+    """SimSiam paper, appendix D: CIFAR takes MoCo v2's recipe without blur. Right for any method at 32 pixels."""
+    return dict(moco_v2(size, count), blur=0.0)
+
+
+def moco_v3_a(size=224, smallest=0.08):
+    """facebookresearch/moco-v3 main_moco.py, first view; table 0.7 MoCo v3. smallest: 0.08 ViT, 0.2 ResNet."""
+    return coloured(plain(size, (smallest, 1.0), "bilinear"), PAIR_JITTER, blur=1.0)
+
+
+def moco_v3_b(size=224, smallest=0.08):
+    """facebookresearch/moco-v3 main_moco.py, second view; table 0.7 MoCo v3."""
+    return coloured(plain(size, (smallest, 1.0), "bilinear"), PAIR_JITTER, blur=0.1, solarize=0.2)
+
+
+def byol_a(size=224):
+    """deepmind-research byol/utils/augmentations.py, first view; table 0.7 BYOL, Barlow Twins, VICReg."""
+    return coloured(plain(size), PAIR_JITTER, blur=1.0)
+
+
+def byol_b(size=224):
+    """deepmind-research byol/utils/augmentations.py, second view; table 0.7 BYOL, Barlow Twins, VICReg."""
+    return coloured(plain(size), PAIR_JITTER, blur=0.1, solarize=0.2)
+
+
+def swav_global(size=224, scale=(0.14, 1.0), count=2):
+    """facebookresearch/swav src/multicropdataset.py; table 0.7 SwAV 2x224."""
+    return coloured(plain(size, scale, "bilinear", count=count), (0.8, 0.8, 0.8, 0.2), blur=0.5)
+
+
+def swav_local(size=96, scale=(0.05, 0.14), count=6):
+    """facebookresearch/swav src/multicropdataset.py; table 0.7 SwAV 6x96."""
+    return swav_global(size, scale, count)
+
+
+def dino_global_1(size=224, scale=(0.4, 1.0)):
+    """facebookresearch/dino main_dino.py, global_transfo1; table 0.7 DINO g1. Released recipes: scale (0.25, 1)."""
+    return coloured(plain(size, scale), PAIR_JITTER, blur=1.0)
+
+
+def dino_global_2(size=224, scale=(0.4, 1.0)):
+    """facebookresearch/dino main_dino.py, global_transfo2; table 0.7 DINO g2. Released recipes: scale (0.25, 1)."""
+    return coloured(plain(size, scale), PAIR_JITTER, blur=0.1, solarize=0.2)
+
+
+def dino_local(size=96, scale=(0.05, 0.4), count=8):
+    """facebookresearch/dino main_dino.py, local_transfo; table 0.7 DINO. Released recipes: 10 of scale (0.05, 0.25)."""
+    return coloured(plain(size, scale, count=count), PAIR_JITTER, blur=0.5)
+
+
+def ibot_global_1(size=224, scale=(0.25, 1.0)):
+    """bytedance/ibot main_ibot.py, global_transfo1; table 0.7 iBOT g1, the README's recipe (default: 0.14)."""
+    return dino_global_1(size, scale)
+
+
+def ibot_global_2(size=224, scale=(0.25, 1.0)):
+    """bytedance/ibot main_ibot.py, global_transfo2; table 0.7 iBOT g2, the README's recipe (default: 0.14)."""
+    return dino_global_2(size, scale)
+
+
+def ibot_local(size=96, scale=(0.05, 0.25), count=10):
+    """bytedance/ibot main_ibot.py, local_transfo; table 0.7 iBOT, the README's ten locals (default: none)."""
+    return dino_local(size, scale, count)
+
+
+def dinov2_global_1(size=224, blur=0.0, flip=0.5):
+    """facebookresearch/dinov2 data/augmentations.py, global_transfo1; table 0.7 DINOv2/v3 g1.
+
+    blur 0 is what the released weights saw: their code blurs with probability 1 - p (spec 19.5). Intended: 1.
+    DINOv3-7B has flip 0.
+    """
+    return coloured(plain(size, (0.32, 1.0), flip=flip), PAIR_JITTER, blur=blur)
+
+
+def dinov2_global_2(size=224, blur=0.9, flip=0.5):
+    """facebookresearch/dinov2 data/augmentations.py, global_transfo2; table 0.7 DINOv2/v3 g2. Intended blur: 0.1."""
+    return coloured(plain(size, (0.32, 1.0), flip=flip), PAIR_JITTER, blur=blur, solarize=0.2)
+
+
+def dinov2_local(size=98, scale=(0.05, 0.32), count=8, flip=0.5):
+    """facebookresearch/dinov2 data/augmentations.py, local_transfo; table 0.7 DINOv2/v3. 98 = 7x14 pixels; v3: 112."""
+    return coloured(plain(size, scale, flip=flip, count=count), PAIR_JITTER, blur=0.5)
+
+
+def mae(size=224):
+    """facebookresearch/mae main_pretrain.py; spec 6.5: scale (0.2, 1) bicubic and flip."""
+    return plain(size, (0.2, 1.0))
+
+
+def simmim(size=192):
+    """microsoft/SimMIM data/data_simmim.py; spec 7.5: scale (0.67, 1) and flip. torchvision's default: bilinear."""
+    return plain(size, (0.67, 1.0), "bilinear")
+
+
+def beit(size=224):
+    """microsoft/unilm beit/datasets.py; spec 8.5: jitter (0.4, 0.4, 0.4) always. There it comes before the crop."""
+    return coloured(plain(size), (0.4, 0.4, 0.4, 0.0), blur=0.0, jitter_probability=1.0, grey=0.0)
+
+
+def ijepa(size=224):
+    """facebookresearch/ijepa src/transforms.py; spec 21.5: scale (0.3, 1) and nothing else. Bilinear as torchvision."""
+    return plain(size, (0.3, 1.0), "bilinear", flip=0.0)
+
+
+def vjepa(size=224):
+    """facebookresearch/jepa app/vjepa/transforms.py; spec 22.5: scale (0.3, 1), ratio (0.75, 1.35), flip."""
+    return plain(size, (0.3, 1.0), "bilinear", ratio=(0.75, 1.35))
+
+
+def clip(size=224):
+    """CLIP paper, section 2.4: a random square crop and nothing else; spec 23.5. The scale is open_clip's (0.9, 1)."""
+    return plain(size, (0.9, 1.0), flip=0.0, ratio=(1.0, 1.0))
+
+
+def rotnet(size=224):
+    """gidariss/FeatureLearningRotNet dataloader.py; spec 1.5: torchvision's crop and flip, rotated after them."""
+    return plain(size, interpolation="bilinear")

@@ -1,0 +1,123 @@
+"""From a config file, a preset and overrides to one locked ConfigDict; every mistake on the way is one sentence."""
+
+import ast
+import difflib
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jax_ssl.errors import UserError
+
+PACKAGE = "jax_ssl.configs"
+
+
+def folder() -> Path:
+    """Where the shipped configs are: installed as `jax_ssl.configs`, or beside the package in a checkout."""
+    spec = sys.modules[PACKAGE].__spec__ if PACKAGE in sys.modules else importlib.util.find_spec(PACKAGE)
+    if spec is None:
+        init = Path(__file__).parents[1] / "configs" / "__init__.py"
+        spec = importlib.util.spec_from_file_location(PACKAGE, init, submodule_search_locations=[str(init.parent)])
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[PACKAGE] = module
+        spec.loader.exec_module(module)
+    return Path(spec.origin).parent
+
+
+def find(spec: str) -> tuple[Path, str]:
+    """`simclr:tiny`, `configs/simclr.py:tiny` or the path of your own file -> (path, preset)."""
+    name, _, preset = spec.rpartition(":") if re.search(r":\w*$", spec) else (spec, "", "")
+    shipped = folder()
+    stem = Path(name).name.removesuffix(".py")
+    for path in (Path(name), shipped / f"{stem}.py"):
+        # A path that names a folder which is not there must not silently fall back on a shipped config.
+        if path.is_file() and (path == Path(name) or Path(name).parent.name in ("", "configs")):
+            return path.resolve(), preset
+    names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops"))
+    near = difflib.get_close_matches(stem, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the shipped ones are {', '.join(names)}."
+    raise UserError(f"There is no config {name!r}; {hint}")
+
+
+def load(spec: str, overrides=()) -> ConfigDict:
+    """The config of `spec` with overrides such as `--config.epochs=10`, locked. Raises UserError."""
+    path, preset = find(spec)
+    try:
+        module_spec = importlib.util.spec_from_file_location("jax_ssl_config_file", path)
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+        config = module.get_config(preset) if preset else module.get_config()
+    except Exception as error:  # a config file is a program, and whatever it raises is for its author
+        raise UserError(f"The config {spec!r} can't be used: {error}") from error
+    for override in overrides:
+        _apply(config, override)
+    return config.lock()
+
+
+def _apply(config: ConfigDict, override: str) -> None:
+    """`--config.optim.base_lr=0.3` or `--config.data.crops.views[0].blur=0`: the value takes the type of the old one."""
+    flag, equals, text = override.partition("=")
+    key = flag.removeprefix("--config.")
+    if not equals or key == flag:
+        raise UserError(f"{override!r} is not understood; write --config.KEY=VALUE.")
+    leaves = dict(_leaves(config))
+    if key not in leaves:
+        near = difflib.get_close_matches(key, leaves, 1, 0.6) or _same_ending(key, leaves)
+        hint = f"did you mean config.{near[0]}?" if near else "all keys are in configs/common.py."
+        raise UserError(f"There is no config key {key!r}; {hint}")
+    *parents, last = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+    node = config
+    for part in parents:
+        node = node[part]
+    node[last] = _convert(key, text, leaves[key])
+
+
+def _convert(key: str, text: str, old):
+    """The text as a value of the same kind as `old`; Python literals, never code."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    if isinstance(old, str):
+        return text.strip("'\"")
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(old, tuple) and isinstance(value, list | tuple | int | float):
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+    if isinstance(old, ConfigDict) and isinstance(value, dict):
+        return ConfigDict(value)
+    if type(value) is not type(old):
+        raise UserError(f"config.{key}={text} can't be used: it is {old!r} by default, a {type(old).__name__}.")
+    return value
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config that a run stored beside its checkpoints."""
+    return ConfigDict(json.loads(text))
+
+
+def to_dict(config: ConfigDict) -> dict:
+    """Plain nested dicts, lists and numbers, as they go to config.json."""
+    return json.loads(config.to_json_best_effort())
+
+
+def _same_ending(key: str, keys) -> list[str]:
+    """Keys whose last part contains that of `key`, or is alike: `lr` is told from `optim.base_lr`."""
+    wanted = key.split(".")[-1]
+    last = {k: k.split(".")[-1] for k in keys}
+    near = difflib.get_close_matches(wanted, last.values(), 1, 0.5)
+    return [k for k in keys if wanted in last[k]] or [k for k in keys if last[k] in near]
+
+
+def _leaves(node, prefix=""):
+    """(dotted key, value) of every entry, groups included, list items as name[0]."""
+    items = node.items() if hasattr(node, "items") else enumerate(node)
+    for key, value in items:
+        name = f"{prefix}[{key}]" if isinstance(key, int) else f"{prefix}.{key}" if prefix else key
+        yield name, value
+        nested = hasattr(value, "items") or (isinstance(value, list | tuple) and any(hasattr(v, "items") for v in value))
+        if nested:
+            yield from _leaves(value, name)

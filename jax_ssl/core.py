@@ -1,0 +1,89 @@
+"""The training contract: what a method is, what a run remembers, how one step works."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+
+
+class Method(NamedTuple):
+    """A self-supervised method: pure functions, and how its teacher follows.
+
+    init(rng, batch) -> (params, extra)
+        `params` is a dict of named sub-trees; `params["backbone"]` is what evaluation reads.
+        `extra` is whatever else must survive between steps: a queue, a centre, a frozen tokenizer.
+        Flax's mutable collections (batch statistics) live in `extra["stats"]`.
+    loss(params, state, batch, rng) -> (loss, (extra, metrics))
+        Written for the *global* batch, as if there were one device. Reads the old state, returns the new `extra`.
+        Well-known metrics: `uniform_loss` (the loss of an output that tells nothing), `feature_std` (1 = spread
+        like random directions, 0 = collapsed).
+    show(params, state, batch, rng) -> {name: array}
+        What a person should see: (rows, columns, H, W, 3) in the batch's own units is drawn as a grid of images,
+        (H, W) as a heat map. Called now and then, outside the training step.
+    """
+
+    init: Callable
+    loss: Callable
+    teacher: tuple[str, ...] = ()  # names in `params` that keep an EMA copy
+    momentum: Callable = lambda step: 1.0  # EMA rate at `step`
+    show: Callable = lambda params, state, batch, rng: {}
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a run remembers. One pytree: what is not in here is a constant."""
+
+    step: jax.Array  # int32, batches consumed, skipped ones included
+    params: PyTree
+    opt_state: PyTree
+    teacher: PyTree
+    extra: PyTree
+    rng: jax.Array
+    skipped: jax.Array  # int32, how many steps in a row were not finite
+
+
+def create(method: Method, tx: optax.GradientTransformation, rng: jax.Array, batch: PyTree) -> TrainState:
+    """The state before the first step. The teacher starts as a copy of the student."""
+    init_rng, run_rng = jax.random.split(rng)
+    params, extra = method.init(init_rng, batch)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        teacher={name: params[name] for name in method.teacher},
+        extra=extra,
+        rng=run_rng,
+        skipped=jnp.zeros((), jnp.int32),
+    )
+
+
+def ema(teacher: PyTree, student: PyTree, momentum) -> PyTree:
+    """teacher <- momentum * teacher + (1 - momentum) * student, in float32 (bf16 would round 0.999 to 1)."""
+    momentum = jnp.asarray(momentum, jnp.float32)
+    return jax.tree.map(lambda t, s: momentum * t + (1 - momentum) * s, teacher, student)
+
+
+def train_step(method: Method, tx, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
+    """One update. A step whose loss or gradient is not finite changes nothing but the step count."""
+    rng = jax.random.fold_in(state.rng, state.step)
+    grad_fn = jax.value_and_grad(method.loss, has_aux=True)
+    (loss, (extra, metrics)), grads = grad_fn(state.params, state, batch, rng)
+    grad_norm = optax.tree.norm(grads)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # The teacher moves after the optimiser. MoCo's "before the key forward" is the same thing one step earlier.
+    teacher = ema(state.teacher, {name: params[name] for name in state.teacher}, method.momentum(state.step))
+
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    old = (state.params, state.opt_state, state.teacher, state.extra)
+    new = (params, opt_state, teacher, extra)
+    params, opt_state, teacher, extra = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    skipped = jnp.where(finite, 0, state.skipped + 1)
+    metrics = {"loss": loss, "grad_norm": grad_norm, **metrics, "skipped": skipped}
+    state = TrainState(state.step + 1, params, opt_state, teacher, extra, state.rng, skipped)
+    return state, metrics

@@ -1,0 +1,62 @@
+"""Unreadable records: skipped, replaced by the next good one, counted and named; too many of them end the run."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from jax_ssl.data.decode import BrokenImage
+from jax_ssl.data.sources import Source
+from jax_ssl.errors import DataError
+
+NAMED = 20  # in the message that ends a run
+
+
+class Broken(dict):
+    """{name: reason} of the records of one source that could not be read; safe to fill from many threads."""
+
+    def __init__(self, source: str, count: int, limit: float, log: Callable[[str], None] | None = None):
+        super().__init__()
+        self.source, self.count, self.limit, self.log = source, count, limit, log
+        self.lock = threading.Lock()
+
+    def note(self, error: BrokenImage) -> None:
+        """Counts a record once and says so; raises DataError as `check` does."""
+        with self.lock:
+            new = error.name not in self
+            self[error.name] = error.reason
+            total = len(self)
+        if new and self.log:
+            self.log(f"skipped an unreadable image ({total} so far): {error}")
+        self.check()
+
+    def check(self) -> None:
+        """Raises DataError, naming the records, when more than `limit` (a share) of the source is broken."""
+        with self.lock:
+            items = list(self.items())
+        if len(items) > self.limit * self.count:
+            named = "; ".join(f"{name}: {reason}" for name, reason in items[:NAMED])
+            more = f"; and {len(items) - NAMED} more" if len(items) > NAMED else ""
+            raise DataError(
+                f"{len(items)} of the {self.count} images of {self.source} can't be read, more than "
+                f"data.broken_limit={self.limit:g} allows. Repair or remove them, or raise the limit: {named}{more}"
+            )
+
+
+def read_good(source: Source, broken: Broken) -> Callable[[int], np.ndarray]:
+    """-> function: record -> pixels of it or of the next good record after it, the same one in every epoch and run."""
+    known = set()
+
+    def read(record: int) -> np.ndarray:
+        for candidate in range(record, record + source.count):
+            candidate %= source.count
+            if candidate in known:
+                continue
+            try:
+                return source.read(candidate)
+            except BrokenImage as error:
+                known.add(candidate)
+                broken.note(error)
+        raise DataError(f"None of the {source.count} images of {source.name} can be read.")
+
+    return read

@@ -1,0 +1,214 @@
+"""From a config to batches: a batch is a pure function of (config, step), so nothing about the position is ever saved.
+
+Global sample number -> epoch and record (`order`) -> the numbers that make its views (`draws`) -> pixels. Who makes the
+pixels is `config.data.augment`: the device alone (no TensorFlow here), or tf.data in `stream`.
+"""
+
+import collections
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jax_ssl.data.broken import Broken
+from jax_ssl.data.decode import BrokenImage
+from jax_ssl.data.draws import boxes, check_crops, draws
+from jax_ssl.data.order import sample_ids
+from jax_ssl.data.sources import Source, open_source
+from jax_ssl.errors import UserError
+
+GROUPS = ("views", "local")  # the place of a group is the stream of its random numbers
+FACTORS = ("jitter", "order", "grey", "sigma", "solarize")  # what the device needs after crop and flip
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # read while TensorFlow is loaded: no start-up noise
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and dtype of an array; a leaf for jax, which this package does not import."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Data(NamedTuple):
+    """The training images of a run, ready to be asked for any step."""
+
+    source: Source
+    resident: np.ndarray | None  # uint8 (N, H, W, 3), in device mode: what belongs into device memory
+    batches: Callable[[int], Iterator[dict]]  # first step -> endless batches, this host's share, numpy
+    example: dict  # Specs of the global batch
+    broken: Broken  # unreadable records so far, {name: reason}
+
+
+class Plan(NamedTuple):
+    """What the batches of a run are made of; the numpy part of the pipeline."""
+
+    seed: int
+    total: int  # images in the source
+    batch_size: int  # over all hosts
+    share: int  # of this host
+    offset: int  # of this host in the batch
+    crops: dict  # {group: list of recipes}
+
+    def step(self, step: int) -> tuple[np.ndarray, dict]:
+        """-> records int64 (share,) and {group: draws with leading (share, V)}."""
+        first = step * self.batch_size + self.offset
+        epoch, record = sample_ids(self.seed, first, self.share, self.total)
+        drawn = {
+            name: draws(group, self.seed, epoch, record, GROUPS.index(name)) for name, group in self.crops.items()
+        }
+        return record, drawn
+
+
+def open_data(config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None) -> Data:
+    """The training images that the config names. log: called, from any thread, with a line per unreadable image."""
+    mode = config.data.augment
+    if mode not in ("host", "hybrid", "device"):
+        raise UserError(f"data.augment is {mode!r}: choose 'host', 'hybrid' or 'device'.")
+    crops = {name: [dict(recipe) for recipe in group] for name, group in config.data.crops.items()}
+    if not crops or not set(crops) <= set(GROUPS):
+        raise UserError(f"data.crops has the groups {sorted(crops)}: give 'views', and 'local' for small crops.")
+    check_crops(crops)
+    if config.batch_size < 1 or config.batch_size % process_count:
+        raise UserError(f"batch_size is {config.batch_size}: it must be a multiple of the {process_count} hosts.")
+    source = open_source(config.data.name, config.data.split, config.data.dir)
+    share = config.batch_size // process_count
+    plan = Plan(config.seed, source.count, config.batch_size, share, process_index * share, crops)
+    broken = Broken(source.name, source.count, config.data.broken_limit, log)
+    if mode == "device":
+        if source.images is None:
+            raise UserError(
+                f"data.augment='device' holds all images in device memory, so they must have one size and fit; "
+                f"those of {config.data.name} don't: set data.augment='hybrid'."
+            )
+        return Data(source, source.images, lambda first=0: _ahead(_device_batches(plan, source, first)),
+                    _example(plan, source, mode), broken)  # fmt: skip
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from jax_ssl.data.stream import host_batches  # TensorFlow, which the device mode does without
+
+    return Data(source, None, lambda first=0: host_batches(plan, source, broken, config.data, first),
+                _example(plan, source, mode), broken)  # fmt: skip
+
+
+def _device_batches(plan: Plan, source: Source, first: int) -> Iterator[dict]:
+    """Numbers only: which image, which box, which factors."""
+    height, width = source.images.shape[1:3]
+    step = first
+    while True:
+        record, drawn = plan.step(step)
+        groups = {name: _device_view(numbers, height, width) for name, numbers in drawn.items()}
+        yield {"index": record.astype(np.int32), **groups}
+        step += 1
+
+
+def _device_view(drawn: dict, height: int, width: int) -> dict:
+    """The draws of a group with the box they lead to instead of what led there."""
+    return {"box": boxes(drawn, height, width), "flip": drawn["flip"], **{name: drawn[name] for name in FACTORS}}
+
+
+def _example(plan: Plan, source: Source, mode: str) -> dict:
+    """Specs of the global batch, from the draws of its first image."""
+    _, drawn = plan._replace(share=1, offset=0).step(0)
+    example = {"index": Spec((plan.batch_size,), np.dtype(np.int32))} if mode == "device" else {}
+    for name, numbers in drawn.items():
+        views, size = numbers["flip"].shape[1], plan.crops[name][0]["size"]
+        image = Spec((plan.batch_size, views, size, size, 3), np.dtype(np.uint8 if mode == "hybrid" else np.float32))
+        shown = {} if mode == "host" else {key: numbers[key] for key in FACTORS}
+        if mode == "device":
+            shown = _device_view(numbers, *source.images.shape[1:3])
+        example[name] = {key: Spec((plan.batch_size, *array.shape[1:]), array.dtype) for key, array in shown.items()}
+        if mode != "device":
+            example[name]["image"] = image
+    return example
+
+
+def _ahead(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
+    """The same batches, made in a thread while the caller works. Errors are raised where the batch is asked for."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")  # its thread ends when this generator is forgotten
+    waiting = collections.deque(pool.submit(next, batches) for _ in range(count))
+    while True:
+        batch = waiting.popleft().result()
+        waiting.append(pool.submit(next, batches))
+        yield batch
+
+
+class Probe(NamedTuple):
+    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,)."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: int
+
+
+def labelled(config, log: Callable[[str], None] | None = None) -> Probe | None:
+    """The images on which features are measured: the set data.probe.name, or the training set's own labels, or None.
+
+    data.probe.train and .test images of it (0 = all), the same number of each class as far as possible, in their order.
+    """
+    name = config.data.probe.name or config.data.name
+    train = open_source(name, "train", config.data.dir)
+    if train.labels is None:
+        if config.data.probe.name:
+            raise UserError(f"data.probe.name={name!r} has no labels: name a labelled set, or leave it empty.")
+        return None
+    test = open_source(name, "test", config.data.dir)
+    if test.labels is None:
+        raise UserError(f"The test images of {name} have no labels: name a labelled set in data.probe.name.")
+    splits = []
+    for source, count in ((train, config.data.probe.train), (test, config.data.probe.test)):
+        splits += eval_images(source, balanced(source.labels, count), config.data, log)
+    return Probe(*splits, classes=max(train.classes, test.classes))
+
+
+def balanced(labels: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` records (0 = all) when classes take turns: int64 (n,), ascending. labels: int (N,)."""
+    by_class = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    rank = np.empty(len(labels), np.int64)
+    rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(np.lexsort((labels, rank))[: count or None])
+
+
+def eval_images(source: Source, records: np.ndarray, data, log=None) -> tuple[np.ndarray, np.ndarray]:
+    """Those records at evaluation size, uint8 (n, S, S, 3), and their labels. Unreadable ones are left out, noted."""
+    broken = Broken(source.name, len(records), data.broken_limit, log)
+
+    def view(record):
+        try:
+            return centre(source.read(int(record)), data.eval_size, data.eval_crop)
+        except BrokenImage as error:
+            broken.note(error)
+            return None
+
+    with ThreadPoolExecutor(data.workers or os.cpu_count()) as pool:
+        views = list(pool.map(view, records))
+    good = [number for number, image in enumerate(views) if image is not None]
+    return np.stack([views[number] for number in good]), source.labels[records[good]]
+
+
+def centre(image: np.ndarray, size: int, part: float) -> np.ndarray:
+    """uint8 (H, W, 3) -> (size, size, 3): the short side becomes size / part, and the centre of that is kept."""
+    height, width = image.shape[:2]
+    short = round(size / part)
+    new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
+    if (new_height, new_width) != (height, width):
+        resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
+        image = np.asarray(resized)
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def eval_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every image once, in batches of one size: (batch, ...) and bool (batch,), False where the last one is padding."""
+    for first in range(0, len(images), batch):
+        part = images[first : first + batch]
+        padding = np.zeros((batch - len(part), *images.shape[1:]), images.dtype)
+        yield np.concatenate([part, padding]), np.arange(batch) < len(part)

@@ -1,0 +1,88 @@
+"""The frozen encoder: the one thing that every evaluation and every picture receives."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_ssl.models.features import Features
+from jax_ssl.sharding import batch_constraint
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A backbone with its weights nailed down: normalised images (B, H, W, 3) float32 -> Features.
+
+    mean, std, size say what "normalised" meant in training, and the image side that it expects.
+    """
+
+    backbone: nn.Module
+    variables: dict
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    size: int = 224
+
+    def __call__(self, images) -> Features:
+        return _run(self.backbone, self.variables, images)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(backbone, variables, images):
+    # Weights are an argument, not a closure, so XLA does not bake them into the program as constants.
+    return backbone.apply(variables, images)
+
+
+def freeze(backbone, state, which: str = "student", **image) -> Encoder:
+    """The student's or the teacher's backbone out of a training state (or a restored dict of one).
+
+    A teacher that has batch norm is read with the statistics of its own forward passes.
+    """
+    get = state.get if isinstance(state, dict) else functools.partial(getattr, state)
+    params = get("params" if which == "student" else "teacher")["backbone"]
+    extra = get("extra")
+    stats = extra.get("teacher_stats", extra.get("stats", {})) if which == "teacher" else extra.get("stats", {})
+    variables = {"params": params} | {name: tree["backbone"] for name, tree in stats.items() if "backbone" in tree}
+    return Encoder(backbone, variables, **image)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _pooled(backbone, variables, images, mean, std):
+    x = (batch_constraint(images).astype(jnp.float32) / 255 - mean) / std
+    return backbone.apply(variables, x).pooled.astype(jnp.float32)
+
+
+def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
+    mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
+    chunks = []
+    for start in range(0, len(images), batch):
+        chunk = np.asarray(images[start : start + batch])
+        padded = np.pad(chunk, ((0, batch - len(chunk)), (0, 0), (0, 0), (0, 0)))
+        chunks.append((_pooled(encode.backbone, encode.variables, padded, mean, std), len(chunk)))
+    return np.concatenate([np.asarray(pooled)[:count] for pooled, count in chunks])
+
+
+def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 20) -> Encoder:
+    """The same weights with batch statistics measured on these images: what a fair untrained network needs.
+
+    images uint8 (N, H, W, 3). Without batch norm it is the same encoder.
+    """
+    stats = {name: tree for name, tree in encode.variables.items() if name != "params"}
+    if not stats:
+        return encode
+    mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
+
+    @jax.jit
+    def step(params, stats, images):
+        x = (images.astype(jnp.float32) / 255 - mean) / std
+        return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
+
+    order = np.random.default_rng(0).permutation(len(images))
+    batch = min(batch, len(images) - len(images) % encode.backbone.norm_groups)
+    for i in range(passes):
+        chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
+        stats = step(encode.variables["params"], stats, images[chosen])
+    return dataclasses.replace(encode, variables={"params": encode.variables["params"], **stats})

@@ -1,0 +1,13 @@
+"""What can go wrong, by whose hand: the class of an error decides the exit code of the command."""
+
+
+class UserError(Exception):
+    """The user's mistake, told in one sentence with its remedy. Exit code 2."""
+
+
+class DataError(Exception):
+    """Too many broken records. Exit code 3."""
+
+
+class RunError(Exception):
+    """The run itself went wrong: not finite, or collapsed with `on_collapse=stop`. Exit code 4."""

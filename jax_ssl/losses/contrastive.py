@@ -1,0 +1,54 @@
+"""Contrastive losses: tell one's own positive from the negatives of the batch or of a queue.
+
+Letters: B images, D width of an embedding, K length of the queue. All arrays are global, so negatives come from every
+device and gradients flow (or, for keys, do not flow) through all of them; `jit` on a mesh inserts the collectives.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.nn import logsumexp
+
+# A TPU multiplies fp32 matrices in bf16 by default; divided by a small temperature, that error is visible in the loss.
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def unit(x):
+    """Rows of length one, in fp32. (..., D) -> (..., D); a row of zeros stays zero and has a finite gradient."""
+    x = x.astype(jnp.float32)
+    return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
+
+
+def _scores(rows, columns, temperature):
+    return jnp.matmul(rows, columns.T, precision=HIGHEST) / temperature
+
+
+def nt_xent(z1, z2, temperature):
+    """Cross-entropy of finding an image's other view among all other 2B - 1 views, averaged over the 2B views.
+
+    z1, z2: (B, D) embeddings of the two views, any float type, any length. Returns a fp32 scalar.
+    Chen et al. 2020, https://arxiv.org/abs/2002.05709, Eq. 1. The official code sums the means of the two views,
+    which is twice this.
+    """
+    a, b = unit(z1), unit(z2)
+    itself = jnp.eye(len(a), dtype=bool)
+    across = _scores(a, b, temperature)  # (B, B), positives on the diagonal
+    within_a = jnp.where(itself, -1e9, _scores(a, a, temperature))
+    within_b = jnp.where(itself, -1e9, _scores(b, b, temperature))
+    # Two sums per view, added as logarithms: stacking the blocks to (2B, 2B) would move rows between devices.
+    among_a = jnp.logaddexp(logsumexp(across, axis=1), logsumexp(within_a, axis=1))
+    among_b = jnp.logaddexp(logsumexp(across, axis=0), logsumexp(within_b, axis=1))
+    positive = jnp.sum(a * b, axis=-1) / temperature
+    return jnp.mean(among_a + among_b) / 2 - jnp.mean(positive)
+
+
+def info_nce(query, key, queue, temperature):
+    """Cross-entropy of picking `key[i]` for `query[i]` out of itself and the queue.
+
+    query, key: (B, D) of any length, made unit here. queue: (K, D) unit rows. No gradient reaches key or queue.
+    Returns a fp32 scalar. He et al. 2020, https://arxiv.org/abs/1911.05722, Eq. 1.
+    """
+    query, key = unit(query), jax.lax.stop_gradient(unit(key))
+    queue = jax.lax.stop_gradient(queue.astype(jnp.float32))
+    positive = jnp.sum(query * key, axis=-1) / temperature  # (B,)
+    negative = _scores(query, queue, temperature)  # (B, K)
+    return jnp.mean(jnp.logaddexp(positive, logsumexp(negative, axis=1)) - positive)

@@ -1,0 +1,82 @@
+"""What the files of a checkpoint were when they were written: the size and SHA-256 of each.
+
+Orbax commits a step as a whole but never looks at its bytes again: it restores a flipped bit without a word.
+So each step carries `manifest.json`, written after its last data file and before the step is committed. A step
+folder that has its final name therefore has a manifest, unless it was not made by this library.
+
+Only files here: no arrays, no jax.
+"""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+from etils import epath
+
+NAME = "manifest.json"
+BLOCK = 2**22  # bytes read at once
+
+
+class Damaged(Exception):
+    """A checkpoint whose files are not what was written; the message says how, as the end of a sentence."""
+
+
+def write(folder: epath.Path, item: str, **facts) -> None:
+    """Records every file below `folder/item` and some `facts` (anything JSON) in `folder/manifest.json`."""
+    paths = sorted(_files(folder / item))
+    with ThreadPoolExecutor(8) as pool:  # hashlib lets go of the interpreter, and gs:// waits for the network
+        entries = list(pool.map(_fingerprint, paths))
+    body = {**facts, "files": {str(path.relative_to(folder)): entry for path, entry in zip(paths, entries)}}
+    (folder / NAME).write_text(json.dumps({"sha256": _digest(body), "body": body}, indent=1, sort_keys=True))
+
+
+def read(folder: epath.Path) -> dict:
+    """The facts and files recorded for a step; raises `Damaged` if there are none or they are not as written."""
+    try:
+        record = json.loads((folder / NAME).read_text())
+    except FileNotFoundError:
+        raise Damaged("it was never finished: it has no manifest") from None
+    except ValueError:  # neither JSON nor UTF-8
+        raise Damaged("its manifest cannot be read") from None
+    if not isinstance(record, dict) or _digest(record.get("body")) != record.get("sha256"):
+        raise Damaged("its manifest does not match its own checksum")
+    return record["body"]
+
+
+def verify(folder: epath.Path) -> dict:
+    """Like `read`, after comparing every file with its record; sizes first, because that is cheap."""
+    body = read(folder)
+    files = [(folder / name, name, entry) for name, entry in sorted(body["files"].items())]
+    for path, name, entry in files:
+        if not path.exists():
+            raise Damaged(f"{name} is missing")
+        size = path.stat().length
+        if size != entry["bytes"]:
+            raise Damaged(f"{name} has {size} bytes where {entry['bytes']} were written")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda file: _fingerprint(file[0]), files))
+    for (_, name, entry), now in zip(files, found):
+        if now != entry:
+            raise Damaged(f"{name} does not match its checksum")
+    return body
+
+
+def _files(folder: epath.Path):
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _fingerprint(path: epath.Path) -> dict:
+    total, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            total.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": total.hexdigest()}
+
+
+def _digest(body) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

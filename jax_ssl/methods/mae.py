@@ -1,0 +1,81 @@
+"""MAE: hide most patches of an image, encode the rest, and paint the hidden ones with a light decoder.
+
+Paper: He et al. 2022, https://arxiv.org/abs/2111.06377
+Code:  https://github.com/facebookresearch/mae, models_mae.py
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jax_ssl import masking
+from jax_ssl.core import Method
+from jax_ssl.errors import UserError
+from jax_ssl.losses import mae, patchify, unpatchify
+from jax_ssl.models import apply
+from jax_ssl.models.decoder import Decoder
+
+
+class Net(nn.Module):
+    """images, the kept patches, and where each patch stands in [kept, hidden] -> a prediction for every patch."""
+
+    backbone: nn.Module
+    decoder: nn.Module
+
+    def __call__(self, images, keep, restore, train: bool = False):
+        features = self.backbone(images, train, keep=keep)
+        grid = (images.shape[1] // self.backbone.patch, images.shape[2] // self.backbone.patch)
+        return self.decoder(features.pooled, features.patches, restore, grid)
+
+
+def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
+         decoder_width=512, decoder_depth=8, decoder_heads=16) -> Method:  # fmt: skip
+    """sampling: `random`, `block` or `grid`. norm_pix: the target is each patch in units of its own mean and spread."""
+    if getattr(backbone, "pool", None) != "cls":
+        raise UserError("MAE needs model.name='vit' with model.pool='cls': its decoder reads the class token.")
+    if sampling not in ("random", "block", "grid") or not 0 < mask_ratio < 1:
+        raise UserError(
+            f"method.sampling={sampling!r} must be random, block or grid, method.mask_ratio={mask_ratio} between 0 and 1."
+        )
+    patch = backbone.patch
+    decoder = Decoder(decoder_width, decoder_depth, decoder_heads, patch**2 * 3, backbone.remat, backbone.dtype)
+    net = Net(backbone, decoder)
+
+    def split(rng, images):
+        grid = (images.shape[1] // patch, images.shape[2] // patch)
+        keep = int(grid[0] * grid[1] * (1 - mask_ratio))
+        sampler = {
+            "random": masking.random_scores,
+            "grid": masking.grid_scores,
+            "block": lambda *args: masking.block_scores(*args, hidden=grid[0] * grid[1] - keep),
+        }[sampling]
+        return masking.split(sampler(rng, len(images), grid), keep)
+
+    def init(rng, batch):
+        images = batch["views"][:, 0]
+        keep, restore, _ = split(rng, images)
+        params, stats = apply.init(net, rng, images, keep, restore)
+        return params, {"stats": stats}
+
+    def predict(params, state, images, rng):
+        keep, restore, hidden = split(rng, images)
+        prediction, _ = apply.train(net, params, state.extra["stats"], images, keep, restore, rng=rng)
+        return prediction, patchify(images, patch), hidden
+
+    def loss(params, state, batch, rng):
+        prediction, patches, hidden = predict(params, state, batch["views"][:, 0], rng)
+        metrics = {"uniform_loss": mae(jnp.zeros_like(prediction), patches, hidden, norm_pix)}
+        return mae(prediction, patches, hidden, norm_pix), ({"stats": state.extra["stats"]}, metrics)
+
+    def show(params, state, batch, rng):
+        """Three columns: the image, what the encoder saw of it, and the prediction in the holes."""
+        images = batch["views"][:, 0]
+        prediction, patches, hidden = predict(params, state, images, rng)
+        if norm_pix:  # back to pixels by each patch's own mean and spread, which the target had been divided by
+            mean, var = patches.mean(-1, keepdims=True), patches.var(-1, keepdims=True, ddof=1)
+            prediction = prediction * jnp.sqrt(var + 1e-6) + mean
+        visible = 1 - hidden[..., None]
+        columns = [patches, patches * visible, patches * visible + prediction * (1 - visible)]
+        rows = images.shape[1] // patch
+        return {"reconstruction": jnp.stack([unpatchify(c, patch, rows) for c in columns], axis=1)}
+
+    return Method(init, loss, show=show)

@@ -1,0 +1,68 @@
+"""MoCo v1 and v2: find a query's key in a queue of past keys, encoded by a slow copy of the network.
+
+Paper: He et al. 2020, https://arxiv.org/abs/1911.05722, Alg. 1; v2 https://arxiv.org/abs/2003.04297
+Code:  https://github.com/facebookresearch/moco, moco/builder.py
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_ssl.core import Method
+from jax_ssl.errors import UserError
+from jax_ssl.losses import info_nce, unit
+from jax_ssl.losses.diagnostics import feature_std
+from jax_ssl.models import apply
+from jax_ssl.models.heads import Mlp, Projected
+
+
+def enqueue(queue, keys, step):
+    """Overwrites the oldest rows. queue (K, D), keys (B, D), K a multiple of B; the pointer follows from the step."""
+    return lax.dynamic_update_slice_in_dim(queue, keys, step * len(keys) % len(queue), axis=0)
+
+
+def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536, shuffle=True) -> Method:
+    """projector (128,) and temperature 0.07 make v1, an MLP and 0.2 make v2. queue: how many keys are remembered.
+
+    shuffle: keys are encoded in another order, so that with grouped batch norm (`model.norm_groups`, the paper's
+    eight devices) a query and its key do not share statistics that give the pair away. With one group it does nothing.
+    """
+    net = Projected(backbone, Mlp(projector))
+    shuffled = shuffle and getattr(backbone, "norm_groups", 1) > 1
+
+    def init(rng, batch):
+        if queue % len(batch["views"]):
+            raise UserError(
+                f"method.queue={queue} is not a multiple of batch_size={len(batch['views'])}: "
+                f"take {max(queue // len(batch['views']), 1) * len(batch['views'])}."
+            )
+        params, stats = apply.init(net, rng, batch["views"][:, 0])
+        keys = unit(jax.random.normal(jax.random.fold_in(rng, 1), (queue, projector[-1])))
+        # The teacher's statistics come from its own forward passes; its parameters alone are averaged.
+        return params, {"stats": stats, "teacher_stats": stats, "queue": keys}
+
+    def encode_keys(state, images, rng):
+        order = jax.random.permutation(rng, len(images)) if shuffled else None
+        images = images if order is None else images[order]
+        key, stats = apply.train(net, apply.stop(state.teacher), state.extra["teacher_stats"], images, rng=rng)
+        return lax.stop_gradient(key if order is None else key[jnp.argsort(order)]), stats
+
+    def loss(params, state, batch, rng):
+        extra, (query_rng, key_rng) = state.extra, jax.random.split(rng)
+        query, stats = apply.train(net, params, extra["stats"], batch["views"][:, 0], rng=query_rng)
+        key, teacher_stats = encode_keys(state, batch["views"][:, 1], key_rng)
+        loss = info_nce(query, key, extra["queue"], temperature)
+        new_queue = enqueue(extra["queue"], unit(key), state.step)  # after the logits, or the key would meet itself
+        metrics = {"uniform_loss": jnp.log(1.0 + queue), "feature_std": feature_std(query)}
+        return loss, ({"stats": stats, "teacher_stats": teacher_stats, "queue": new_queue}, metrics)
+
+    def show(params, state, batch, rng):
+        query, _ = apply.train(net, params, state.extra["stats"], batch["views"][:, 0], rng=rng)
+        key, _ = encode_keys(state, batch["views"][:, 1], rng)
+        newest = jnp.roll(state.extra["queue"], -state.step * len(query), axis=0)[-len(query) :]
+        return {  # the diagonal is the positive; the queue should show no structure that batches share
+            "query_key_similarity": unit(query) @ unit(key).T,
+            "query_queue_similarity": unit(query) @ newest.T,
+        }
+
+    return Method(init, loss, teacher=("backbone", "projector"), momentum=lambda step: momentum, show=show)

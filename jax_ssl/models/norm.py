@@ -1,0 +1,52 @@
+"""Batch normalisation whose result depends on the config, never on the mesh."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jax_ssl.sharding import batch_constraint
+
+
+class BatchNorm(nn.Module):
+    """Normalises over the batch and space, with statistics in float32.
+
+    groups: 1 = statistics of the global batch (what others call synchronised); G > 1 = the batch is cut into G equal
+    runs of neighbouring images, each normalised by itself, as on the G devices of MoCo or SwAV.
+    momentum: weight of the old running value (torch's 0.1 is 0.9 here). Statistics in fp32, biased variance.
+    """
+
+    groups: int = 1
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    zero_scale: bool = False  # gamma starts at 0: a residual branch that begins as the identity
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        """x (B, ..., C), any float dtype; returned in the same dtype."""
+        width = x.shape[-1]
+        mean_run = self.variable("batch_stats", "mean", lambda: jnp.zeros(width, jnp.float32))
+        var_run = self.variable("batch_stats", "var", lambda: jnp.ones(width, jnp.float32))
+        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]) if train else x[None]
+        if train:
+            axes = tuple(range(1, grouped.ndim - 1))
+            mean = jnp.mean(grouped, axes, dtype=jnp.float32)  # (G, C)
+            # One pass over x, as XLA fuses both sums; the second pass of the textbook formula doubles the traffic.
+            square = jnp.mean(jnp.square(grouped.astype(jnp.float32)), axes)
+            var = jnp.maximum(square - jnp.square(mean), 0)
+            if not self.is_initializing():
+                mean_run.value = self.momentum * mean_run.value + (1 - self.momentum) * mean.mean(0)
+                var_run.value = self.momentum * var_run.value + (1 - self.momentum) * var.mean(0)
+        else:
+            mean, var = mean_run.value[None], var_run.value[None]
+        scale = jnp.ones(width, jnp.float32)
+        if self.use_scale:
+            init = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+            scale = self.param("scale", init, (width,), jnp.float32)
+        factor = scale / jnp.sqrt(var + self.epsilon)
+        shift = -mean * factor
+        if self.use_bias:
+            shift = shift + self.param("bias", nn.initializers.zeros, (width,), jnp.float32)
+        spread = (factor.shape[0],) + (1,) * (grouped.ndim - 2) + (width,)
+        y = grouped.astype(jnp.float32) * factor.reshape(spread) + shift.reshape(spread)
+        return batch_constraint(y.reshape(x.shape).astype(x.dtype))

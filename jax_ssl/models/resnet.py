@@ -1,0 +1,112 @@
+"""Residual networks: 18 to 200 layers, any width, three stems.
+
+Paper: He et al. 2016, https://arxiv.org/abs/1512.03385 (bottleneck with the stride in its 3x3, as torchvision)
+Code:  https://github.com/google-research/simclr, tf2/resnet.py (zero-initialised last norm, widths x2 and x4)
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from einops import rearrange
+
+from jax_ssl.errors import UserError
+from jax_ssl.models.features import Features
+from jax_ssl.models.norm import BatchNorm
+
+STAGES = {
+    10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3),
+}  # fmt: skip
+KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions (basic) or 1x1, 3x3, 1x1 (bottleneck), and a shortcut."""
+
+    width: int
+    stride: int
+    bottleneck: bool
+    conv: partial
+    norm: partial
+
+    @nn.compact
+    def __call__(self, x, train):
+        shortcut, out = x, self.width * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            y = nn.relu(self.norm()(self.conv(self.width, (1, 1))(x), train))
+            y = nn.relu(self.norm()(self.conv(self.width, (3, 3), self.stride)(y), train))
+            y = self.conv(out, (1, 1))(y)
+        else:
+            y = nn.relu(self.norm()(self.conv(self.width, (3, 3), self.stride)(x), train))
+            y = self.conv(out, (3, 3))(y)
+        y = self.norm(zero_scale=True)(y, train)
+        if shortcut.shape != y.shape:
+            shortcut = self.norm()(self.conv(out, (1, 1), self.stride)(x), train)
+        return nn.relu(y + shortcut)
+
+
+class ResNet(nn.Module):
+    """images (B, H, W, 3) -> Features: pooled = spatial mean of the last map, patches = its positions."""
+
+    stages: tuple[int, ...]
+    bottleneck: bool
+    width: int
+    stem: str
+    patch: int
+    norm_groups: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=KERNEL_INIT)
+        norm = partial(BatchNorm, groups=self.norm_groups)
+        x = images.astype(self.dtype)
+        if self.stem == "imagenet":
+            x = nn.relu(norm()(conv(self.width, (7, 7), 2, padding=((3, 3), (3, 3)))(x), train))
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        elif self.stem == "cifar":
+            x = nn.relu(norm()(conv(self.width, (3, 3))(x), train))
+        else:  # patches as one matmul: XLA's CPU convolutions are slow on 3 channels, its matmuls are not
+            x = rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=self.patch, q=self.patch)
+            x = nn.relu(norm()(nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x), train))
+        for stage, blocks in enumerate(self.stages):
+            for block in range(blocks):
+                # Symmetric padding, as in torch: XLA's SAME pads a strided convolution on one side only.
+                padded = partial(_padded, conv)
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = Block(self.width * 2**stage, stride, self.bottleneck, padded, norm)(x, train)
+        x = x.astype(jnp.float32)
+        patches = rearrange(x, "b h w d -> b (h w) d")
+        return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
+
+
+def _padded(conv, features, kernel, stride=1):
+    side = kernel[0] // 2
+    return conv(features, kernel, stride, padding=((side, side), (side, side)))
+
+
+def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm_groups: int, dtype: str) -> ResNet:
+    """depth 10..200; width multiplies 64 channels (2, 4, 0.25); stem `imagenet`, `cifar` or `patch`.
+
+    stages overrides the blocks of each stage (a shorter tuple makes a smaller network); () = by depth.
+    """
+    if depth not in STAGES:
+        raise UserError(f"model.depth={depth}: a ResNet has one of {sorted(STAGES)} layers.")
+    if stem not in ("imagenet", "cifar", "patch"):
+        raise UserError(f"model.stem={stem!r}: choose 'imagenet', 'cifar' or 'patch'.")
+    return ResNet(
+        stages=tuple(stages) or STAGES[depth],
+        bottleneck=depth >= 50,
+        width=int(round(64 * width)),
+        stem=stem,
+        patch=patch,
+        norm_groups=norm_groups,
+        dtype=jnp.dtype(dtype),
+    )
+
+
+def check(image_size: int, *, stem: str, patch: int, **_) -> None:
+    """Raises UserError if images of this size cannot be cut into the stem's patches."""
+    if stem == "patch" and image_size % patch:
+        raise UserError(f"An image of {image_size} pixels is no multiple of model.patch={patch}: change one of the two.")

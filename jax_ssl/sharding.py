@@ -1,0 +1,60 @@
+"""Where arrays live: one mesh, the batch over every device, big parameters over `fsdp`.
+
+All code outside this file is written for one device holding the whole batch.
+"""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+BATCH = P(("data", "fsdp"))
+FSDP_MIN_SIZE = 2**20  # elements; below that a gather costs more time than the memory it saves is worth
+
+
+def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
+    """A (data, fsdp) mesh over `devices` (all of them by default); `fsdp` must divide their number."""
+    devices = np.asarray(jax.devices() if devices is None else devices)
+    # Auto: the compiler places the collectives. Explicit, the default of jax.make_mesh, rejects z @ z.T.
+    return Mesh(devices.reshape(devices.size // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def batched(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over every device."""
+    return NamedSharding(mesh, BATCH)
+
+
+def state_layout(shapes, mesh: Mesh, min_size: int = FSDP_MIN_SIZE):
+    """Splits each large array over `fsdp` along its largest divisible axis; replicates the rest."""
+    ways = mesh.shape["fsdp"]
+
+    def place(x):
+        axes = [None] * x.ndim
+        if ways > 1 and x.size >= min_size:
+            for axis in np.argsort(x.shape)[::-1]:
+                if x.shape[axis] % ways == 0:
+                    axes[axis] = "fsdp"
+                    break
+        return NamedSharding(mesh, P(*axes))
+
+    return jax.tree.map(place, shapes)
+
+
+def shard_batch(batch, mesh: Mesh):
+    """Joins each host's slice (NumPy, leading axis = local images) into one global array per leaf."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batched(mesh), np.asarray(x)), batch)
+
+
+def replicate(tree, mesh: Mesh):
+    """The same host values on every device."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated(mesh), np.asarray(x)), tree)
+
+
+def batch_constraint(x):
+    """Keeps activations split by batch, so that FSDP gathers weights and never activations."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty else jax.lax.with_sharding_constraint(x, BATCH)

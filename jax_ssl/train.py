@@ -1,0 +1,275 @@
+"""Train one self-supervised method from one config, from the first step or from where a run was interrupted.
+
+`build` and `compile_step` make the program that trains; `plan` compiles that same program for a described pod, and the
+tests shard it over simulated devices.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import signal
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jax_ssl import augment, checkpoints, core, optim, sharding, watch
+from jax_ssl.config import to_dict
+from jax_ssl.data import pipeline
+from jax_ssl.encoder import freeze
+from jax_ssl.errors import RunError, UserError
+from jax_ssl.evaluate import offline
+from jax_ssl.metrics import Writer
+from jax_ssl.visualize import pictures
+
+
+def without_name(section) -> dict:
+    return {key: value for key, value in section.items() if key != "name"}
+
+
+def find_module(folder: str, name: str):
+    """`jax_ssl/<folder>/<name>.py`: the file name is the registry. Raises UserError for a name that has no file."""
+    full = f"jax_ssl.{folder}.{name}"
+    if name.startswith("_") or importlib.util.find_spec(full) is None:
+        raise UserError(f"There is no {full.replace('.', '/')}.py, which {folder[:-1]}.name={name!r} asks for.")
+    return importlib.import_module(full)
+
+
+def make_backbone(config):
+    """The backbone that `config.model` describes, a Flax module."""
+    return find_module("models", config.model.name).make(**without_name(config.model))
+
+
+def build(config, examples: int):
+    """Everything that touches no device: (method, optimiser, clock). examples: how many images an epoch has."""
+    steps_per_epoch = examples / config.batch_size
+    clock = optim.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
+    make = find_module("methods", config.method.name).make
+    method = make(make_backbone(config), clock, **without_name(config.method))
+    return method, optim.make(config.optim, config.batch_size, clock), clock
+
+
+def preparation(config):
+    """The device's part of the pipeline: (raw batch, resident images) -> the batch that a method sees."""
+    return augment.prepare(config.data.crops, tuple(config.data.mean), tuple(config.data.std))
+
+
+class Program(NamedTuple):
+    """The two compiled programs of a run, and the shapes and layout of its state."""
+
+    init: object  # key -> state
+    step: object  # (state, raw batch, resident images) -> (state, metrics); the old state is given up
+    state: core.TrainState  # of ShapeDtypeStruct with shardings
+
+
+def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=sharding.FSDP_MIN_SIZE) -> Program:
+    """Lays the state out over the mesh and jits both programs; nothing is compiled before the first call.
+
+    example: shapes of the global raw batch; resident: the images that live on the devices, or (), or their shapes.
+    """
+    batch = jax.eval_shape(prepare, example, resident)
+    shapes = jax.eval_shape(lambda b: core.create(method, tx, jax.random.key(0), b), batch)
+    layout = sharding.state_layout(shapes, mesh, fsdp_min_size)
+    split, whole = sharding.batched(mesh), sharding.replicated(mesh)
+
+    def init(key):
+        # Only the shapes of the batch matter here: XLA removes the forward pass on zeros.
+        zeros = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch)
+        return core.create(method, tx, key, zeros)
+
+    def step(state, raw, resident):
+        return core.train_step(method, tx, state, prepare(raw, resident))
+
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+    return Program(
+        init=jax.jit(init, out_shardings=layout),
+        step=jax.jit(step, in_shardings=(layout, split, whole), out_shardings=(layout, whole), donate_argnums=0),
+        state=abstract,
+    )
+
+
+def check(config, devices: int) -> None:
+    """The mistakes that are cheap to see before anything is loaded or compiled. Raises UserError."""
+    if config.batch_size % devices:
+        raise UserError(
+            f"batch_size={config.batch_size} is not divisible by the {devices} devices: "
+            f"take {max(config.batch_size // devices, 1) * devices}."
+        )
+    if devices % config.mesh.fsdp:
+        raise UserError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {devices} devices.")
+    if config.on_collapse not in ("warn", "stop"):
+        raise UserError(f"on_collapse={config.on_collapse!r}: choose 'warn' or 'stop'.")
+    model = find_module("models", config.model.name)
+    for size in {recipe["size"] for group in config.data.crops.values() for recipe in group} | {config.data.eval_size}:
+        model.check(size, **without_name(config.model))
+    find_module("methods", config.method.name)
+
+
+class Stop:
+    """SIGTERM and Ctrl-C ask for a stop at the next step; a second Ctrl-C does not wait."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def train(config, workdir: str) -> dict:
+    """Trains to the end, or to a signal; the same call goes on where it stopped. Returns the last metrics."""
+    check(config, jax.device_count())
+    checkpoints.check_config(workdir, to_dict(config))
+    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    method, tx, clock = build(config, data.source.count)
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
+        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        resident = () if data.resident is None else sharding.replicate(data.resident, mesh)
+        prepare = preparation(config)
+        program = compile_step(method, tx, prepare, mesh, example, resident)
+        probe = pipeline.labelled(config)
+        checkpoints.write_config(workdir, to_dict(config))
+        keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best)
+        state, first = restore_or_init(config, program, keeper)
+        writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
+        stack.callback(writer.close)
+        data.broken.log = writer.say
+        run = Run(config, str(workdir), method, probe, writer, keeper, mesh, jax.jit(prepare), resident)
+        introduce(run, data, state, clock, first)
+        with stack.enter_context(Stop()) as stop:
+            return loop(run, program, state, first, clock.total_steps, data, stop)
+
+
+class Run(NamedTuple):
+    """What the loop's side work needs."""
+
+    config: object
+    workdir: str
+    method: core.Method
+    probe: pipeline.Probe | None
+    writer: Writer
+    keeper: checkpoints.Checkpoints
+    mesh: object
+    prepare: object
+    resident: object
+
+
+def restore_or_init(config, program, keeper):
+    """The newest good checkpoint, or a new state, whose parameters may come from another run: (state, its step)."""
+    restored = keeper.restore(program.state)
+    if restored is not None:
+        return restored
+    state = program.init(jax.random.key(config.seed))
+    return (start_from(config.init_from, state) if config.init_from else state), 0
+
+
+def start_from(folder: str, state):
+    """Puts the parameters of another run of the same networks into a new state."""
+    loaded, _ = checkpoints.load_raw(f"{folder}/checkpoints", names=("params",))
+    structure, given = jax.tree.structure(state.params), jax.tree.structure(loaded["params"])
+    shapes = lambda tree: [np.shape(x) for x in jax.tree.leaves(tree)]
+    if structure != given or shapes(state.params) != shapes(loaded["params"]):
+        raise UserError(f"init_from={folder!r} holds other networks than this config builds: take its model and method.")
+    params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded["params"], state.params)
+    copies = jax.tree.map(jax.numpy.copy, {name: params[name] for name in state.teacher})
+    return state.replace(params=params, teacher=copies)
+
+
+def introduce(run: Run, data, state, clock, first: int) -> None:
+    """Three calm lines before the first step."""
+    config, count = run.config, sum(x.size for x in jax.tree.leaves(state.params))
+    run.writer.say(
+        f"{config.method.name} on {data.source.name}: {data.source.count:,} images, {clock.total_steps:,} steps of "
+        f"{config.batch_size}, {count / 1e6:.2f} M parameters"
+    )
+    run.writer.say(f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), run folder {run.workdir}")
+    if run.probe is None:
+        run.writer.say("no labelled images: kNN and linear probe are off (data.probe.name can name a labelled set)")
+    if first:
+        run.writer.say(f"going on from step {first:,}")
+
+
+def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> dict:
+    """Steps, and between them what is due: metrics, probe, pictures, checkpoint."""
+    config, writer = run.config, run.writer
+    watcher = watch.Watch(config.method.name, grace=min(100, total // 4))
+    metrics, scores, batches = {}, {}, data.batches(first)
+    batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
+    for done in range(first + 1, total + 1):
+        shown = batch
+        state, metrics = program.step(state, batch, run.resident)
+        writer.tick()
+        if done < total and not stop.asked:  # the next batch is on its way while the devices compute this one
+            batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
+        last = done == total or stop.asked
+        due = lambda every, done=done, finished=done == total: finished or (every and done % every == 0)
+        if last or done % config.log_every == 0:
+            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
+            if due(config.probe_every) and run.probe is not None and not stop.asked:
+                with writer.clock.paused():
+                    scores = measure(run, state, done)
+            metrics = writer.update(done, metrics | scores)
+            judge(run, watcher, done, metrics)
+            scores = {}
+            run.keeper.poll()
+        if last or done % config.checkpoint_every == 0:
+            with writer.clock.paused():
+                run.keeper.save(done, state, metrics if "knn" in metrics else None, wait=last)
+        if due(config.picture_every) and not stop.asked:
+            with writer.clock.paused():
+                draw(run, state, shown, done)
+        if stop.asked and done < total:
+            writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
+            break
+    run.keeper.close()
+    return metrics
+
+
+def last_good(keeper) -> str | None:
+    step = keeper.latest_good()
+    return None if step is None else str(keeper.path(step))
+
+
+def measure(run: Run, state, step: int) -> dict:
+    """kNN and linear probe of the student on the held-out images."""
+    image = dict(mean=tuple(run.config.data.mean), std=tuple(run.config.data.std), size=run.config.data.eval_size)
+    encode = freeze(make_backbone(run.config), state, **image)
+    measured = offline.measure(encode, run.probe, run.config.seed)
+    k = min(measured.knn, key=lambda k: abs(k - 20))
+    return {"knn": measured.knn[k], "linear": measured.linear["top1"], "rankme": measured.rankme}
+
+
+def judge(run: Run, watcher, step: int, metrics: dict) -> None:
+    """Says so when the run looks collapsed; stops it if it was told to."""
+    sentence = watcher.check(step, metrics)
+    if sentence is None:
+        return
+    if run.config.on_collapse == "stop":
+        raise RunError(sentence)
+    run.writer.say(sentence)
+
+
+def draw(run: Run, state, raw, step: int) -> None:
+    """The views, and what the method shows of itself, as PNG files; then the curves up to now."""
+    if jax.process_count() > 1:
+        return  # the batch is spread over hosts; pictures are for `visualize` on one of them
+    batch = run.prepare(raw, run.resident)
+    few = {name: views[:64] for name, views in batch.items()}
+    shown = {name: views[:8] for name, views in few.items()}
+    shown |= jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
+    folder = f"{run.workdir}/pictures"
+    pictures.save_shown(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
+    run.writer.flush()
+    pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")
+

@@ -1,0 +1,1 @@
+"""Pictures of what a run saw, did and learned."""

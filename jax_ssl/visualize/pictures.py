@@ -1,0 +1,75 @@
+"""Arrays to PNG files: grids of images, heat maps, and the curves of a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+GAP = 2  # pixels between the images of a grid
+CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # in this order, where they exist
+
+
+def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96) -> Image.Image:
+    """(R, C, H, W, 3) images normalised with mean and std -> one picture of at most `rows` rows, small ones enlarged."""
+    pixels = np.asarray(images[:rows], np.float32) * np.asarray(std) + np.asarray(mean)
+    pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    zoom = max(1, zoom_to // pixels.shape[2])
+    pixels = pixels.repeat(zoom, axis=2).repeat(zoom, axis=3)
+    count, columns, height, width, _ = pixels.shape
+    sheet = np.full((count * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for row in range(count):
+        for column in range(columns):
+            y, x = row * (height + GAP), column * (width + GAP)
+            sheet[y : y + height, x : x + width] = pixels[row, column]
+    return Image.fromarray(sheet)
+
+
+def save_heat_map(values, title: str, path) -> None:
+    """(H, W) -> a labelled picture with its colour scale."""
+    figure, axes = _figure(1)
+    drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest")
+    axes[0].set_title(title.replace("_", " "))
+    figure.colorbar(drawn)
+    figure.savefig(path, dpi=110)
+
+
+def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
+    """What `Method.show` returned, one file each: NAME_STEP.png. Returns the file names."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    names = []
+    for name, array in shown.items():
+        path = Path(folder) / f"{name}_{step:07d}.png"
+        if np.ndim(array) == 5:
+            grid(array, mean, std).save(path)
+        else:
+            save_heat_map(array, f"{name}, step {step}", path)
+        names.append(path.name)
+    return names
+
+
+def save_curves(metrics_file, path) -> None:
+    """metrics.jsonl -> one panel for each of CURVES that was logged, against the step."""
+    lines = [json.loads(line) for line in Path(metrics_file).read_text().splitlines()]
+    found = [name for name in CURVES if any(line.get(name) is not None for line in lines)]
+    if not found:
+        return
+    figure, axes = _figure(len(found))
+    for axis, name in zip(axes, found):
+        points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+        axis.plot(*zip(*points), color="tab:blue", marker="." if len(points) < 30 else "")
+        uniform = [line["uniform_loss"] for line in lines if line.get("uniform_loss") is not None]
+        if name == "loss" and uniform:
+            axis.axhline(uniform[-1], color="grey", linestyle=":", label="an output that tells nothing")
+            axis.legend(frameon=False)
+        axis.set_title(name.replace("_", " "))
+        axis.set_xlabel("step")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def _figure(panels: int):
+    from matplotlib.figure import Figure  # imported late: half a second that most commands do not need
+
+    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")  # no pyplot: no display, nothing global
+    return figure, figure.subplots(1, panels, squeeze=False)[0]

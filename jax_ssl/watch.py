@@ -1,0 +1,141 @@
+"""Is the run still learning? Collapse has signs that a falling loss hides: a constant output can be its minimum.
+
+`feature_std` and `rankme` measure features, `Watch` judges what was measured, `check_finite` stops a run whose steps
+are being skipped.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jax_ssl.errors import RunError
+
+PATIENCE = 3  # checks in a row: one bad batch, or a probe right after a restart, is no collapse
+
+# Unit features that vary evenly and agree to a mean cosine of c have feature_std sqrt(1 - c): 0.1 stands for 0.99.
+LOW_STD = 0.1
+# Below 2 the entropy is under log 2, so that a single direction has more than half of the spectrum.
+LOW_RANK = 2.0
+# Closer than this, the loss is that of a constant output within the noise of a batch.
+NEAR_UNIFORM = 1e-3  # of the uniform loss, or absolute where that is below 1
+UNIFORM_TARGET = 0.999  # of log K: a target that names no prototype at all, but for rounding
+ONE_PROTOTYPE = 1.5  # of K: fewer than two in effect, so that one takes most images
+
+# For each symptom: how it reads with its numbers, and what to try first.
+TEXTS = {
+    "feature_std": (
+        "all images get nearly the same feature (feature_std {feature_std:.3f}, healthy is near 1)",
+        "see that what keeps this method from a constant output is on (negatives, a predictor with stop-gradient, "
+        "centring, a variance term), then lower optim.base_lr",
+    ),
+    "rankme": (
+        "the features use a single direction (RankMe {rankme:.2f})",
+        "stronger or more varied crops and colours, a larger batch_size, or a lower optim.base_lr",
+    ),
+    "uniform_loss": (
+        "the loss is still that of an output that tells nothing ({loss:.4f}, uniform is {uniform_loss:.4f})",
+        "a tenth of optim.base_lr and a longer optim.warmup_epochs",
+    ),
+    "target_entropy": (
+        "the teacher's targets are uniform (entropy {target_entropy:.4f} of the maximum)",
+        "a lower teacher temperature, or weaker centring",
+    ),
+    "prototype_use": (
+        "nearly all images share one prototype (effective number {prototype_use:.2f})",
+        "see that centring or Sinkhorn is on, or raise the teacher temperature",
+    ),
+}
+
+
+def feature_std(features: jax.Array) -> jax.Array:
+    """Spread of the features' directions: 1 = like random directions, 0 = all the same.
+
+    features: (N, D), any float, not yet unit. -> () float32. Standard deviation over N of the unit features, mean over
+    D, times sqrt(D). Source: SimSiam (Chen & He 2021), section 4.1 and figure 2, where the healthy value is 1/sqrt(D).
+    """
+    features = features.astype(jnp.float32)
+    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    unit = features / jnp.maximum(norms, 1e-12)
+    return jnp.mean(jnp.std(unit, axis=0)) * math.sqrt(features.shape[-1])
+
+
+def rankme(features: jax.Array, epsilon: float = 1e-7) -> jax.Array:
+    """Effective rank: in how many directions the features vary, from 1 to min(N, D).
+
+    features: (N, D), any float. -> () float32. exp of the entropy of the singular values over their sum.
+    Source: RankMe (Garrido et al. 2023), equations 1 and 2; not centred, as there. Take N of at least D.
+    """
+    with jax.default_matmul_precision("highest"):  # a TPU would round the products to bf16 and fill the spectrum up
+        values = jnp.linalg.svd(features.astype(jnp.float32), compute_uv=False)
+    share = values / jnp.maximum(jnp.sum(values), 1e-30) + epsilon
+    return jnp.exp(-jnp.sum(share * jnp.log(share)))
+
+
+class Watch:
+    """Tells once, in one sentence, when a symptom of collapse has persisted.
+
+    grace: steps before which nothing counts, such as the warm-up: networks begin with features that are all alike.
+    Metrics it knows, all optional: `feature_std`, `rankme`, `loss` with `uniform_loss`, `target_entropy` (mean over
+    targets, as a fraction of log K) and `prototype_use` (exp of the entropy of the mean target, 1 to K).
+    """
+
+    def __init__(self, method_name: str, grace: int = 0, patience: int = PATIENCE):
+        self.method_name = method_name
+        self.grace = grace
+        self.patience = patience
+        self._seen: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def check(self, step: int, metrics: dict) -> str | None:
+        """None, or what is wrong at this step and what to try. Metrics may come in part: the rest is not judged."""
+        if step < self.grace:
+            return None
+        due = []
+        for symptom, present in symptoms(metrics).items():
+            self._seen[symptom] = self._seen.get(symptom, 0) + 1 if present else 0
+            if self._seen[symptom] >= self.patience and symptom not in self._told:
+                due.append(symptom)
+        self._told.update(due)
+        if not due:
+            return None
+        told = " ".join(_sentence(symptom, metrics) for symptom in due)
+        return f"{self.method_name} looks collapsed at step {step}: {told}"
+
+
+def symptoms(metrics: dict) -> dict[str, bool]:
+    """For each symptom that these metrics can show: whether they do."""
+    found = {}
+    if "feature_std" in metrics:
+        found["feature_std"] = float(metrics["feature_std"]) < LOW_STD
+    if "rankme" in metrics:
+        found["rankme"] = float(metrics["rankme"]) < LOW_RANK
+    if "loss" in metrics and "uniform_loss" in metrics:
+        uniform = float(metrics["uniform_loss"])
+        found["uniform_loss"] = abs(float(metrics["loss"]) - uniform) <= NEAR_UNIFORM * max(1.0, abs(uniform))
+    if "target_entropy" in metrics:
+        found["target_entropy"] = float(metrics["target_entropy"]) > UNIFORM_TARGET
+    if "prototype_use" in metrics:
+        found["prototype_use"] = float(metrics["prototype_use"]) < ONE_PROTOTYPE
+    return found
+
+
+def check_finite(skipped: int, max_skipped: int, step: int, last_good=None) -> None:
+    """Raises a RunError after `max_skipped` steps in a row whose loss or gradient was not finite.
+
+    last_good: the path of the last good checkpoint, None if there is none yet.
+    """
+    if skipped < max_skipped:
+        return
+    kept = f"the last good checkpoint is {last_good}" if last_good else "there is no checkpoint yet"
+    start = f" and --config.init_from={last_good}" if last_good else ""
+    raise RunError(
+        f"Loss or gradient was not finite for {skipped} steps in a row, up to step {step}, and none of these steps "
+        f"changed the network; {kept}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."
+    )
+
+
+def _sentence(symptom: str, metrics: dict) -> str:
+    text, remedy = TEXTS[symptom]
+    numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
+    return f"{text.format(**numbers)}; try {remedy}."

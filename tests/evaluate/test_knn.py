@@ -1,0 +1,101 @@
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import knn
+
+
+def data(train=203, test=37, width=16, classes=7, seed=0):
+    random = np.random.RandomState(seed)
+    centres = random.randn(classes, width)
+    labels = random.randint(0, classes, train + test)
+    x = (centres[labels] + 1.5 * random.randn(train + test, width)).astype(np.float32)
+    return x[:train], labels[:train], x[train:], labels[train:]
+
+
+def oracle(train, train_labels, test, k, temperature, classes):
+    """The definition, one query at a time, in double precision."""
+    train = train.astype(np.float64) / np.linalg.norm(train, axis=1, keepdims=True)
+    found = []
+    for query in test.astype(np.float64):
+        similarity = train @ (query / np.linalg.norm(query))
+        votes = np.zeros(classes)
+        for i in np.argsort(-similarity)[:k]:
+            votes[train_labels[i]] += np.exp(similarity[i] / temperature)
+        found.append(votes.argmax())
+    return np.array(found)
+
+
+def test_accuracies_are_those_of_dino(request):
+    g = np.load(request.config.rootpath / "tests" / "golden" / "knn.npz")
+    ks, classes = tuple(g["k"].tolist()), int(g["train_labels"].max()) + 1
+    found = knn.accuracies(
+        g["train"], g["train_labels"], g["test"], g["test_labels"], ks, float(g["temperature"]), classes, bank_block=64
+    )
+    assert found == pytest.approx(dict(zip(ks, g["top1"] / 100)))
+
+
+@pytest.mark.parametrize("query_block, bank_block", [(1024, 4096), (37, 203), (10, 50), (7, 13), (1, 1)])
+@pytest.mark.parametrize("k", [1, 20, 203])
+def test_classify_is_the_definition_for_any_block(k, query_block, bank_block):
+    train, labels, test, _ = data()
+    found = knn.classify(train, labels, test, k, 0.07, 7, query_block=query_block, bank_block=bank_block)
+    np.testing.assert_array_equal(found, oracle(train, labels, test, k, 0.07, 7))
+
+
+def test_every_k_at_once_equals_each_alone():
+    train, labels, test, test_labels = data()
+    found = knn.accuracies(train, labels, test, test_labels, (5, 50, 200), 0.07, 7, bank_block=64)
+    for k, value in found.items():
+        assert value == np.mean(oracle(train, labels, test, k, 0.07, 7) == test_labels)
+
+
+def test_a_tiny_temperature_is_the_nearest_neighbour_and_does_not_overflow():
+    train, labels, test, _ = data()
+    found = knn.classify(train, labels, test, 50, 1e-4, 7)
+    np.testing.assert_array_equal(found, oracle(train, labels, test, 1, 0.07, 7))
+
+
+def test_the_length_of_features_does_not_matter():
+    train, labels, test, _ = data()
+    lengths = np.random.RandomState(1).uniform(0.1, 10, (len(train), 1)).astype(np.float32)
+    expected = knn.classify(train, labels, test, 20, 0.07, 7)
+    np.testing.assert_array_equal(knn.classify(train * lengths, labels, test * 7, 20, 0.07, 7), expected)
+
+
+def test_padding_never_votes():
+    # All similarities are negative: a padded row of zeros would be nearer than any real one.
+    train, test = -np.ones((5, 3), np.float32), np.ones((3, 3), np.float32)
+    found = knn.classify(train, np.full(5, 2), test, 5, 0.07, 3, query_block=2, bank_block=4)
+    np.testing.assert_array_equal(found, 2)
+
+
+def test_sharded_queries_give_the_same_and_share_the_work():
+    train, labels, test, _ = data(train=500, test=160)
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    placed = jax.device_put(test, NamedSharding(mesh, P("data")))
+    expected = knn.classify(train, labels, test, 20, 0.07, 7, query_block=40, bank_block=128)
+    found = knn.classify(train, labels, placed, 20, 0.07, 7, query_block=40, bank_block=128)
+    np.testing.assert_array_equal(found, expected)
+
+    static = dict(ks=(20,), classes=7, query_block=40, bank_block=128, sharding=placed.sharding)
+    program = knn._predictions.lower(train, labels, placed, 0.07, **static).compile().as_text()
+    assert "f32[20,148]" in program  # a device compares its 160 / 8 queries with 128 + 20 others
+    assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", program)
+
+
+def test_more_neighbours_than_features_is_refused():
+    train, labels, test, _ = data(train=19)
+    with pytest.raises(UserError, match="k = 20 .* 19"):
+        knn.classify(train, labels, test, 20, 0.07, 7)
+
+
+def test_similarities_are_multiplied_at_highest_precision():
+    train, labels, test, _ = data()
+    text = str(jax.make_jaxpr(lambda test: knn.predictions(train, labels, test, (5,), 0.07, 7))(test))
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 1

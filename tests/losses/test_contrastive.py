@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jax_ssl import losses
+
+CLOSE = dict(rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def golden(request):
+    folder = request.config.rootpath / "tests" / "golden"
+    return lambda name: {k: jnp.asarray(v) for k, v in np.load(folder / f"{name}.npz").items()}
+
+
+def test_nt_xent_and_its_gradient_are_those_of_lightly(golden):
+    g = golden("nt_xent")
+    loss, grads = jax.value_and_grad(losses.nt_xent, (0, 1))(g["z1"], g["z2"], g["temperature"])
+    np.testing.assert_allclose(loss, g["loss"], rtol=1e-5)
+    np.testing.assert_allclose(grads[0], g["dz1"], **CLOSE)
+    np.testing.assert_allclose(grads[1], g["dz2"], **CLOSE)
+
+
+def test_nt_xent_of_embeddings_that_say_nothing_is_log_of_the_other_views():
+    np.testing.assert_allclose(losses.nt_xent(jnp.ones((5, 3)), jnp.ones((5, 3)), 0.1), np.log(9), rtol=1e-5)
+
+
+def test_info_nce_and_its_gradient_are_those_of_moco(golden):
+    g = golden("moco_info_nce")
+    arguments = g["query"], g["key"], g["queue"], g["temperature"]
+    loss, grads = jax.value_and_grad(losses.info_nce, (0, 1, 2))(*arguments)
+    np.testing.assert_allclose(loss, g["loss"], rtol=1e-5)
+    np.testing.assert_allclose(grads[0], g["dquery"], **CLOSE)
+    assert not grads[1].any() and not grads[2].any()
+
+
+def test_half_precision_inputs_are_computed_in_fp32():
+    z = jax.random.normal(jax.random.key(0), (2, 16, 8), jnp.bfloat16)
+    loss = losses.nt_xent(z[0], z[1], 0.05)
+    assert loss.dtype == jnp.float32
+    assert loss == losses.nt_xent(z[0].astype(jnp.float32), z[1].astype(jnp.float32), 0.05)
+    queue = losses.unit(z[1]).astype(jnp.bfloat16)
+    loss = losses.info_nce(z[0], z[1], queue, 0.05)
+    assert loss == losses.info_nce(*(x.astype(jnp.float32) for x in (z[0], z[1], queue)), 0.05)
+
+
+def test_logits_are_multiplied_at_highest_precision():
+    z = jnp.ones((4, 3))
+    for text in (
+        str(jax.make_jaxpr(lambda z: losses.nt_xent(z, z, 0.1))(z)),
+        str(jax.make_jaxpr(lambda z: losses.info_nce(z, z, z, 0.1))(z)),
+    ):
+        assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
+def test_the_same_on_a_mesh(shape):
+    mesh = Mesh(np.array(jax.devices()).reshape(shape), ("data", "fsdp"))
+    z = jax.random.normal(jax.random.key(1), (3, 16, 8))
+    queue = losses.unit(jax.random.normal(jax.random.key(2), (24, 8)))
+
+    def both(a, b, k):
+        return losses.nt_xent(a, b, 0.1) + losses.info_nce(a, k, queue, 0.1)
+
+    expected = jax.jit(jax.value_and_grad(both))(*z)
+    placed = [jax.device_put(x, NamedSharding(mesh, P(("data", "fsdp")))) for x in z]
+    found = jax.jit(jax.value_and_grad(both))(*placed)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], **CLOSE)
+
+
+def test_unit_rows_have_length_one_and_zero_stays_finite():
+    x = jnp.array([[3.0, 4.0], [0.0, 0.0], [1e-4, 0.0]])
+    np.testing.assert_allclose(losses.unit(x), [[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], rtol=1e-6)
+    assert jnp.isfinite(jax.grad(lambda x: losses.unit(x).sum())(x)).all()

@@ -1,0 +1,281 @@
+"""Numbers that survive kills, and alarms that ring when they should and only then."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from jax_ssl import metrics, progress, watch
+from jax_ssl.errors import RunError
+from jax_ssl.metrics import Writer, record_result
+
+ROOT = Path(__file__).parents[1]
+
+
+def lines_of(path) -> list[dict]:
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in Path(path).read_text().splitlines()]
+
+
+def write_run(workdir, steps, step=None):
+    writer = Writer(workdir, step=step, total=100, images_per_step=8)
+    for number in steps:
+        writer.tick()
+        writer.update(number, {"loss": 1 / number})
+    writer.close()
+
+
+def events_of(folder) -> list[Event]:
+    """The records of all event files: length (8 bytes), crc (4), record, crc (4)."""
+    found = []
+    for path in sorted(Path(folder).glob("events.*")):
+        content = path.read_bytes()
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            found.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    return found
+
+
+# The writer
+
+
+def test_one_update_reaches_every_file(tmp_path, capsys):
+    writer = Writer(tmp_path, total=100, images_per_step=8)
+    writer.tick()
+    loss = jnp.float32(0.1)
+    returned = writer.update(10, {"loss": loss, "rankme": np.float32("nan"), "skipped": jnp.int32(0)})
+    writer.say("A sentence.")
+    writer.close()
+    (line,) = lines_of(tmp_path / "metrics.jsonl")
+    assert line["step"] == 10 and line["loss"] == float(loss) and line["rankme"] is None and line["skipped"] == 0
+    assert line["images_per_second"] == returned["images_per_second"] > 0
+    scalars = {value.tag: value.simple_value for event in events_of(tmp_path / "events") for value in event.summary.value}
+    assert scalars["loss"] == np.float32(loss) and "rankme" not in scalars and "images_per_second" in scalars
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("step  10/100  loss    0.1000") and printed[1] == "A sentence."
+    logged = (tmp_path / "log.txt").read_text().splitlines()
+    assert [text.split("  ", 1)[1] for text in logged] == printed
+    assert logged[0][:2] == "20" and logged[0][10] == " "  # a date, then the time
+
+
+def test_resumed_run_has_each_step_once(tmp_path):
+    write_run(tmp_path, (10, 20, 30))
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write('{"step": 15, "loss": 0.5, "name": "Zürich"}'.encode()[:-4])  # torn inside a character
+    write_run(tmp_path, (30, 40), step=20)
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30, 40]
+    starts = [event.step for event in events_of(tmp_path / "events") if event.HasField("session_log")]
+    assert starts == [21]  # TensorBoard drops what an earlier file says from here on
+
+
+def test_run_that_starts_again_starts_empty(tmp_path):
+    write_run(tmp_path, (10, 20))
+    write_run(tmp_path, (10,))
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10]
+
+
+def test_inactive_process_writes_and_shows_nothing(tmp_path, capsys):
+    writer = Writer(tmp_path / "run", images_per_step=8, active=False)
+    writer.tick()
+    assert "images_per_second" in writer.update(1, {"loss": 1.0})
+    writer.say("nobody hears")
+    writer.flush()
+    writer.close()
+    assert not (tmp_path / "run").exists() and capsys.readouterr().out == ""
+
+
+def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "is_remote", lambda path: True)
+    write_run(tmp_path, (10, 20))
+    write_run(tmp_path, (20, 30), step=10)
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30]
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
+    assert len(list((tmp_path / "events").iterdir())) == 2 or len(events_of(tmp_path / "events")) > 4
+
+
+RESULT = dict(task="knn", weights="student", metric="top1", data="cifar10", split="test", k=20)
+
+
+def test_results_are_appended_and_a_torn_line_is_dropped(tmp_path):
+    protocol = {"temperature": 0.07, "offline": True}
+    first = record_result(tmp_path, **RESULT, value=jnp.float32(0.5), protocol=protocol, step=10, seed=0)
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"task": "kn')
+    second = record_result(tmp_path, **RESULT, value=float("nan"), protocol=protocol, step=20, seed=0)
+    assert lines_of(tmp_path / "results.jsonl") == [first, {**second, "value": None}]
+    assert first == {**RESULT, "value": 0.5, "protocol": protocol, "step": 10, "seed": 0}
+
+
+def test_no_tensorflow():
+    code = "import sys, jax_ssl.metrics, jax_ssl.watch; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+# Progress
+
+
+class Time:
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_clock_counts_waiting_and_leaves_pauses_out():
+    time = Time()
+    clock = progress.Clock(images_per_step=64, now=time)
+
+    def batches():
+        while True:
+            time.seconds += 0.25
+            yield "batch"
+
+    source = batches()
+    assert clock.read() == {}
+    for _ in range(4):
+        assert clock.next(source) == "batch"
+        time.seconds += 0.75
+        clock.tick()
+    with clock.paused():
+        time.seconds += 100
+    expected = {"images_per_second": 64.0, "step_seconds": 1.0, "data_wait": 1.0, "data_wait_share": 0.25}
+    assert clock.read() == pytest.approx(expected)
+    clock.next(source)
+    clock.tick()
+    assert clock.read()["data_wait_share"] == 1.0  # a new window
+
+
+NUMBERS = {"loss": 5.1234, "images_per_second": 1830.0, "data_wait": 1.0, "data_wait_share": 0.03, "step_seconds": 0.5}
+
+
+def test_plain_lines_are_aligned():
+    early = progress.plain_line(20, 2000, {**NUMBERS, "knn": 0.1})
+    late = progress.plain_line(1980, 2000, {**NUMBERS, "loss": 0.00004, "images_per_second": 97.0, "knn": 1.0})
+    assert early == "step   20/2000  loss    5.1234  knn    0.1000      1,830 images/s  data wait   3 %  ETA 0:16:30"
+    assert [early.index(word) for word in ("knn", "images", "ETA")] == [late.index(word) for word in ("knn", "images", "ETA")]
+    assert late.endswith("ETA 0:00:10") and "4.00e-05" in late
+    assert "nan" in progress.plain_line(1, 0, {"loss": float("nan")})
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_terminal_gets_a_bar_and_a_pipe_gets_lines():
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        shown = progress.Progress(total=100, start=40, stream=stream)
+        for _ in range(10):
+            shown.tick()
+        shown.show(50, NUMBERS)
+        shown.say("A sentence.")
+        shown.close()
+    assert pipe.getvalue().splitlines() == [progress.plain_line(50, 100, NUMBERS), "A sentence."]
+    bar = terminal.getvalue()
+    assert "\r" in bar and " 50% " in bar and "step 50/100, ETA " in bar
+    assert "1,830 images/s, loss 5.1234, data wait 3 %" in bar and "A sentence.\n" in bar
+
+
+# The watch
+
+
+def random_features(count=512, width=64, seed=0):
+    return jax.random.normal(jax.random.key(seed), (count, width))
+
+
+def test_feature_std_of_known_features():
+    assert float(watch.feature_std(random_features())) == pytest.approx(1, abs=0.02)
+    assert float(watch.feature_std(jnp.ones((64, 16)))) == pytest.approx(0, abs=1e-6)
+    assert float(watch.feature_std(jnp.zeros((64, 16)))) == 0
+    signs = jnp.array([[1.0, 1.0], [1.0, -1.0]])  # one constant dimension, one that varies fully: (0 + 1) / 2
+    assert float(watch.feature_std(signs)) == pytest.approx(0.5)
+    scaled = random_features() * jnp.linspace(0.1, 100, 512)[:, None]  # the length of a feature does not matter
+    assert float(watch.feature_std(scaled)) == pytest.approx(float(watch.feature_std(random_features())), rel=1e-5)
+    assert watch.feature_std(random_features().astype(jnp.bfloat16)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("spectrum", [[1.0] * 8, [1.0] * 4 + [0.0] * 4, [3.0] + [0.0] * 7, [8, 4, 2, 1, 0.5, 0.25, 0.1, 0]])
+def test_rankme_of_known_spectra(spectrum):
+    random = np.random.RandomState(0)
+    left, right = np.linalg.qr(random.randn(32, 8))[0], np.linalg.qr(random.randn(8, 8))[0]
+    share = np.array([value for value in spectrum if value]) / np.sum(spectrum)
+    expected = np.exp(-np.sum(share * np.log(share)))
+    features = jnp.asarray(left @ np.diag(spectrum) @ right, jnp.float32)
+    assert float(watch.rankme(features)) == pytest.approx(expected, rel=1e-4)
+    assert float(watch.rankme(1e4 * features)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_rankme_of_degenerate_features():
+    assert float(watch.rankme(jnp.ones((64, 16)))) == pytest.approx(1, abs=1e-3)
+    assert float(watch.rankme(jnp.zeros((64, 16)))) == pytest.approx(1, abs=1e-3)
+
+
+def measured(features, loss=3.0) -> dict:
+    std, rank = jax.jit(lambda x: (watch.feature_std(x), watch.rankme(x)))(features)
+    return {"loss": loss, "uniform_loss": 6.93, "feature_std": std, "rankme": rank}
+
+
+def test_watch_is_silent_on_random_features():
+    alarm = watch.Watch("simclr")
+    assert [alarm.check(step, measured(random_features(seed=step))) for step in range(10)] == [None] * 10
+
+
+def test_watch_tells_a_persistent_collapse_once():
+    alarm = watch.Watch("simsiam")
+    constant = jnp.ones((512, 64)) + 1e-3 * random_features()
+    told = [alarm.check(step, measured(constant)) for step in range(8)]
+    assert told[:2] == [None, None] and told[3:] == [None] * 5
+    assert told[2].startswith("simsiam looks collapsed at step 2: all images get nearly the same feature (feature_std 0.00")
+    assert "RankMe 1." in told[2] and "try" in told[2] and "optim.base_lr" in told[2] and "\n" not in told[2]
+
+
+def test_watch_forgives_what_does_not_persist_and_waits_for_its_grace():
+    constant, healthy = {"feature_std": 0.01}, {"feature_std": 0.9}
+    alarm = watch.Watch("simclr")
+    assert not any(alarm.check(step, constant if step % 3 else healthy) for step in range(12))
+    alarm = watch.Watch("simclr", grace=100)
+    assert not any(alarm.check(step, constant) for step in range(100))
+    assert alarm.check(100, constant) is None and alarm.check(101, constant) is None
+    assert not alarm.check(102, {"loss": 1.0})  # says nothing about features, so it neither counts nor forgives
+    assert "step 103" in alarm.check(103, constant)
+
+
+@pytest.mark.parametrize(
+    "sick, healthy, words",
+    [
+        ({"loss": 6.931, "uniform_loss": 6.93}, {"loss": 6.8, "uniform_loss": 6.93}, "uniform is 6.9300"),
+        ({"loss": -0.0005, "uniform_loss": 0.0}, {"loss": -0.1, "uniform_loss": 0.0}, "tells nothing"),
+        ({"target_entropy": 0.9999}, {"target_entropy": 0.9}, "targets are uniform"),
+        ({"prototype_use": 1.1}, {"prototype_use": 30.0}, "share one prototype"),
+        ({"rankme": 1.5}, {"rankme": 2.5}, "a single direction"),
+        ({"feature_std": 0.05}, {"feature_std": 0.2}, "nearly the same feature"),
+    ],
+)
+def test_each_symptom_is_known(sick, healthy, words):
+    def last_word(numbers):
+        alarm = watch.Watch("dino")
+        return [alarm.check(step, numbers) for step in range(3)][-1]
+
+    assert words in last_word(sick)
+    assert last_word(healthy) is None
+    assert last_word({name: float("nan") for name in sick}) is None  # that is the business of check_finite
+
+
+def test_check_finite_stops_after_max_skipped():
+    watch.check_finite(4, 5, step=80)
+    with pytest.raises(RunError, match="5 steps in a row, up to step 81.* no checkpoint yet"):
+        watch.check_finite(5, 5, step=81)
+    with pytest.raises(RunError, match="the last good checkpoint is runs/a/checkpoints/60.* new --workdir"):
+        watch.check_finite(9, 5, step=81, last_good="runs/a/checkpoints/60")

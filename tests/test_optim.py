@@ -1,0 +1,308 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from jax_ssl import optim
+from jax_ssl.errors import UserError
+
+CLOCK = optim.Clock(steps_per_epoch=10.0, total_steps=100)
+
+
+def run(tx, params, gradients):
+    """Parameters after each of the gradients."""
+    state, history = tx.init(params), []
+    for gradient in gradients:
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        history.append(params)
+    return history
+
+
+def tensors(seed, *shapes):
+    random = np.random.RandomState(seed)
+    return [jnp.asarray(random.randn(*shape), jnp.float32) for shape in shapes]
+
+
+def config(**changes):
+    values = dict(
+        name="sgd", base_lr=0.2, scaling="linear_256", schedule="cosine", milestones=(5, 8), warmup_epochs=2.0,
+        final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95, momentum=0.9,
+        nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
+        clip_per_parameter=False,
+    )  # fmt: skip
+    return ConfigDict({**values, **changes})
+
+
+# ---- schedules
+
+
+@pytest.mark.parametrize("step, value", [(0, 0), (10, 0.5), (20, 1.0), (40, 0.8535534), (60, 0.5), (100, 0), (120, 0)])
+def test_cosine_after_a_warm_up_of_two_epochs(step, value):
+    assert optim.cosine(1.0, 0.0, CLOCK, 2.0)(step) == pytest.approx(value, abs=1e-6)
+
+
+def test_cosine_to_a_floor_and_with_fractional_epochs():
+    assert optim.cosine(1.0, 0.2, CLOCK)(50) == pytest.approx(0.6)
+    clock = optim.Clock(2.5, 20)
+    assert optim.cosine(1.0, 0.0, clock, 1.0)(2) == pytest.approx(2 / 2.5)
+    assert optim.cosine(1.0, 0.0, clock, 1.0)(3) == pytest.approx((1 + np.cos(np.pi * 0.5 / 17.5)) / 2)
+
+
+def test_a_warm_up_longer_than_the_run_stays_finite():
+    assert [float(optim.cosine(1.0, 0.0, CLOCK, 20.0)(step)) for step in (0, 100)] == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("step, value", [(0, 0), (5, 1), (10, 2), (49, 2), (50, 0.2), (79, 0.2), (80, 0.02)])
+def test_step_falls_at_epochs_counted_from_the_beginning(step, value):
+    assert optim.step(2.0, (5, 8), CLOCK, warmup_epochs=1.0)(step) == pytest.approx(value)
+
+
+def test_step_without_milestones_or_warm_up_is_constant():
+    assert optim.step(2.0, (), CLOCK)(99) == optim.constant(2.0)(0) == optim.constant(2.0)(99) == 2.0
+    assert optim.constant(2.0, CLOCK, 1.0)(5) == 1.0
+
+
+def test_ema_schedules_of_the_papers():
+    momentum = optim.cosine(0.996, 1.0, CLOCK)
+    for step in (0, 25, 70, 100):
+        byol = 1 - (1 - 0.996) * (np.cos(np.pi * step / 100) + 1) / 2
+        assert 1 - float(momentum(step)) == pytest.approx(1 - byol, abs=1e-7)
+    assert optim.linear(0.996, 1.0, CLOCK)(50) == pytest.approx(0.998)
+    assert optim.linear(0.996, 1.0, CLOCK)(100) == 1.0
+    assert optim.linear(0.998, 1.0, CLOCK, stretch=1.25)(100) == pytest.approx(0.998 + 0.002 * 0.8)
+
+
+def test_schedules_are_fp32_under_jit():
+    falling = optim.cosine(1.0, 0.0, CLOCK, 1.0), optim.step(1.0, (1,), CLOCK)
+    for schedule in (optim.constant(0.999), optim.linear(0, 1, CLOCK), *falling):
+        assert jax.jit(schedule)(jnp.int32(3)).dtype == jnp.float32
+
+
+def test_scaling_rules():
+    rules = {"linear_256": 32, "linear_512": 16, "sqrt_1024": 8**0.5, "four_sqrt_1024": 4 * 8**0.5, "sqrt": 8192**0.5}
+    for scaling, factor in rules.items():
+        assert optim.peak_lr(0.1, 8192, scaling) == pytest.approx(0.1 * factor)
+    assert optim.peak_lr(0.03, 8192, "absolute") == 0.03
+    assert optim.peak_lr(0.3, 4096, "linear_256") == pytest.approx(optim.peak_lr(0.075, 4096, "sqrt"))
+
+
+# ---- which leaf is what
+
+
+def vit_like():
+    block = {"mlp": {"kernel": 3, "bias": 2}, "norm1": {"scale": 2, "bias": 2}, "gamma1": 2}
+    return {
+        "backbone": {
+            "embed": {"kernel": jnp.ones((4, 5)), "bias": jnp.ones(5)},
+            "cls_token": jnp.ones((1, 1, 5)),
+            "encoder": {"blocks": jax.tree.map(lambda axes: jnp.ones((3, 5, 5)[:axes]), block)},
+            "norm": {"scale": jnp.ones(5), "bias": jnp.ones(5)},
+        },
+        "head": {"kernel": jnp.ones((5, 2)), "bias": jnp.ones(2)},
+    }
+
+
+def kept(mask):
+    return {"/".join(str(key.key) for key in path) for path, on in jax.tree_util.tree_leaves_with_path(mask) if on}
+
+
+def test_decay_masks():
+    kernels = {"backbone/embed/kernel", "backbone/encoder/blocks/mlp/kernel", "head/kernel"}
+    assert kept(optim.decay_mask(vit_like(), "kernels")) == kernels
+    assert kept(optim.decay_mask(vit_like(), "weights")) == kernels | {"backbone/cls_token"}
+    assert len(kept(optim.decay_mask(vit_like(), "all"))) == len(jax.tree.leaves(vit_like()))
+
+
+def test_a_bias_of_two_axes_is_still_a_bias():
+    assert not optim.decay_mask({"qkv": {"bias": jnp.ones((3, 4))}}, "weights")["qkv"]["bias"]
+
+
+# ---- optimisers
+
+
+@pytest.fixture
+def golden(request):
+    return np.load(request.config.rootpath / "tests" / "golden" / "lars.npz")
+
+
+def test_lars_is_that_of_moco_v3_step_for_step(golden):
+    tx = optim.lars(float(golden["lr"]), weight_decay=float(golden["weight_decay"]))
+    gradients = [{"w": jnp.asarray(w), "b": jnp.asarray(b)} for w, b in zip(golden["gw"], golden["gb"])]
+    history = run(tx, {"w": jnp.asarray(golden["w"][0]), "b": jnp.asarray(golden["b"][0])}, gradients)
+    for step, params in enumerate(history, 1):
+        np.testing.assert_allclose(params["w"], golden["w"][step], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(params["b"], golden["b"][step], rtol=1e-5, atol=1e-7)
+
+
+def test_classic_lars_is_that_of_optax_for_any_schedule():
+    params = dict(zip("wb", tensors(0, (5, 7), (7,))))
+    gradients = [dict(zip("wb", tensors(seed, (5, 7), (7,)))) for seed in range(1, 5)]
+    rate = optim.cosine(0.3, 0.0, optim.Clock(1.0, 5), 1.0)
+    mask = {"w": True, "b": False}
+    reference = optax.lars(rate, 0.01, mask, trust_ratio_mask=mask)
+    ours = run(optim.lars(rate, 0.01, momentum_kind="classic"), params, gradients)
+    for found, expected in zip(ours, run(reference, params, gradients)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected)
+
+
+def test_the_two_momenta_agree_only_while_the_rate_is_constant():
+    params, gradients = {"w": tensors(0, (5, 7))[0]}, [{"w": tensors(seed, (5, 7))[0]} for seed in range(1, 5)]
+    for rate, agree in ((0.3, True), (optim.cosine(0.3, 0.0, optim.Clock(1.0, 5)), False)):
+        popular = run(optim.lars(rate, momentum_kind="popular"), params, gradients)[-1]["w"]
+        classic = run(optim.lars(rate, momentum_kind="classic"), params, gradients)[-1]["w"]
+        assert np.allclose(popular, classic, rtol=1e-6, atol=1e-7) == agree
+
+
+def test_lars_of_a_stack_is_lars_of_its_layers():
+    w, b = tensors(0, (3, 5, 7), (3, 7))
+    w = w * jnp.array([1.0, 10.0, 0.1])[:, None, None]
+    gradients = [tensors(seed, (3, 5, 7), (3, 7)) for seed in (1, 2)]
+    tx = optim.lars(0.3, weight_decay=0.01)
+    stacked = [{"blocks": {"w": gw, "b": gb}} for gw, gb in gradients]
+    stack = run(tx, {"blocks": {"w": w, "b": b}}, stacked)[-1]["blocks"]
+    for i in range(3):
+        layer = run(tx, {"w": w[i], "b": b[i]}, [{"w": gw[i], "b": gb[i]} for gw, gb in gradients])[-1]
+        np.testing.assert_allclose(stack["w"][i], layer["w"], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(stack["b"][i], layer["b"], rtol=1e-6, atol=1e-7)
+
+
+def test_a_zero_parameter_or_gradient_has_trust_ratio_one():
+    w = tensors(0, (2, 3))[0]
+    moved = run(optim.lars(0.1), {"w": jnp.zeros((2, 3))}, [{"w": w}])[0]["w"]
+    np.testing.assert_allclose(moved, -0.1 * w, rtol=1e-6)
+    np.testing.assert_array_equal(run(optim.lars(0.1), {"w": w}, [{"w": jnp.zeros((2, 3))}])[0]["w"], w)
+
+
+def test_lars_with_decay_all_adapts_biases_too():
+    b, g = tensors(0, (7,), (7,))
+    moved = run(optim.lars(0.3, weight_decay=0.01, decay="all"), {"b": b}, [{"b": g}])[0]["b"]
+    g = g + 0.01 * b
+    np.testing.assert_allclose(moved, b - 0.3 * 0.001 * jnp.linalg.norm(b) / jnp.linalg.norm(g) * g, rtol=1e-5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_that_of_pytorch(nesterov):
+    w, *gradients = tensors(0, (2, 3), (2, 3), (2, 3), (2, 3))
+    found = run(optim.sgd(0.1, 0.01, 0.9, nesterov), {"w": w}, [{"w": g} for g in gradients])
+    speed = 0
+    for g, after in zip(gradients, found):
+        g = g + 0.01 * w
+        speed = 0.9 * speed + g
+        w = w - 0.1 * (g + 0.9 * speed if nesterov else speed)
+        np.testing.assert_allclose(after["w"], w, rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_is_that_of_optax_and_decays_weights_only():
+    params = dict(zip("wb", tensors(0, (5, 7), (7,))))
+    gradients = [dict(zip("wb", tensors(seed, (5, 7), (7,)))) for seed in (1, 2, 3)]
+    reference = optax.adamw(0.01, 0.9, 0.95, weight_decay=0.05, mask={"w": True, "b": False})
+    found = run(optim.adamw(0.01, 0.05, 0.9, 0.95), params, gradients)[-1]
+    expected = run(reference, params, gradients)[-1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+def test_the_first_moment_alone_may_be_bfloat16():
+    params = {"w": tensors(0, (5, 7))[0]}
+    for name, dtype in (("float32", jnp.float32), ("bfloat16", jnp.bfloat16)):
+        tx = optim.make(config(name="adamw", mu_dtype=name), 256, CLOCK)
+        updates, state = tx.update(params, tx.init(params), params)
+        adam = next(s for s in jax.tree.leaves(state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(s, "mu"))
+        assert (adam.mu["w"].dtype, adam.nu["w"].dtype, updates["w"].dtype) == (dtype, jnp.float32, jnp.float32)
+
+
+# ---- clipping and layer decay
+
+
+def updates_of(tx, gradient):
+    return tx.update(gradient, tx.init(gradient), gradient)[0]
+
+
+def test_clipping_per_parameter_is_per_tensor_of_a_stack_too():
+    long, short = 6.0 * jnp.ones((1, 4)), 0.5 * jnp.ones((1, 4))  # lengths 12 and 1
+    gradient = {"a": long, "b": short, "blocks": {"c": jnp.stack([long, short]), "bias": jnp.array([[12.0], [1.0]])}}
+    found = updates_of(optim.clip_per_parameter(3.0), gradient)
+    np.testing.assert_allclose(found["a"], long / 4, rtol=1e-5)
+    np.testing.assert_array_equal(found["b"], short)
+    np.testing.assert_allclose(found["blocks"]["c"], jnp.stack([long / 4, short]), rtol=1e-5)
+    np.testing.assert_allclose(found["blocks"]["bias"], [[3.0], [1.0]], rtol=1e-5)
+
+
+def test_make_clips_before_the_optimiser_globally_or_by_parameter():
+    params = {"a": jnp.zeros((1, 1)), "b": jnp.zeros((1, 1))}
+    gradient = {"a": jnp.full((1, 1), 3.0), "b": jnp.full((1, 1), 4.0)}
+    for by_parameter, expected in ((False, [-0.6, -0.8]), (True, [-1.0, -1.0])):
+        settings = config(
+            clip=1.0, clip_per_parameter=by_parameter, base_lr=1.0, warmup_epochs=0.0, schedule="constant", momentum=0.0
+        )
+        found = run(optim.make(settings, 256, CLOCK), params, [gradient])[0]
+        np.testing.assert_allclose([found["a"][0, 0], found["b"][0, 0]], expected, rtol=1e-5)
+
+
+def test_layer_decay_of_a_transformer_of_three_blocks():
+    found = updates_of(optim.layer_decay(0.5), vit_like())
+    backbone = found["backbone"]
+    np.testing.assert_allclose(backbone["encoder"]["blocks"]["mlp"]["kernel"][:, 0, 0], [1 / 8, 1 / 4, 1 / 2])
+    np.testing.assert_allclose(backbone["encoder"]["blocks"]["norm1"]["scale"][:, 0], [1 / 8, 1 / 4, 1 / 2])
+    assert float(backbone["embed"]["kernel"][0, 0]) == float(backbone["cls_token"][0, 0, 0]) == 1 / 16
+    assert float(backbone["norm"]["scale"][0]) == float(found["head"]["kernel"][0, 0]) == 1.0
+
+
+def test_layer_decay_scales_weight_decay_too():
+    params = vit_like()
+    settings = config(name="adamw", base_lr=0.1, warmup_epochs=0.0, schedule="constant")
+    tx = optax.chain(optim.make(settings, 256, CLOCK), optim.layer_decay(0.5))
+    still = jax.tree.map(jnp.zeros_like, params)
+    updates = tx.update(still, tx.init(params), params)[0]
+    np.testing.assert_allclose(updates["backbone"]["embed"]["kernel"], -0.1 * 0.1 / 16, rtol=1e-5)
+
+
+def test_layer_decay_without_blocks_is_refused():
+    with pytest.raises(UserError, match="transformer"):
+        updates_of(optim.layer_decay(0.5), {"head": {"kernel": jnp.ones((2, 2))}})
+
+
+# ---- make
+
+
+def test_make_follows_the_config():
+    params, gradients = {"w": tensors(0, (5, 7))[0]}, [{"w": tensors(seed, (5, 7))[0]} for seed in (1, 2, 3)]
+    rate = optim.cosine(0.4, 0.0, CLOCK, 2.0)
+    pairs = (
+        (dict(name="sgd", nesterov=True), optim.sgd(rate, 0.1, 0.9, True)),
+        (dict(name="adamw", b1=0.8), optim.adamw(rate, 0.1, 0.8, 0.95)),
+        (dict(name="lars", lars_momentum="classic"), optim.lars(rate, 0.1, momentum_kind="classic")),
+        (dict(name="lars", trust_coefficient=0.02), optim.lars(rate, 0.1, trust_coefficient=0.02)),
+        (dict(schedule="step"), optim.sgd(optim.step(0.4, (5, 8), CLOCK, 2.0), 0.1)),
+        (dict(final_weight_decay=0.5), optim.sgd(rate, optim.cosine(0.1, 0.5, CLOCK))),
+    )
+    for changes, reference in pairs:
+        found = run(optim.make(config(**changes), 512, CLOCK), params, gradients)[-1]
+        np.testing.assert_array_equal(found["w"], run(reference, params, gradients)[-1]["w"], err_msg=str(changes))
+
+
+def test_weight_decay_may_follow_a_schedule():
+    tx = optim.sgd(1.0, optim.linear(0.0, 0.5, optim.Clock(1.0, 2)), momentum=0.0)
+    still = {"w": jnp.zeros((1, 1))}
+    history = run(tx, {"w": jnp.ones((1, 1))}, [still] * 3)
+    np.testing.assert_allclose([params["w"][0, 0] for params in history], [1.0, 0.75, 0.375])
+
+
+@pytest.mark.parametrize(
+    "key, value, nearest",
+    [
+        ("name", "adam", "adamw"),
+        ("scaling", "linear256", "linear_256"),
+        ("schedule", "cosin", "cosine"),
+        ("lars_momentum", "clasic", "classic"),
+        ("mu_dtype", "bf16", "bfloat16"),
+        ("decay", "weight", "weights"),
+        ("name", "zzz", ""),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(key, value, nearest):
+    name = {"lars_momentum": "lars", "mu_dtype": "adamw"}.get(key, "sgd")
+    with pytest.raises(UserError, match=f"config.optim.{key}='{value}' is unknown; did you mean '{nearest}"):
+        optim.make(config(**{"name": name, key: value}), 256, CLOCK)
