@@ -23,6 +23,7 @@ def base() -> ConfigDict:
             keep_best=1,  # checkpoints with the best kNN
             probe_every=1000,  # steps between kNN and linear probe on held-out images; 0 = never
             picture_every=1000,  # steps between pictures; 0 = at the end only
+            evaluate_at_end=False,  # a table of kNN and linear probe beside raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops
             init_from="",  # a run folder whose parameters to start from
@@ -95,7 +96,8 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
 
 
 def cifar_data(config: ConfigDict, name: str = "tfds:cifar10") -> None:
-    """32-pixel images that fit in device memory, augmented there."""
+    """32-pixel images that fit in device memory, augmented there; measured beside their baselines at the end."""
+    config.evaluate_at_end = True
     config.data.update(name=name, augment="device", mean=CIFAR_MEAN, std=CIFAR_STD, eval_size=32, eval_crop=1.0)
 
 

@@ -18,22 +18,93 @@ def parser() -> argparse.ArgumentParser:
     """Every verb with its flags; `--config.KEY=VALUE` overrides are left over on purpose."""
     top = argparse.ArgumentParser(prog="jax_ssl", description="Self-supervised visual learning in JAX.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
     train = verbs.add_parser("train", help="train one config, or go on with an interrupted run")
     train.add_argument("--config", required=True, help="a config file and preset: configs/simclr.py:tiny")
     train.add_argument("--workdir", help="the run's folder; default runs/NAME_PRESET")
+
+    evaluate = verbs.add_parser("evaluate", help="measure a run's frozen or fine-tuned features")
+    evaluate.add_argument("--run", required=True, help="a run's folder")
+    evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune; several with commas")
+    evaluate.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
+    evaluate.add_argument("--labels", type=int, default=1000, help="finetune: how many labelled images")
+    evaluate.add_argument("--epochs", type=int, default=50, help="finetune: passes over them")
+    evaluate.add_argument("--seed", type=int, help="of the probe; default the run's")
+
+    seals = verbs.add_parser("seals", help="the table of what is proven for each method")
+    seals.add_argument("--record", help="a run's folder, or what `plan --out` wrote, to keep as evidence")
+    seals.add_argument("--name", default="", help="how the config of that run was called: configs/simclr.py:cifar")
+
+    plan = verbs.add_parser("plan", help="compile a config's step for a TPU pod, without one: does it fit?")
+    plan.add_argument("--config", required=True, help="a config file and preset")
+    plan.add_argument("--topology", required=True, help="one or several: v3:8x8,v5e:16x16")
+    plan.add_argument("--out", default="", help="a JSON file for the reports")
+
+    benchmark = verbs.add_parser("benchmark", help="how fast a config trains on this machine")
+    benchmark.add_argument("--config", required=True, help="a config file and preset")
+    benchmark.add_argument("--steps", type=int, default=30, help="how many are measured, default 30")
+    benchmark.add_argument("--out", default="", help="a file that gets one more line of JSON")
     return top
 
 
 def run_train(args, overrides) -> None:
-    from jax_ssl import config
+    from jax_ssl import config, measure
     from jax_ssl.train import train
 
     settings = config.load(args.config, overrides)
     path, preset = config.find(args.config)
-    train(settings, args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}")
+    workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
+    finished = train(settings, workdir)
+    if finished and settings.evaluate_at_end and not measure.results(workdir):
+        measure.frozen(workdir)
+        print(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
 
 
-VERBS = {"train": run_train}
+def run_evaluate(args, overrides) -> None:
+    from jax_ssl import measure
+
+    tasks, weights = args.task.split(","), args.weights.split(",")
+    for flag, given, known in (("task", tasks, measure.TASKS), ("weights", weights, (*measure.WEIGHTS, "all"))):
+        wrong = sorted(set(given) - set(known))
+        if wrong:
+            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
+    wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
+    if set(tasks) & {"knn", "linear"}:
+        measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
+    if "finetune" in tasks:
+        which = "teacher" if wanted == ("teacher",) else "student"
+        measure.finetuned(args.run, args.labels, args.epochs, which, overrides=overrides)
+
+
+def run_seals(args, overrides) -> None:
+    from jax_ssl import seals
+
+    if args.record:
+        seals.record(args.record, args.name)
+    print(seals.refresh())
+
+
+def run_plan(args, overrides) -> None:
+    from jax_ssl import config, plan
+
+    settings = config.load(args.config, overrides)
+    plan.run(settings, args.topology.split(","), args.out, " ".join([args.config, *overrides]))
+
+
+def run_benchmark(args, overrides) -> None:
+    from jax_ssl import benchmark, config
+
+    settings = config.load(args.config, overrides)
+    benchmark.run(settings, args.steps, args.out, " ".join([args.config, *overrides]))
+
+
+VERBS = {
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "seals": run_seals,
+    "plan": run_plan,
+    "benchmark": run_benchmark,
+}
 
 
 def main(argv=None) -> int:
@@ -41,7 +112,7 @@ def main(argv=None) -> int:
     unknown = [flag for flag in rest if not flag.startswith("--config.")]
     try:
         if unknown:
-            raise UserError(f"{unknown[0]!r} is not a flag of `{args.verb}`: see `python -m jax_ssl {args.verb} --help`.")
+            raise UserError(f"{args.verb} has no flag {unknown[0]!r}: see `python -m jax_ssl {args.verb} --help`.")
         VERBS[args.verb](args, rest)
     except tuple(EXIT) as error:
         print(f"jax_ssl: {error}", file=sys.stderr)

@@ -52,8 +52,13 @@ def load(spec: str, overrides=()) -> ConfigDict:
         config = module.get_config(preset) if preset else module.get_config()
     except Exception as error:  # a config file is a program, and whatever it raises is for its author
         raise UserError(f"The config {spec!r} can't be used: {error}") from error
-    for override in overrides:
-        _apply(config, override)
+    return override(config, overrides)
+
+
+def override(config: ConfigDict, overrides) -> ConfigDict:
+    """The config with each `--config.KEY=VALUE` applied, locked. Raises UserError."""
+    for text in overrides:
+        _apply(config, text)
     return config.lock()
 
 
@@ -118,6 +123,6 @@ def _leaves(node, prefix=""):
     for key, value in items:
         name = f"{prefix}[{key}]" if isinstance(key, int) else f"{prefix}.{key}" if prefix else key
         yield name, value
-        nested = hasattr(value, "items") or (isinstance(value, list | tuple) and any(hasattr(v, "items") for v in value))
-        if nested:
+        of_groups = isinstance(value, list | tuple) and any(hasattr(item, "items") for item in value)
+        if of_groups or hasattr(value, "items"):
             yield from _leaves(value, name)

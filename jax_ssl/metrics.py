@@ -49,8 +49,9 @@ class Writer:
         self._lines = (self._folder / "metrics.jsonl").open("a")
         self._log = (self._folder / "log.txt").open("a")
         # purge_step hides what an interrupted run drew past the step from which this one goes on.
-        purge = None if step is None else step + 1
-        self._events = SummaryWriter(str(self._folder / "events"), purge_step=purge, flush_secs=30)
+        purge, name = (None, "") if step is None else (step + 1, f".from{step}")
+        events = str(self._folder / "events")
+        self._events = SummaryWriter(events, purge_step=purge, flush_secs=30, filename_suffix=name)
         self._progress = Progress(total, step or 0)
 
     def tick(self) -> None:

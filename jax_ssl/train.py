@@ -125,8 +125,8 @@ class Stop:
         self.asked = True
 
 
-def train(config, workdir: str) -> dict:
-    """Trains to the end, or to a signal; the same call goes on where it stopped. Returns the last metrics."""
+def train(config, workdir: str) -> bool:
+    """Trains to the end (True) or to a signal (False); the same call goes on where it stopped."""
     check(config, jax.device_count())
     checkpoints.check_config(workdir, to_dict(config))
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
@@ -139,11 +139,17 @@ def train(config, workdir: str) -> dict:
         program = compile_step(method, tx, prepare, mesh, example, resident)
         probe = pipeline.labelled(config)
         checkpoints.write_config(workdir, to_dict(config))
-        keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best)
+        notes = []  # what is said before there is a log to say it in
+        keeper = checkpoints.Checkpoints(
+            f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append
+        )
+        stack.callback(keeper.close)
         state, first = restore_or_init(config, program, keeper)
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
-        data.broken.log = writer.say
+        data.broken.log = keeper.say = writer.say
+        for note in notes:
+            writer.say(note)
         run = Run(config, str(workdir), method, probe, writer, keeper, mesh, jax.jit(prepare), resident)
         introduce(run, data, state, clock, first)
         with stack.enter_context(Stop()) as stop:
@@ -179,7 +185,7 @@ def start_from(folder: str, state):
     structure, given = jax.tree.structure(state.params), jax.tree.structure(loaded["params"])
     shapes = lambda tree: [np.shape(x) for x in jax.tree.leaves(tree)]
     if structure != given or shapes(state.params) != shapes(loaded["params"]):
-        raise UserError(f"init_from={folder!r} holds other networks than this config builds: take its model and method.")
+        raise UserError(f"init_from={folder!r} holds other networks than this config builds: take its model.")
     params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded["params"], state.params)
     copies = jax.tree.map(jax.numpy.copy, {name: params[name] for name in state.teacher})
     return state.replace(params=params, teacher=copies)
@@ -199,11 +205,11 @@ def introduce(run: Run, data, state, clock, first: int) -> None:
         run.writer.say(f"going on from step {first:,}")
 
 
-def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> dict:
+def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
     """Steps, and between them what is due: metrics, probe, pictures, checkpoint."""
     config, writer = run.config, run.writer
     watcher = watch.Watch(config.method.name, grace=min(100, total // 4))
-    metrics, scores, batches = {}, {}, data.batches(first)
+    done, scores, batches = first, {}, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
     for done in range(first + 1, total + 1):
         shown = batch
@@ -215,7 +221,8 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         due = lambda every, done=done, finished=done == total: finished or (every and done % every == 0)
         if last or done % config.log_every == 0:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
+            if metrics["skipped"] >= config.max_skipped:
+                watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
             if due(config.probe_every) and run.probe is not None and not stop.asked:
                 with writer.clock.paused():
                     scores = measure(run, state, done)
@@ -232,8 +239,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         if stop.asked and done < total:
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
             break
-    run.keeper.close()
-    return metrics
+    return done == total
 
 
 def last_good(keeper) -> str | None:

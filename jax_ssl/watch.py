@@ -1,13 +1,8 @@
 """Is the run still learning? Collapse has signs that a falling loss hides: a constant output can be its minimum.
 
-`feature_std` and `rankme` measure features, `Watch` judges what was measured, `check_finite` stops a run whose steps
-are being skipped.
+`losses.diagnostics` measures features, `Watch` judges what was measured, `check_finite` stops a run whose steps are
+being skipped.
 """
-
-import math
-
-import jax
-import jax.numpy as jnp
 
 from jax_ssl.errors import RunError
 
@@ -46,30 +41,6 @@ TEXTS = {
         "see that centring or Sinkhorn is on, or raise the teacher temperature",
     ),
 }
-
-
-def feature_std(features: jax.Array) -> jax.Array:
-    """Spread of the features' directions: 1 = like random directions, 0 = all the same.
-
-    features: (N, D), any float, not yet unit. -> () float32. Standard deviation over N of the unit features, mean over
-    D, times sqrt(D). Source: SimSiam (Chen & He 2021), section 4.1 and figure 2, where the healthy value is 1/sqrt(D).
-    """
-    features = features.astype(jnp.float32)
-    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    unit = features / jnp.maximum(norms, 1e-12)
-    return jnp.mean(jnp.std(unit, axis=0)) * math.sqrt(features.shape[-1])
-
-
-def rankme(features: jax.Array, epsilon: float = 1e-7) -> jax.Array:
-    """Effective rank: in how many directions the features vary, from 1 to min(N, D).
-
-    features: (N, D), any float. -> () float32. exp of the entropy of the singular values over their sum.
-    Source: RankMe (Garrido et al. 2023), equations 1 and 2; not centred, as there. Take N of at least D.
-    """
-    with jax.default_matmul_precision("highest"):  # a TPU would round the products to bf16 and fill the spectrum up
-        values = jnp.linalg.svd(features.astype(jnp.float32), compute_uv=False)
-    share = values / jnp.maximum(jnp.sum(values), 1e-30) + epsilon
-    return jnp.exp(-jnp.sum(share * jnp.log(share)))
 
 
 class Watch:
@@ -128,7 +99,7 @@ def check_finite(skipped: int, max_skipped: int, step: int, last_good=None) -> N
     if skipped < max_skipped:
         return
     kept = f"the last good checkpoint is {last_good}" if last_good else "there is no checkpoint yet"
-    start = f" and --config.init_from={last_good}" if last_good else ""
+    start = " with --config.init_from set to this run's folder" if last_good else ""
     raise RunError(
         f"Loss or gradient was not finite for {skipped} steps in a row, up to step {step}, and none of these steps "
         f"changed the network; {kept}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."

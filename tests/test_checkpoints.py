@@ -1,8 +1,6 @@
 """A checkpoint is what was saved, or it is not used: kills, flipped bits, other meshes, other configs."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -18,7 +16,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_ssl import core, manifest, sharding
-from jax_ssl.checkpoints import Checkpoints, check_config, load_raw, write_config
+from jax_ssl.checkpoints import Checkpoints, load_raw
 from jax_ssl.errors import RunError, UserError
 
 ROOT = Path(__file__).parents[1]
@@ -72,9 +70,8 @@ def steps_in(folder) -> list[int]:
 
 
 def data_file(folder, step: int) -> Path:
-    """The largest data file of a step: where the arrays are."""
-    files = [path for path in (Path(folder) / str(step) / "state").rglob("*") if path.is_file()]
-    return max(files, key=lambda path: path.stat().st_size)
+    """The largest file that holds arrays."""
+    return max((Path(folder) / str(step) / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
 
 
 def flip_bit(path: Path):
@@ -112,8 +109,12 @@ def test_training_on_does_not_change_what_is_being_saved(tmp_path):
     np.testing.assert_array_equal(load_raw(tmp_path)[0]["x"], expected)
 
 
-@pytest.mark.parametrize("harm", [flip_bit, truncate, Path.unlink], ids=["flipped bit", "truncated", "missing"])
-def test_damaged_step_is_set_aside_and_the_one_before_is_taken(tmp_path, harm):
+@pytest.mark.parametrize(
+    "harm, reason",
+    [(flip_bit, "does not match its checksum"), (truncate, "bytes where"), (Path.unlink, "is missing")],
+    ids=["flipped bit", "truncated", "missing"],
+)
+def test_damaged_step_is_set_aside_and_the_one_before_is_taken(tmp_path, harm, reason):
     said = []
     saved(tmp_path)
     harm(data_file(tmp_path, 2))
@@ -122,7 +123,7 @@ def test_damaged_step_is_set_aside_and_the_one_before_is_taken(tmp_path, harm):
     state, step = checkpoints.restore(layout(make_state()))
     assert step == 1
     assert_equal(state, make_state(1))
-    assert len(said) == 1 and "step 2 is not used" in said[0]
+    assert len(said) == 1 and "step 2 is not used" in said[0] and reason in said[0]
     assert (tmp_path / "damaged" / "2").is_dir() and steps_in(tmp_path) == [1]
     checkpoints.save(2, make_state(5), wait=True)  # the run goes on and comes by again
     assert_equal(checkpoints.restore(layout(make_state()))[0], make_state(5))
@@ -139,6 +140,12 @@ def test_every_file_of_a_step_is_covered(tmp_path):
         with pytest.raises(UserError, match="no good checkpoint"):
             load_raw(tmp_path)
         path.write_bytes(whole)
+    record = tmp_path / "1" / "manifest.json"
+    whole = record.read_text()
+    record.write_text(whole.replace("float32", "int32"))  # so the manifest vouches for itself too
+    with pytest.raises(UserError, match="its own checksum"):
+        load_raw(tmp_path)
+    record.write_text(whole)
     assert load_raw(tmp_path)[1] == 1
 
 
@@ -152,51 +159,9 @@ def test_step_without_manifest_is_not_used(tmp_path, steps, expected):
     assert len(said) == 1 and "never finished" in said[0]
 
 
-KILLED = """
-    import os, signal, sys
-    import jax.numpy as jnp
-    from jax_ssl import manifest
-    from jax_ssl.checkpoints import Checkpoints
-
-    def die(*args, **keywords):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    checkpoints = Checkpoints(sys.argv[1], keep_last=1)
-    checkpoints.save(1, {"x": jnp.ones(100_000)}, wait=True)
-    if sys.argv[2] == "before the manifest":
-        manifest.write = die
-    elif sys.argv[2] == "before the commit":
-        os.rename = die
-    else:
-        checkpoints._manager._checkpoint_deleter.delete_steps = die
-    checkpoints.save(2, {"x": jnp.zeros(100_000)}, wait=True)
-    print("still alive")
-"""
-
-
-@pytest.mark.parametrize(
-    "moment, expected", [("before the manifest", 1), ("before the commit", 1), ("before old steps are deleted", 2)]
-)
-def test_kill_9_while_saving_leaves_a_good_step(tmp_path, moment, expected):
-    """Even with keep_last=1. Killed at the three moments between the last byte of data and the end of the save."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), moment]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert child.returncode == -signal.SIGKILL, child.stdout + child.stderr
-    said = []
-    checkpoints = Checkpoints(tmp_path, keep_last=1, say=said.append)
-    state, step = checkpoints.restore({"x": jax.ShapeDtypeStruct((100_000,), jnp.float32)})
-    assert step == expected and not said
-    assert float(state["x"].sum()) == (100_000 if step == 1 else 0)
-    checkpoints.save(step + 1, state, wait=True)
-    checkpoints.close()
-    assert [name for name in os.listdir(tmp_path) if "tmp" in name] == []
-    assert steps_in(tmp_path) == [step + 1]
-
-
 def test_newest_and_best_are_kept_also_over_a_restart(tmp_path):
     small = {"x": jnp.ones(3)}
-    scores = {1: 0.3, 2: 0.9, 3: None, 4: 0.5, 5: float("nan"), 6: None}
+    scores = {1: float("nan"), 2: 0.9, 3: None, 4: 0.5, 5: 0.3, 6: None}
     for steps in ((1, 2, 3), (4, 5, 6)):
         checkpoints = Checkpoints(tmp_path, keep_last=2, keep_best=1)
         checkpoints.restore(small)
@@ -271,7 +236,10 @@ def test_raw_arrays_and_subtrees(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda p: {**p, "head": {"kernel": jnp.ones((16, 9))}}, r"head/kernel is \(16, 8\) float32 there .* \(16, 9\)"),
+        (
+            lambda p: {**p, "head": {"kernel": jnp.ones((16, 9))}},
+            r"head/kernel is \(16, 8\) float32 there .* \(16, 9\)",
+        ),
         (lambda p: {**p, "head": {"kernel": jnp.ones((16, 8), jnp.bfloat16)}}, "head/kernel is .* bfloat16 here"),
         (lambda p: {"backbone": p["backbone"]}, r"params/head/kernel is \(16, 8\) float32 there and absent here"),
         (lambda p: {**p, "new": {"bias": jnp.ones(2)}}, r"params/new/bias is absent there and \(2,\) float32 here"),
@@ -301,57 +269,3 @@ def test_saving_and_restoring_is_silent(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert (child.returncode, child.stdout, child.stderr) == (0, "", "")
-
-
-CONFIG = {
-    "seed": 0,
-    "log_every": 10,
-    "optim": {"base_lr": 0.3, "b1": 0.9},
-    "mesh": {"fsdp": 1},
-    "data": {"dir": "/a", "workers": 1, "crops": {"views": [{"size": 32, "scale": (0.08, 1.0)}]}},
-}
-
-
-def changed(path: str, value) -> dict:
-    config = json.loads(json.dumps(CONFIG))
-    *parents, last = path.split(".")
-    branch = config
-    for key in parents:
-        branch = branch[int(key) if isinstance(branch, list) else key]
-    branch[last] = value
-    return config
-
-
-def test_another_config_on_the_same_folder_is_refused(tmp_path):
-    check_config(tmp_path / "run", CONFIG)
-    write_config(tmp_path / "run", CONFIG)
-    check_config(tmp_path / "run", CONFIG)  # tuples in it have become lists
-    assert os.listdir(tmp_path / "run") == ["config.json"]
-    with pytest.raises(UserError) as caught:
-        check_config(tmp_path / "run", changed("optim.base_lr", 0.1))
-    assert "optim.base_lr: 0.3 there, 0.1 here" in str(caught.value) and "another --workdir" in str(caught.value)
-    with pytest.raises(UserError, match="data.crops.views.0.size: 32 there, 64 here"):
-        check_config(tmp_path / "run", changed("data.crops.views.0.size", 64))
-    with pytest.raises(UserError, match="optim.clip: absent there, 1 here"):
-        check_config(tmp_path / "run", changed("optim.clip", 1))
-    many = {**CONFIG, **{f"new{number}": number for number in range(7)}}
-    with pytest.raises(UserError, match=r"new4: absent there, 4 here; and 2 more\)"):
-        check_config(tmp_path / "run", many)
-
-
-@pytest.mark.parametrize("path, value", [("log_every", 1), ("mesh.fsdp", 2), ("data.dir", "/b"), ("data.workers", 8)])
-def test_what_does_not_change_the_learning_may_differ(tmp_path, path, value):
-    write_config(tmp_path, CONFIG)
-    check_config(tmp_path, changed(path, value))
-
-
-def test_unwritable_workdir_is_told_at_once(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Cannot write to the folder .* choose another --workdir"):
-        check_config(tmp_path / "file" / "run", CONFIG)
-    with pytest.raises(UserError, match="Cannot write to the folder"):
-        check_config("/proc/run", CONFIG)
-    write_config(tmp_path, CONFIG)
-    (tmp_path / "config.json").write_text("{torn")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
-        check_config(tmp_path, CONFIG)

@@ -13,6 +13,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jax_ssl import metrics, progress, watch
+from jax_ssl.losses import diagnostics
 from jax_ssl.errors import RunError
 from jax_ssl.metrics import Writer, record_result
 
@@ -59,7 +60,8 @@ def test_one_update_reaches_every_file(tmp_path, capsys):
     (line,) = lines_of(tmp_path / "metrics.jsonl")
     assert line["step"] == 10 and line["loss"] == float(loss) and line["rankme"] is None and line["skipped"] == 0
     assert line["images_per_second"] == returned["images_per_second"] > 0
-    scalars = {value.tag: value.simple_value for event in events_of(tmp_path / "events") for value in event.summary.value}
+    values = [value for event in events_of(tmp_path / "events") for value in event.summary.value]
+    scalars = {value.tag: value.simple_value for value in values}
     assert scalars["loss"] == np.float32(loss) and "rankme" not in scalars and "images_per_second" in scalars
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("step  10/100  loss    0.1000") and printed[1] == "A sentence."
@@ -71,7 +73,7 @@ def test_one_update_reaches_every_file(tmp_path, capsys):
 def test_resumed_run_has_each_step_once(tmp_path):
     write_run(tmp_path, (10, 20, 30))
     with (tmp_path / "metrics.jsonl").open("ab") as file:
-        file.write('{"step": 15, "loss": 0.5, "name": "Zürich"}'.encode()[:-4])  # torn inside a character
+        file.write('{"step": 15, "loss": 0.5, "name": "Zürich"}'.encode()[:-7])  # torn inside the ü
     write_run(tmp_path, (30, 40), step=20)
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30, 40]
     starts = [event.step for event in events_of(tmp_path / "events") if event.HasField("session_log")]
@@ -100,7 +102,7 @@ def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
     write_run(tmp_path, (20, 30), step=10)
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30]
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
-    assert len(list((tmp_path / "events").iterdir())) == 2 or len(events_of(tmp_path / "events")) > 4
+    assert len(list((tmp_path / "events").iterdir())) == 2
 
 
 RESULT = dict(task="knn", weights="student", metric="top1", data="cifar10", split="test", k=20)
@@ -163,7 +165,7 @@ def test_plain_lines_are_aligned():
     early = progress.plain_line(20, 2000, {**NUMBERS, "knn": 0.1})
     late = progress.plain_line(1980, 2000, {**NUMBERS, "loss": 0.00004, "images_per_second": 97.0, "knn": 1.0})
     assert early == "step   20/2000  loss    5.1234  knn    0.1000      1,830 images/s  data wait   3 %  ETA 0:16:30"
-    assert [early.index(word) for word in ("knn", "images", "ETA")] == [late.index(word) for word in ("knn", "images", "ETA")]
+    assert all(early.index(word) == late.index(word) for word in ("knn", "images", "ETA"))
     assert late.endswith("ETA 0:00:10") and "4.00e-05" in late
     assert "nan" in progress.plain_line(1, 0, {"loss": float("nan")})
 
@@ -196,35 +198,36 @@ def random_features(count=512, width=64, seed=0):
 
 
 def test_feature_std_of_known_features():
-    assert float(watch.feature_std(random_features())) == pytest.approx(1, abs=0.02)
-    assert float(watch.feature_std(jnp.ones((64, 16)))) == pytest.approx(0, abs=1e-6)
-    assert float(watch.feature_std(jnp.zeros((64, 16)))) == 0
+    assert float(diagnostics.feature_std(random_features())) == pytest.approx(1, abs=0.02)
+    assert float(diagnostics.feature_std(jnp.ones((64, 16)))) == pytest.approx(0, abs=1e-6)
+    assert float(diagnostics.feature_std(jnp.zeros((64, 16)))) == 0
     signs = jnp.array([[1.0, 1.0], [1.0, -1.0]])  # one constant dimension, one that varies fully: (0 + 1) / 2
-    assert float(watch.feature_std(signs)) == pytest.approx(0.5)
+    assert float(diagnostics.feature_std(signs)) == pytest.approx(0.5)
     scaled = random_features() * jnp.linspace(0.1, 100, 512)[:, None]  # the length of a feature does not matter
-    assert float(watch.feature_std(scaled)) == pytest.approx(float(watch.feature_std(random_features())), rel=1e-5)
-    assert watch.feature_std(random_features().astype(jnp.bfloat16)).dtype == jnp.float32
+    assert float(diagnostics.feature_std(scaled)) == pytest.approx(float(diagnostics.feature_std(random_features())), rel=1e-5)
+    assert diagnostics.feature_std(random_features().astype(jnp.bfloat16)).dtype == jnp.float32
 
 
-@pytest.mark.parametrize("spectrum", [[1.0] * 8, [1.0] * 4 + [0.0] * 4, [3.0] + [0.0] * 7, [8, 4, 2, 1, 0.5, 0.25, 0.1, 0]])
+@pytest.mark.parametrize("spectrum", [[1] * 8, [1] * 4 + [0] * 4, [3] + [0] * 7, [8, 4, 2, 1, 0.5, 0.25, 0.1, 0]])
 def test_rankme_of_known_spectra(spectrum):
     random = np.random.RandomState(0)
     left, right = np.linalg.qr(random.randn(32, 8))[0], np.linalg.qr(random.randn(8, 8))[0]
     share = np.array([value for value in spectrum if value]) / np.sum(spectrum)
     expected = np.exp(-np.sum(share * np.log(share)))
     features = jnp.asarray(left @ np.diag(spectrum) @ right, jnp.float32)
-    assert float(watch.rankme(features)) == pytest.approx(expected, rel=1e-4)
-    assert float(watch.rankme(1e4 * features)) == pytest.approx(expected, rel=1e-4)
+    assert float(diagnostics.rankme(features)) == pytest.approx(expected, rel=1e-4)
+    assert float(diagnostics.rankme(1e4 * features)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_rankme_of_degenerate_features():
-    assert float(watch.rankme(jnp.ones((64, 16)))) == pytest.approx(1, abs=1e-3)
-    assert float(watch.rankme(jnp.zeros((64, 16)))) == pytest.approx(1, abs=1e-3)
+    assert float(diagnostics.rankme(jnp.ones((64, 16)))) == pytest.approx(1, abs=1e-3)
+    assert float(diagnostics.rankme(jnp.zeros((64, 16)))) == pytest.approx(1, abs=1e-3)
 
 
-def measured(features, loss=3.0) -> dict:
-    std, rank = jax.jit(lambda x: (watch.feature_std(x), watch.rankme(x)))(features)
-    return {"loss": loss, "uniform_loss": 6.93, "feature_std": std, "rankme": rank}
+@jax.jit
+def measured(features) -> dict:
+    std, rank = diagnostics.feature_std(features), diagnostics.rankme(features)
+    return {"loss": 3.0, "uniform_loss": 6.93, "feature_std": std, "rankme": rank}
 
 
 def test_watch_is_silent_on_random_features():
@@ -237,7 +240,8 @@ def test_watch_tells_a_persistent_collapse_once():
     constant = jnp.ones((512, 64)) + 1e-3 * random_features()
     told = [alarm.check(step, measured(constant)) for step in range(8)]
     assert told[:2] == [None, None] and told[3:] == [None] * 5
-    assert told[2].startswith("simsiam looks collapsed at step 2: all images get nearly the same feature (feature_std 0.00")
+    start = "simsiam looks collapsed at step 2: all images get nearly the same feature (feature_std 0.00"
+    assert told[2].startswith(start)
     assert "RankMe 1." in told[2] and "try" in told[2] and "optim.base_lr" in told[2] and "\n" not in told[2]
 
 
@@ -277,5 +281,7 @@ def test_check_finite_stops_after_max_skipped():
     watch.check_finite(4, 5, step=80)
     with pytest.raises(RunError, match="5 steps in a row, up to step 81.* no checkpoint yet"):
         watch.check_finite(5, 5, step=81)
-    with pytest.raises(RunError, match="the last good checkpoint is runs/a/checkpoints/60.* new --workdir"):
+    with pytest.raises(
+        RunError, match="last good checkpoint is runs/a/checkpoints/60.*new --workdir with --config.init_from"
+    ):
         watch.check_finite(9, 5, step=81, last_good="runs/a/checkpoints/60")

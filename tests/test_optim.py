@@ -51,7 +51,8 @@ def test_cosine_to_a_floor_and_with_fractional_epochs():
     assert optim.cosine(1.0, 0.0, clock, 1.0)(3) == pytest.approx((1 + np.cos(np.pi * 0.5 / 17.5)) / 2)
 
 
-def test_a_warm_up_longer_than_the_run_stays_finite():
+def test_a_warm_up_as_long_as_the_run_or_longer_stays_finite():
+    assert optim.cosine(1.0, 0.0, CLOCK, 10.0)(100) == 1.0
     assert [float(optim.cosine(1.0, 0.0, CLOCK, 20.0)(step)) for step in (0, 100)] == [0.0, 0.5]
 
 
@@ -233,9 +234,9 @@ def test_clipping_per_parameter_is_per_tensor_of_a_stack_too():
 def test_make_clips_before_the_optimiser_globally_or_by_parameter():
     params = {"a": jnp.zeros((1, 1)), "b": jnp.zeros((1, 1))}
     gradient = {"a": jnp.full((1, 1), 3.0), "b": jnp.full((1, 1), 4.0)}
-    for by_parameter, expected in ((False, [-0.6, -0.8]), (True, [-1.0, -1.0])):
+    for by_parameter, expected in ((False, [-1.2, -1.6]), (True, [-2.0, -2.0])):
         settings = config(
-            clip=1.0, clip_per_parameter=by_parameter, base_lr=1.0, warmup_epochs=0.0, schedule="constant", momentum=0.0
+            clip=1.0, clip_per_parameter=by_parameter, base_lr=2.0, warmup_epochs=0.0, schedule="constant", momentum=0.0
         )
         found = run(optim.make(settings, 256, CLOCK), params, [gradient])[0]
         np.testing.assert_allclose([found["a"][0, 0], found["b"][0, 0]], expected, rtol=1e-5)

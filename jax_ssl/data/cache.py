@@ -1,7 +1,7 @@
-"""What was learned by scanning a data set once (file names, byte offsets, labels), kept between runs.
+"""What was learned by scanning a data set once (file names, byte offsets, labels, small images), kept between runs.
 
-An entry is a dict of NumPy arrays, stored without pickle; whoever made it judges whether it still holds. A cache that
-can't be read or written costs time and nothing else.
+NumPy arrays, stored without pickle; whoever made them judges whether they still hold. A cache that can't be read or
+written costs time and nothing else, and may be deleted at any time.
 """
 
 import hashlib
@@ -9,11 +9,13 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 VERSION = 1  # of the entries' meaning
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # also: not there
 
 
 def folder() -> Path:
@@ -21,9 +23,9 @@ def folder() -> Path:
     return Path(os.environ.get("JAX_SSL_CACHE") or Path.home() / ".cache" / "jax_ssl")
 
 
-def place(key: str) -> Path:
+def place(key: str, suffix: str = ".npz") -> Path:
     """The file of an entry. key: what was scanned, such as a path."""
-    return folder() / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npz"
+    return folder() / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}{suffix}"
 
 
 def load(key: str) -> dict[str, np.ndarray] | None:
@@ -32,21 +34,38 @@ def load(key: str) -> dict[str, np.ndarray] | None:
         with np.load(place(key), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         head = json.loads(arrays.pop("head").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return None
     return arrays if head == [VERSION, key] else None
 
 
 def save(key: str, **arrays: np.ndarray) -> None:
-    """Keeps arrays under a key. Written aside and renamed, so that a reader never sees half of it."""
+    """Keeps arrays under a key."""
     head = np.frombuffer(json.dumps([VERSION, key]).encode(), np.uint8)
+    _write(place(key), lambda file: np.savez(file, head=head, **arrays))
+
+
+def kept(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+    """One large array, made the first time and from then on mapped from its file, without time or memory of its own."""
+    path = place(f"{VERSION} {key}", ".npy")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except DAMAGED:
+        made = make()
+    if made is not None:
+        _write(path, lambda file: np.save(file, made))
+    return made
+
+
+def _write(path: Path, fill: Callable) -> None:
+    """Written aside and renamed, so that a reader never sees half of it."""
     written = None
     try:
-        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=folder(), suffix=".tmp", delete=False) as file:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             written = file.name
-            np.savez(file, head=head, **arrays)
-        os.replace(written, place(key))
+            fill(file)
+        os.replace(written, path)
     except OSError:  # a full or read-only disk
         if written and os.path.exists(written):
             os.unlink(written)

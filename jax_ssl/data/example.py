@@ -11,6 +11,7 @@ from collections.abc import Iterator
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 HEADER = struct.Struct("<QI")  # of a TFRecord: length of the data, its masked crc; another crc follows the data
 FOOTER = 4
+DAMAGED = (ValueError, IndexError, KeyError, struct.error)  # what bytes that are something else lead to
 
 
 def records(data) -> Iterator[tuple[int, int]]:
@@ -73,6 +74,8 @@ def varint(data, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+        if shift > 63:
+            raise ValueError("not a tf.train.Example")
 
 
 def _first_bytes(data, start: int, end: int) -> tuple[int, int]:

@@ -24,8 +24,6 @@ from jax_ssl.errors import UserError
 GROUPS = ("views", "local")  # the place of a group is the stream of its random numbers
 FACTORS = ("jitter", "order", "grey", "sigma", "solarize")  # what the device needs after crop and flip
 
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # read while TensorFlow is loaded: no start-up noise
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -67,33 +65,25 @@ class Plan(NamedTuple):
 
 def open_data(config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None) -> Data:
     """The training images that the config names. log: called, from any thread, with a line per unreadable image."""
-    mode = config.data.augment
-    if mode not in ("host", "hybrid", "device"):
-        raise UserError(f"data.augment is {mode!r}: choose 'host', 'hybrid' or 'device'.")
-    crops = {name: [dict(recipe) for recipe in group] for name, group in config.data.crops.items()}
-    if not crops or not set(crops) <= set(GROUPS):
-        raise UserError(f"data.crops has the groups {sorted(crops)}: give 'views', and 'local' for small crops.")
-    check_crops(crops)
+    crops = recipes(config)
     if config.batch_size < 1 or config.batch_size % process_count:
         raise UserError(f"batch_size is {config.batch_size}: it must be a multiple of the {process_count} hosts.")
     source = open_source(config.data.name, config.data.split, config.data.dir)
     share = config.batch_size // process_count
     plan = Plan(config.seed, source.count, config.batch_size, share, process_index * share, crops)
     broken = Broken(source.name, source.count, config.data.broken_limit, log)
-    if mode == "device":
+    if config.data.augment == "device":
         if source.images is None:
             raise UserError(
                 f"data.augment='device' holds all images in device memory, so they must have one size and fit; "
                 f"those of {config.data.name} don't: set data.augment='hybrid'."
             )
         return Data(source, source.images, lambda first=0: _ahead(_device_batches(plan, source, first)),
-                    _example(plan, source, mode), broken)  # fmt: skip
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+                    example(config, source.images.shape), broken)  # fmt: skip
     from jax_ssl.data.stream import host_batches  # TensorFlow, which the device mode does without
 
     return Data(source, None, lambda first=0: host_batches(plan, source, broken, config.data, first),
-                _example(plan, source, mode), broken)  # fmt: skip
+                example(config), broken)  # fmt: skip
 
 
 def _device_batches(plan: Plan, source: Source, first: int) -> Iterator[dict]:
@@ -112,20 +102,33 @@ def _device_view(drawn: dict, height: int, width: int) -> dict:
     return {"box": boxes(drawn, height, width), "flip": drawn["flip"], **{name: drawn[name] for name in FACTORS}}
 
 
-def _example(plan: Plan, source: Source, mode: str) -> dict:
-    """Specs of the global batch, from the draws of its first image."""
-    _, drawn = plan._replace(share=1, offset=0).step(0)
-    example = {"index": Spec((plan.batch_size,), np.dtype(np.int32))} if mode == "device" else {}
-    for name, numbers in drawn.items():
-        views, size = numbers["flip"].shape[1], plan.crops[name][0]["size"]
-        image = Spec((plan.batch_size, views, size, size, 3), np.dtype(np.uint8 if mode == "hybrid" else np.float32))
-        shown = {} if mode == "host" else {key: numbers[key] for key in FACTORS}
+def recipes(config) -> dict[str, list[dict]]:
+    """The groups of `config.data.crops` as plain dicts. Raises UserError for what no pipeline can make."""
+    if config.data.augment not in ("host", "hybrid", "device"):
+        raise UserError(f"data.augment is {config.data.augment!r}: choose 'host', 'hybrid' or 'device'.")
+    crops = {name: [dict(recipe) for recipe in group] for name, group in config.data.crops.items()}
+    if not crops or not set(crops) <= set(GROUPS):
+        raise UserError(f"data.crops has the groups {sorted(crops)}: give 'views', and 'local' for small crops.")
+    check_crops(crops)
+    return crops
+
+
+def example(config, resident: tuple[int, ...] | None = None) -> dict:
+    """Specs of the global raw batch; opens no data. resident: in device mode, the shape (N, H, W, 3) of all images."""
+    mode, batch, first = config.data.augment, config.batch_size, np.zeros(1, np.int64)
+    specs = {"index": Spec((batch,), np.dtype(np.int32))} if mode == "device" else {}
+    for name, group in recipes(config).items():
+        drawn = draws(group, 0, first, first, GROUPS.index(name))  # the numbers of one image, for their shapes
         if mode == "device":
-            shown = _device_view(numbers, *source.images.shape[1:3])
-        example[name] = {key: Spec((plan.batch_size, *array.shape[1:]), array.dtype) for key, array in shown.items()}
+            shown = _device_view(drawn, *resident[1:3])
+        else:
+            shown = {} if mode == "host" else {key: drawn[key] for key in FACTORS}
+        specs[name] = {key: Spec((batch, *array.shape[1:]), array.dtype) for key, array in shown.items()}
         if mode != "device":
-            example[name]["image"] = image
-    return example
+            views, size = drawn["flip"].shape[1], group[0]["size"]
+            dtype = np.dtype(np.uint8 if mode == "hybrid" else np.float32)
+            specs[name]["image"] = Spec((batch, views, size, size, 3), dtype)
+    return specs
 
 
 def _ahead(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:

@@ -1,6 +1,7 @@
 """Where images come from: one `Source`, addressed by record number, whatever lies behind it. No TensorFlow."""
 
 import difflib
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,12 @@ KINDS = {
     "synthetic": "synthetic or synthetic:SIZE",
 }
 EMBEDDED = Path(__file__).parent / "embedded"
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 HELD_OUT = 0.1  # of a labelled source that has no test split of its own
+
+# Read while TensorFlow is loaded, which only some sources and pipelines do, later: none of its start-up noise.
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
 
 
 class Source(NamedTuple):

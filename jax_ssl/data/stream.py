@@ -10,19 +10,19 @@ import tensorflow as tf
 
 from jax_ssl.data import ops
 from jax_ssl.data.broken import Broken, read_good
+from jax_ssl.data.pipeline import FACTORS, Plan
 from jax_ssl.data.sources import Source
 
-FACTORS = ("jitter", "order", "grey", "sigma", "solarize")  # what the device needs after crop and flip
 AHEAD = 2  # batches ready before they are asked for; more only takes memory
 
 for kind in ("GPU", "TPU"):  # they belong to JAX; TensorFlow would take all of their memory
     tf.config.set_visible_devices([], kind)
 
 
-def host_batches(plan, source: Source, broken: Broken, data, first: int) -> Iterator[dict]:
+def host_batches(plan: Plan, source: Source, broken: Broken, data, first: int) -> Iterator[dict]:
     """Endless batches from step `first` on, {group: {"image": (B, V, h, w, 3), factors...}}; raises DataError.
 
-    plan: pipeline.Plan. data: config.data. Plans arrive a batch at a time and are taken apart, since a call from
+    data: config.data. Plans arrive a batch at a time and are taken apart, since a call from
     TensorFlow into Python costs about as much as decoding a small image.
     """
     workers = data.workers or os.cpu_count()
@@ -78,7 +78,7 @@ def _from_files(source: Source, broken: Broken):
     return pixels
 
 
-def _signature(plan) -> dict:
+def _signature(plan: Plan) -> dict:
     """What `steps` yields, for TensorFlow: the arrays of a one-image plan with the host's share as their first axis."""
     record, drawn = plan._replace(share=1).step(0)
     return tf.nest.map_structure(

@@ -1,55 +1,253 @@
-"""Sets of tensorflow-datasets by record number: their prepared files are read here, their own readers only run in sequence.
+"""Sets of tensorflow-datasets by record number: their prepared files are read here; their own reader can't jump.
 
-A TFRecord file is scanned once: the place of every image and every label go into the cache, and from then on a record
-is one read. Neither the scan nor the reading decodes an image or loads TensorFlow. Small sets of one image size (CIFAR,
-MNIST) are decoded as a whole and stay in memory.
+The files of a split are scanned once: the place of every image and every label go into the cache, and from then on a
+record is one read. Neither the scan nor the reading decodes an image or loads TensorFlow. Small sets of one image size
+(CIFAR, MNIST) are decoded as a whole and stay in memory.
 """
 
-import functools
+import difflib
+import json
+import math
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
 from etils import epath
 
 from jax_ssl.data import cache, example
-from jax_ssl.data.decode import decode
+from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.sources import Source, in_memory, split_apart
 from jax_ssl.errors import UserError
 
 IN_MEMORY = 2_000_000_000  # bytes, decoded
-SCANNERS = 16  # files scanned at once, because a bucket takes its time
+TESTS = ("test", "validation")  # the first that has labels; ImageNet's `test` has none
+SCANNERS = 16  # files at once, because a bucket takes its time
+MANY = 1000  # records that are read or decoded as one piece of work
 
 
 class Index(NamedTuple):
-    """Where the images of a split are, in the order of its files."""
+    """The records of a split, in the order of its files."""
 
     shard: np.ndarray  # int32 (N,), which file
-    start: np.ndarray  # int64 (N,), first byte of the encoded image; in array_record files the number of the record
-    size: np.ndarray  # int64 (N,), bytes
+    start: np.ndarray  # int64 (N,), first byte of the encoded image; for array_record the number of the record
+    size: np.ndarray  # int64 (N,), bytes of the encoded image
     label: np.ndarray  # int32 (N,), -1 where there is none
+
+
+class Split(NamedTuple):
+    """One split of a prepared set, and the names of the features that are read."""
+
+    name: str
+    files: list[epath.Path]
+    array_record: bool  # or TFRecord
+    image: str
+    label: str  # "" without
+    shape: tuple[int | None, ...]  # of the images
+    classes: int
 
 
 def open_tfds(name: str, split: str, directory: str = "") -> Source:
     """A split of a prepared set. directory: where sets are prepared, "" = ~/tensorflow_datasets.
 
-    Where `test` is missing or has no labels, `validation` is taken; where both are, a tenth of `train`.
+    `test` is the set's own, or its `validation` where `test` is missing or has no labels, or else a tenth of `train`.
     """
-    info = _prepared(name, directory).info
-    image, label = _features(name, info)
-    wanted = ("test", "validation") if split == "test" else (split,)
-    for candidate in wanted:
-        if candidate in info.splits:
-            source = _open_split(name, info, candidate, image, label)
-            if split != "test" or source.labels is not None:
-                break
-    else:
-        source = None
-    if source is not None and split != "train":
+    info = _prepared(name, directory)
+    splits = {part: _describe(name, info, part) for part in info.splits}
+    test = next((part for part in TESTS if part in splits and _first_label(splits[part]) >= 0), None)
+    if split == "test" and test:
+        return _open(splits[test])
+    if split in splits and (split != "train" or test):
+        return _open(splits[split])
+    if split not in ("train", "test") or "train" not in splits:
+        raise UserError(f"tfds:{name} has no split {split!r}: choose one of {', '.join(sorted(splits))}.")
+    return split_apart(_open(splits["train"]), split)
+
+
+def _prepared(name: str, directory: str):
+    """The DatasetInfo of a set that is on the disk; nothing is ever downloaded behind the user's back."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # it warns of a folder that isn't there, and so does this function
+    try:
+        builder = tfds.builder(name, data_dir=directory or None)
+    except (ValueError, ImportError, OSError) as error:  # DatasetNotFoundError is a ValueError and lists all names
+        near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
+        hint = f"did you mean tfds:{near[0]}?" if near else "see tensorflow.org/datasets/catalog."
+        raise UserError(f"tensorflow-datasets can't open {name!r} ({str(error).splitlines()[0]}): {hint}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    if not builder.info.splits:
+        where = directory or os.fspath(epath.Path(builder.data_dir).parents[1])
+        raise UserError(
+            f"tfds:{name} is not prepared in {where}: set data.dir to where it is, or prepare it there with python -c "
+            f"\"import tensorflow_datasets as t; t.builder('{name}', data_dir='{where}').download_and_prepare()\""
+        )
+    return builder.info
+
+
+def _describe(name: str, info, split: str) -> Split:
+    """Finds the files, the image and the label of a split."""
+    kind = info.file_format.value
+    if kind not in ("tfrecord", "array_record"):
+        raise UserError(f"tfds:{name} is prepared as {kind}: prepare it as tfrecord or array_record.")
+    features = dict(info.features.items())
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    named = tuple(key for key in info.supervised_keys or () if isinstance(key, str))
+    image = next((key for key in (*named, "image", *images) if key in images), None)
+    label = next((key for key in (*named, "label", *labels) if key in labels), "")
+    if image is None or features[image].np_dtype not in (np.uint8, np.uint16):
+        raise UserError(f"tfds:{name} has no image feature of whole numbers: it has {', '.join(sorted(features))}.")
+    return Split(
+        name=f"tfds:{name}/{split}",
+        files=[epath.Path(file) for file in info.splits[split].filepaths],
+        array_record=kind == "array_record",
+        image=image,
+        label=label,
+        shape=tuple(features[image].shape),
+        classes=features[label].num_classes if label else 0,
+    )
+
+
+def _open(split: Split) -> Source:
+    """In memory if it is small and of one size, else read by record."""
+    index, key = _index(split)
+    count = len(index.start)
+    if not count:
+        raise UserError(f"{split.name} holds no images: prepare it again.")
+    labels = index.label if split.label and (index.label >= 0).all() else None
+    source = Source(
+        name=split.name,
+        count=count,
+        labels=labels,
+        classes=split.classes if labels is not None else 0,
+        images=None,
+        read=_reader(split, index, _from_file),
+        describe=lambda record: f"{split.name}[{record}]",
+    )
+    if None in split.shape or count * math.prod(split.shape[:2]) * 3 > IN_MEMORY:
         return source
-    if split not in ("train", "test") or "train" not in info.splits:
-        raise UserError(f"tfds:{name} has no split {split!r}: it has {', '.join(sorted(info.splits))}.")
-    return source if _has_test(info) else split_apart(_open_split(name, info, "train", image, label), split)
+    images = cache.kept(f"images of {key}", lambda: _all_images(split, index))
+    return source if images is None else in_memory(split.name, images, labels, source.classes)
+
+
+def _all_images(split: Split, index: Index) -> np.ndarray | None:
+    """Every image, decoded: uint8 (N, H, W, 3). None when one is broken or of another size."""
+    contents = {} if split.array_record else {file: file.read_bytes() for file in split.files}
+    read = _reader(split, index, lambda file, start, size: contents[file][start : start + size])
+    images = np.empty((len(index.start), *split.shape[:2], 3), np.uint8)
+
+    def fill(first):
+        for record in range(first, min(first + MANY, len(images))):
+            images[record] = read(record)
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(fill, range(0, len(images), MANY)))
+    except (BrokenImage, ValueError):  # NumPy's, of shapes that don't fit
+        return None
+    return images
+
+
+def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], np.ndarray]:
+    """-> function: record -> RGB uint8 (H, W, 3). fetch: file, first byte, bytes -> the encoded image."""
+    if split.array_record:
+        source = _array_records(split.files)
+
+        def encoded(record):
+            data = source[record]
+            start, end, _ = example.image_and_label(data, 0, len(data), split.image.encode(), split.label.encode())
+            return data[start:end]
+    else:
+
+        def encoded(record):
+            return fetch(split.files[index.shard[record]], int(index.start[record]), int(index.size[record]))
+
+    def read(record: int) -> np.ndarray:
+        name = f"{split.name}[{record}]"
+        try:
+            data = encoded(record)
+        except OSError as error:
+            raise BrokenImage(name, f"can't be read: {error.strerror or error}") from error
+        return decode(data, name)
+
+    return read
+
+
+def _from_file(file: epath.Path, start: int, size: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(start)
+        return opened.read(size)
+
+
+def _array_records(files: list[epath.Path]):
+    """The records of array_record files, by number."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource  # not on every platform
+
+    return ArrayRecordDataSource([os.fspath(file) for file in files])
+
+
+def _first_label(split: Split) -> int:
+    """The label of the first record, -1 if it has none: enough to tell a test set without labels."""
+    if not split.label or not split.files:
+        return -1
+    try:
+        if split.array_record:
+            data = _array_records(split.files[:1])[0]
+            start, end = 0, len(data)
+        else:
+            with split.files[0].open("rb") as file:
+                head = file.read(example.HEADER.size)
+                end = example.HEADER.size + example.HEADER.unpack(head)[0]
+                start, data = example.HEADER.size, head + file.read(end - len(head))
+        return example.image_and_label(data, start, end, split.image.encode(), split.label.encode())[2]
+    except example.DAMAGED as error:
+        raise _damaged(split.files[0], error) from error
+
+
+def _index(split: Split) -> tuple[Index, str]:
+    """And its key: files, sizes, times. From the cache while they are the same, else by a scan of all files."""
+    with ThreadPoolExecutor(SCANNERS) as pool:
+        status = pool.map(lambda file: file.stat(), split.files)
+        stamp = [[os.fspath(file), one.length, one.mtime] for file, one in zip(split.files, status, strict=True)]
+        key = f"tfds {split.name} {split.image} {split.label} {json.dumps(stamp)}"
+        entry = cache.load(key)
+        if entry is not None:
+            return Index(**entry), key
+        found = list(pool.map(lambda number: _scan(split, number), range(len(split.files))))
+    rows = np.concatenate([np.array(rows, np.int64).reshape(-1, 4) for rows in found] or [np.zeros((0, 4), np.int64)])
+    index = Index(rows[:, 0].astype(np.int32), rows[:, 1], rows[:, 2], rows[:, 3].astype(np.int32))
+    cache.save(key, **index._asdict())
+    return index, key
+
+
+def _scan(split: Split, shard: int) -> list[tuple[int, int, int, int]]:
+    """The rows of the index for one file. On a disk it is mapped, so that only the pages of the headers are touched."""
+    file, names = split.files[shard], (split.image.encode(), split.label.encode())
+    try:
+        if split.array_record:
+            source = _array_records([file])
+            numbers = np.split(np.arange(len(source)), range(MANY, len(source), MANY))
+            parts = (source.__getitems__(part.tolist()) for part in numbers)
+            found = [example.image_and_label(data, 0, len(data), *names) for part in parts for data in part]
+            return [(shard, 0, end - start, label) for start, end, label in found]
+        data = file.read_bytes() if "://" in os.fspath(file) else _mapped(file)
+        found = [example.image_and_label(data, *place, *names) for place in example.records(data)]
+        return [(shard, start, end - start, label) for start, end, label in found]
+    except example.DAMAGED as error:
+        raise _damaged(file, error) from error
+
+
+def _mapped(file: epath.Path):
+    if not file.stat().length:
+        return b""  # which can't be mapped
+    with file.open("rb") as opened:
+        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _damaged(file: epath.Path, error: Exception) -> UserError:
+    return UserError(f"{file} is damaged ({error}): prepare the set again.")

@@ -23,7 +23,8 @@ def measure(encode: Encoder, data, seed: int = 0, batch: int = 256) -> Measured:
 
     data: train_images and test_images uint8 (N, H, W, 3), train_labels and test_labels int (N,), classes.
     """
-    return measure_features(extract(encode, data.train_images, batch), extract(encode, data.test_images, batch), data, seed)
+    bank, test = (extract(encode, images, batch) for images in (data.train_images, data.test_images))
+    return measure_features(bank, test, data, seed)
 
 
 def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0) -> Measured:

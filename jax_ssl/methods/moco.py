@@ -21,7 +21,8 @@ def enqueue(queue, keys, step):
     return lax.dynamic_update_slice_in_dim(queue, keys, step * len(keys) % len(queue), axis=0)
 
 
-def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536, shuffle=True) -> Method:
+def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536,
+         shuffle=True) -> Method:  # fmt: skip
     """projector (128,) and temperature 0.07 make v1, an MLP and 0.2 make v2. queue: how many keys are remembered.
 
     shuffle: keys are encoded in another order, so that with grouped batch norm (`model.norm_groups`, the paper's

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from jax_ssl.models.positions import sincos
 from jax_ssl.models.transformer import XAVIER, Transformer, layer_norm
@@ -11,7 +12,8 @@ class Decoder(nn.Module):
     """Kept tokens + mask tokens, back in their places -> one prediction a patch. models_mae.py, forward_decoder.
 
     cls (B, D), patches (B, K, D): the encoder's output; restore int32 (B, N): where in [kept, hidden] each patch of
-    the grid stands. Returns float32 (B, N, outputs).
+    the grid stands. positions: `sincos` (fixed, zero for the class token) or `learned` (one grid, class token first).
+    Returns float32 (B, N, outputs).
     """
 
     width: int
@@ -20,6 +22,8 @@ class Decoder(nn.Module):
     outputs: int
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = 1e-6
+    positions: str = "sincos"
 
     @nn.compact
     def __call__(self, cls, patches, restore, grid):
@@ -29,7 +33,14 @@ class Decoder(nn.Module):
         hidden = restore.shape[1] - patches.shape[1]
         holes = jnp.broadcast_to(token.astype(x.dtype), (len(x), hidden, self.width))
         tokens = jnp.take_along_axis(jnp.concatenate([x[:, 1:], holes], axis=1), restore[..., None], axis=1)
-        tokens = tokens + sincos(grid, self.width).astype(x.dtype)  # the class token's position is zero
         x = jnp.concatenate([x[:, :1], tokens], axis=1)
-        x = Transformer(self.depth, self.heads, remat=self.remat, dtype=self.dtype, name="blocks")(x)
-        return dense(self.outputs, "predict")(layer_norm("norm")(x[:, 1:])).astype(jnp.float32)
+        if self.positions == "learned":
+            codes = self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]), jnp.float32)
+        else:
+            codes = np.concatenate([np.zeros((1, self.width), np.float32), sincos(grid, self.width)])
+        x = x + codes.astype(x.dtype)
+        x = Transformer(
+            self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype, name="blocks"
+        )(x)
+        x = layer_norm("norm", self.epsilon)(x[:, 1:])
+        return dense(self.outputs, "predict")(x).astype(jnp.float32)

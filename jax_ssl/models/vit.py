@@ -82,8 +82,8 @@ class ViT(nn.Module):
         return learned.reshape(1, -1, self.width)
 
 
-def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, positions: str, pool: str,
-         registers: int, layer_scale: float, drop_path: float, epsilon: float, remat: str, dtype: str) -> ViT:  # fmt: skip
+def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, positions: str, pool: str, registers: int,
+         layer_scale: float, drop_path: float, epsilon: float, remat: str, dtype: str) -> ViT:  # fmt: skip
     """positions `sincos_column` (MAE), `sincos_row` (MoCo v3) or `learned`; pool `cls` or `mean`; remat see REMAT."""
     for name, value, known in (
         ("positions", positions, ("sincos_column", "sincos_row", "learned")),

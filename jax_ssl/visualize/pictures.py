@@ -11,7 +11,7 @@ CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # 
 
 
 def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96) -> Image.Image:
-    """(R, C, H, W, 3) images normalised with mean and std -> one picture of at most `rows` rows, small ones enlarged."""
+    """(R, C, H, W, 3) normalised with mean and std -> one picture of at most `rows` rows, small images enlarged."""
     pixels = np.asarray(images[:rows], np.float32) * np.asarray(std) + np.asarray(mean)
     pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     zoom = max(1, zoom_to // pixels.shape[2])
@@ -51,7 +51,7 @@ def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
 def save_curves(metrics_file, path) -> None:
     """metrics.jsonl -> one panel for each of CURVES that was logged, against the step."""
     lines = [json.loads(line) for line in Path(metrics_file).read_text().splitlines()]
-    found = [name for name in CURVES if any(line.get(name) is not None for line in lines)]
+    found = [name for name in CURVES if sum(line.get(name) is not None for line in lines) > 1]
     if not found:
         return
     figure, axes = _figure(len(found))

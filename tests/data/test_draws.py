@@ -1,6 +1,9 @@
 """The draws are a pure function of (seed, epoch, sample, stream), have the right laws, and lead to the right boxes."""
 
+import inspect
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +142,18 @@ def test_all_orders_are_equally_likely():
     assert np.abs(counts - len(order) / 24).max() < 5 * math.sqrt(len(order) / 24)
 
 
+def test_what_happens_to_a_view_is_independent():
+    """No two of its numbers come from the same uniform, nor those of its neighbour view."""
+    drawn = drawn_many(dict(RECIPE, jitter_probability=1.0, blur=1.0, solarize=0.5, grey=0.5))
+    numbers = [
+        np.log(drawn[name]) if name == "aspect" else drawn[name] for name in sorted(set(drawn) - {"ratio", "order"})
+    ]
+    columns = np.concatenate([np.asarray(each, np.float32).reshape(MANY, -1) for each in numbers], axis=1)
+    columns = np.concatenate([columns, drawn["order"][..., 0]], axis=1)
+    correlation = np.corrcoef(columns.T) - np.eye(columns.shape[1])
+    assert np.abs(correlation).max() < 5 / math.sqrt(MANY)
+
+
 def test_recipes_of_a_group_keep_to_their_views():
     group = [dict(RECIPE, count=1, blur=1.0, solarize=0.0), dict(RECIPE, count=2, blur=0.0, solarize=1.0)]
     drawn = draws(group, 0, np.zeros(50, np.int64), np.arange(50), 0)
@@ -237,3 +252,39 @@ def test_config_dicts_are_recipes_too():
     ours = draws([RECIPE], 0, np.array([0]), np.array([1]), 0)
     for name, array in ours.items():
         np.testing.assert_array_equal(theirs[name], array)
+
+
+NAMED = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "crops.py"))
+TABLE = [  # methods spec, table 0.7: name, scale, interpolation, jitter, jitter p, grey, blur, solarize
+    ("simclr", (0.08, 1.0), "bicubic", (0.8, 0.8, 0.8, 0.2), 0.8, 0.2, 0.5, 0.0),
+    ("moco_v1", (0.2, 1.0), "bilinear", (0.4, 0.4, 0.4, 0.4), 1.0, 0.2, 0.0, 0.0),
+    ("moco_v2", (0.2, 1.0), "bilinear", (0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.5, 0.0),
+    ("moco_v3_a", (0.08, 1.0), "bilinear", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 1.0, 0.0),
+    ("moco_v3_b", (0.08, 1.0), "bilinear", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.1, 0.2),
+    ("byol_a", (0.08, 1.0), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 1.0, 0.0),
+    ("byol_b", (0.08, 1.0), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.1, 0.2),
+    ("swav_global", (0.14, 1.0), "bilinear", (0.8, 0.8, 0.8, 0.2), 0.8, 0.2, 0.5, 0.0),
+    ("swav_local", (0.05, 0.14), "bilinear", (0.8, 0.8, 0.8, 0.2), 0.8, 0.2, 0.5, 0.0),
+    ("dino_global_1", (0.4, 1.0), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 1.0, 0.0),
+    ("dino_global_2", (0.4, 1.0), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.1, 0.2),
+    ("dino_local", (0.05, 0.4), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.5, 0.0),
+    ("dinov2_global_1", (0.32, 1.0), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.0, 0.0),
+    ("dinov2_global_2", (0.32, 1.0), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.9, 0.2),
+    ("dinov2_local", (0.05, 0.32), "bicubic", (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.5, 0.0),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[row[0] for row in TABLE])
+def test_named_recipes_are_those_of_the_table(row):
+    name, *numbers = row
+    recipe = NAMED[name]()
+    keys = ("scale", "interpolation", "jitter", "jitter_probability", "grey", "blur", "solarize")
+    assert [recipe[key] for key in keys] == numbers
+    assert recipe["flip"] == 0.5 and recipe["grey_first"] == (name == "moco_v1")
+
+
+def test_every_named_recipe_can_be_made():
+    for name, make in NAMED.items():
+        if inspect.isfunction(make) and name != "coloured":  # which wants a crop to colour
+            assert make(size=48)["size"] == 48
+            check_crops({"views": [make()]})

@@ -67,12 +67,12 @@ def test_crop(interpolation, height, width, size):
     drawn = drawn_for([dict(RECIPE, count=6)], 1)
     box, flip = boxes(drawn, height, width)[0], drawn["flip"][0]
     assert flip.any() and not flip.all()
-    device = augment.crop(np.stack([image] * 6), box, flip, size, interpolation)
+    device = jax.jit(augment.crop, static_argnums=(3, 4))(np.stack([image] * 6), box, flip, size, interpolation)
     host = np.stack([ops.crop(tf.constant(image), *pair, size, interpolation) for pair in zip(box, flip, strict=True)])
     assert host.dtype == np.uint8
     difference = np.abs(host / 255 - np.asarray(device))
     assert difference.max() < 1.01 * STEP  # a tie may be rounded either way
-    assert (difference > 0.01 * STEP).mean() < 1e-3
+    assert (difference > 0.01 * STEP).mean() < 1e-2  # ties are common where a box is enlarged exactly twofold
 
 
 @pytest.mark.parametrize("size", [32, 224])
@@ -95,7 +95,7 @@ def test_each_jitter_operation(operation):
     factors[:, operation] = (0.3, 0.8, 1.3, 1.7) if operation < 3 else (-0.5, -0.1, 0.2, 0.5)
     order = np.tile(np.arange(4, dtype=np.int32), (4, 1))
     images = np.stack([some_image(32, 32, seed) for seed in range(4)]) / np.float32(255)
-    device = augment.jitter(images, factors, order)
+    device = jax.jit(augment.jitter)(images, factors, order)
     for image, factor, turns, expected in zip(images, factors, order, device, strict=True):
         host = ops.jitter(tf.constant(image), tf.constant(factor), tf.constant(turns))
         np.testing.assert_allclose(host, expected, atol=0.1 * STEP)
@@ -105,7 +105,7 @@ def test_each_jitter_operation(operation):
 def test_blur(size):
     image = some_image(size, size) / np.float32(255)
     for sigma in (0.1, 0.5, 2.0):
-        device = augment.blur(image[None], np.float32([sigma]))[0]
+        device = jax.jit(augment.blur)(image[None], np.float32([sigma]))[0]
         np.testing.assert_allclose(ops.blur(tf.constant(image), sigma), device, atol=0.1 * STEP)
 
 
@@ -122,6 +122,7 @@ GROUPS = {
     "moco_v1": [dict(RECIPE, interpolation="bilinear", grey=0.5, grey_first=True, blur=0.0, solarize=0.0)],
     "byol": [dict(RECIPE, count=1, blur=1.0, solarize=0.0), dict(RECIPE, count=1, blur=0.1, solarize=0.9)],
     "mae": [dict(RECIPE, count=1, jitter=(0.0,) * 4, jitter_probability=0.0, grey=0.0, blur=0.0, solarize=0.0)],
+    "beit": [dict(RECIPE, jitter=(0.4, 0.4, 0.4, 0.0), jitter_probability=0.5, blur=0.0)],
     "large": [dict(RECIPE, size=224)],
 }
 
@@ -169,6 +170,6 @@ def test_images_of_unknown_size_run_in_tf_data():
     data = data.map(lambda image, own: ops.host_views(image, own, [RECIPE], "host", MEAN, STD))
     assert data.element_spec == tf.TensorSpec((2, 32, 32, 3), tf.float32)
     views = np.stack(list(data.as_numpy_iterator()))
-    for number, (image, own) in enumerate(examples()):
+    for number, (image, _) in enumerate(examples()):
         expected = ops.host_views(tf.constant(image), of_image(drawn, number), [RECIPE], "host", MEAN, STD)
         np.testing.assert_allclose(views[number], expected, atol=1e-4)

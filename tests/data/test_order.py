@@ -13,7 +13,9 @@ def test_every_epoch_visits_every_record_once(total, batch):
     epochs, samples = np.concatenate(epochs), np.concatenate(samples)
     np.testing.assert_array_equal(epochs, np.arange(steps * batch) // total)
     for epoch in range(3):
-        np.testing.assert_array_equal(np.sort(samples[epochs == epoch]), np.arange(total))
+        visited = samples[epochs == epoch]
+        np.testing.assert_array_equal(np.sort(visited), np.arange(total))
+        np.testing.assert_array_equal(visited, permutation(0, epoch, total))
 
 
 def test_the_cut_into_batches_does_not_matter():

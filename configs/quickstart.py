@@ -1,0 +1,18 @@
+"""SimCLR on 5 000 small photographs that come with the package: watch a network learn to see without labels.
+
+    python -m jax_ssl train --config=configs/quickstart.py
+
+Two CPU cores, under five minutes, no network, no TensorFlow. The network is chosen for a CPU: 2-pixel patches in place
+of a convolution at full size, then three residual stages of one block each, 32, 64 and 128 channels wide.
+"""
+
+from jax_ssl.configs import simclr
+
+
+def get_config():
+    config = simclr.cifar()
+    config.data.name = "embedded"
+    config.data.probe.update(train=0, test=0)
+    config.epochs, config.log_every = 20.0, 10
+    config.probe_every = config.checkpoint_every = config.picture_every = 100
+    return config

@@ -1,0 +1,147 @@
+"""From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network."""
+
+import json
+import platform
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jax_ssl import checkpoints, config, core, metrics, train
+from jax_ssl.data import pipeline
+from jax_ssl.encoder import Encoder, adapt, freeze
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import finetune, offline
+
+TASKS = ("knn", "linear", "finetune")
+WEIGHTS = ("pixels", "untrained", "student", "teacher")
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)  # fine-tuning: tried by the pre-trained network and by its control alike
+
+
+def load_config(folder: str, overrides=()):
+    """The config of a run, with overrides for the measurement. Raises UserError where there is no run."""
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
+    return config.override(config.from_json(path.read_text()), overrides)
+
+
+def images_of(settings) -> dict:
+    """What an Encoder of this config has to know of its images."""
+    return dict(mean=tuple(settings.data.mean), std=tuple(settings.data.std), size=settings.data.eval_size)
+
+
+def untrained_state(settings) -> core.TrainState:
+    """The state before the first step, the very one that training with this config and seed starts from."""
+    method, tx, _ = train.build(settings, examples=settings.batch_size)
+    shapes = {
+        name: (settings.batch_size, sum(recipe["count"] for recipe in group), group[0]["size"], group[0]["size"], 3)
+        for name, group in settings.data.crops.items()
+    }
+
+    def create(key):  # under jit XLA removes the forward pass on zeros
+        return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
+
+    return jax.jit(create)(jax.random.key(settings.seed))
+
+
+def encoders(settings, folder: str, wanted, images) -> tuple[dict[str, Encoder], int]:
+    """{name: Encoder} of those in `wanted` that the run has, and the step of its newest good checkpoint.
+
+    An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`.
+    """
+    backbone, found = train.make_backbone(settings), {}
+    loaded, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
+    if "untrained" in wanted:
+        found["untrained"] = freeze(backbone, untrained_state(settings), **images_of(settings))
+        adapted = adapt(found["untrained"], images)
+        if adapted is not found["untrained"]:
+            found["untrained, statistics adapted"] = adapted
+    for name in ("student", "teacher"):
+        if name in wanted and (name == "student" or "backbone" in loaded.get("teacher", {})):
+            found[name] = freeze(backbone, loaded, name, **images_of(settings))
+    return found, step
+
+
+def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=print, overrides=()) -> list[dict]:
+    """kNN and linear probe of a run beside their baselines: a table, and records appended to results.jsonl."""
+    settings = load_config(folder, overrides)
+    data = pipeline.labelled(settings, say)
+    if data is None:
+        raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
+    seed = settings.seed if seed is None else seed
+    named, step = encoders(settings, folder, wanted, data.train_images)
+    measured = {name: offline.measure(encode, data, seed) for name, encode in named.items()}
+    if "pixels" in wanted:
+        pixels = offline.pixels(data, settings.data.mean, settings.data.std)
+        measured = {"raw pixels": offline.measure_features(*pixels, data, seed)} | measured
+    name = settings.data.probe.name or settings.data.name
+    say(f"\n{name}: {len(data.train_images):,} labelled images to learn from, {len(data.test_images):,} to test on")
+    say(table(measured))
+    records = []
+    for label, result in measured.items():
+        weights, _, batch_statistics = label.partition(", ")
+        weights = weights.removeprefix("raw ")
+        common = dict(weights=weights, metric="top1", data=name, split="test", step=step, seed=seed)
+        where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True, hardware=hardware())
+        where |= {"batch_statistics": batch_statistics} if batch_statistics else {}
+        for k, value in result.knn.items() if "knn" in tasks else ():
+            protocol = where | {"temperature": 0.07}
+            records.append(metrics.record_result(folder, "knn", value=value, k=k, protocol=protocol, **common))
+        if "linear" in tasks:
+            chosen = {key: result.linear[key] for key in ("learning_rate", "epochs")}
+            protocol = where | chosen | {"optimiser": "sgd", "selection": "a tenth of the training features"}
+            value = result.linear["top1"]
+            records.append(metrics.record_result(folder, "linear", value=value, k=None, protocol=protocol, **common))
+    return records
+
+
+def table(measured: dict) -> str:
+    """Name, kNN at 20 and at its best k, linear probe, effective rank: per cent, aligned."""
+    lines = [f"{'':32}{'kNN k=20':>10}{'best k':>10}{'linear':>10}{'RankMe':>10}"]
+    for name, result in measured.items():
+        k = 20 if 20 in result.knn else min(result.knn)
+        numbers = (100 * result.knn[k], 100 * max(result.knn.values()), 100 * result.linear["top1"], result.rankme)
+        lines.append(f"{name:32}" + "".join(f"{number:>10.1f}" for number in numbers))
+    return "\n".join(lines)
+
+
+def finetuned(folder: str, labels=1000, epochs=50, which="student", say=print, overrides=()) -> list[dict]:
+    """Fine-tunes the run's backbone and the same network from scratch on `labels` images; records both."""
+    settings = load_config(folder, overrides)
+    data = pipeline.labelled(settings, say)
+    if data is None:
+        raise UserError("There are no labels to fine-tune on: set --config.data.probe.name to a labelled set.")
+    named, step = encoders(settings, folder, (which,), data.train_images)
+    chosen = finetune.fewshot(data.train_labels, labels, settings.seed)
+    arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
+    records = []
+    for weights, scratch in (("scratch", True), (which, False)):
+        begun = time.time()
+        result = finetune.finetune(
+            named[which], *arrays, scratch=scratch, epochs=epochs, base_lr=RATES, seed=settings.seed
+        )
+        spent = time.time() - begun
+        say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
+        protocol = {key: value for key, value in result.items() if key != "top1"}
+        protocol |= {"labels": len(chosen), "hardware": hardware()}
+        records.append(
+            metrics.record_result(
+                folder, "finetune", weights, "top1", result["top1"], settings.data.probe.name or settings.data.name,
+                "test", None, protocol, step, settings.seed,
+            )
+        )  # fmt: skip
+    return records
+
+
+def hardware() -> str:
+    """What a number was measured on."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    return f"{jax.device_count()} x {', '.join(kinds)}, {platform.machine()}, jax {jax.__version__}"
+
+
+def results(folder: str) -> list[dict]:
+    """All records of results.jsonl, oldest first."""
+    path = Path(folder) / "results.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

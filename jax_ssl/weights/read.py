@@ -1,0 +1,153 @@
+"""The tensors of a weights file as NumPy arrays, without running anything that the file may hold, and without torch.
+
+A torch file is a pickle, and a pickle is a program. Here it runs with nothing in reach but an ordered dict, the names
+of torch's storages and one constructor, all of which only describe tensors; the arrays are cut out of the archive's
+raw records afterwards. (`torch.load(weights_only=True)` has been bypassed twice: CVE-2025-32434, CVE-2026-24747.)
+"""
+
+import collections
+import functools
+import io
+import math
+import pickle
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from jax_ssl.errors import UserError
+
+DTYPES = dict(
+    FloatStorage="float32", DoubleStorage="float64", HalfStorage="float16", BFloat16Storage=ml_dtypes.bfloat16,
+    LongStorage="int64", IntStorage="int32", ShortStorage="int16", CharStorage="int8", ByteStorage="uint8",
+    BoolStorage="bool",
+)  # fmt: skip
+TORCH = (".pth", ".pt", ".bin")
+
+
+def read(path, section: str | None = None) -> dict[str, np.ndarray]:
+    """{name: array} of a .pth (.pt, .bin), .safetensors or .npz file; bfloat16 stays so, as of ml_dtypes.
+
+    section: which network of a torch file that holds several, such as "teacher".
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no weights file {path}; check the path.")
+    if path.suffix in TORCH:
+        return _read_torch(path, section)
+    if section is not None:
+        raise UserError(f"{path} holds one network only: leave which={section!r} out.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}); fetch it again, or save plain arrays in it.") from error
+    known = ", ".join((*TORCH, ".safetensors", ".npz"))
+    raise UserError(f"{path} is of no kind that is read here ({known}): convert it to .safetensors.")
+
+
+class Storage(NamedTuple):
+    """A run of `count` elements, the archive's record data/KEY."""
+
+    kind: str
+    key: str
+    count: int
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; offset and strides in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Describe:
+    """Stands for torch._utils._rebuild_tensor_v2. No attribute of it can be set, as a pickle would be free to do."""
+
+    __slots__ = ()
+
+    def __call__(self, storage, offset, shape, strides, *_):
+        if not isinstance(storage, Storage):
+            raise pickle.UnpicklingError("a tensor without a storage")
+        return Tensor(storage, offset, shape, strides)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits what a plain state dict is made of; everything else that a pickle can name is refused by name."""
+
+    def find_class(self, module, name):
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _Describe()
+        if module == "torch" and name in DTYPES:
+            return name
+        raise UserError(f"asks for {module}.{name}, which is more than weights need and could run code")
+
+    def persistent_load(self, pid):
+        tag, kind, key, _, count = pid
+        if tag != "storage" or kind not in DTYPES:
+            raise pickle.UnpicklingError(f"a persistent object {tag!r} of kind {kind!r}")
+        return Storage(kind, key, count)
+
+
+def _read_torch(path: Path, section: str | None) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise UserError(
+            f"{path} is not in torch's zip format (since 1.6): save it again where torch is installed, with "
+            "torch.save(torch.load(OLD, weights_only=True), NEW)."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (program,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            record = functools.cache(lambda key: _record(archive, f"{program.removesuffix('data.pkl')}{key}"))
+            if "byteorder" in {name.rpartition("/")[2] for name in archive.namelist()} and record("byteorder") != b"little":
+                raise ValueError("it was written by a big-endian machine")
+            tensors = _choose(_Unpickler(io.BytesIO(record("data.pkl"))).load(), section)
+            return {name: _array(tensor, record) for name, tensor in tensors.items()}
+    except UserError as error:
+        raise UserError(
+            f"{path} {error}; if you trust it, save its weights alone as .safetensors where torch is installed."
+        ) from None
+    except Exception as error:  # the file decides what goes wrong in here, and it may be anything
+        raise UserError(f"{path} is damaged or no torch file ({error}); fetch it again.") from error
+
+
+def _record(archive: zipfile.ZipFile, name: str) -> bytes:
+    # torch never compresses; a file that does could unfold to any size.
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return archive.read(name)
+
+
+def _choose(tree, section: str | None) -> dict[str, Tensor]:
+    """The dict of tensors: the pickle itself, or the one network in it, or the one that was asked for."""
+    tensors = lambda node: {name: value for name, value in node.items() if isinstance(value, Tensor)}
+    networks = {name: tensors(value) for name, value in tree.items() if isinstance(value, dict) and tensors(value)}
+    if section in networks:
+        return networks[section]
+    if section is None and tensors(tree):
+        return tensors(tree)
+    if section is None and len(networks) == 1:
+        return next(iter(networks.values()))
+    found = ", ".join(map(repr, networks)) or "none by name"
+    raise UserError(f"holds these networks: {found}, so which={section!r} does not say which to load")
+
+
+def _array(tensor: Tensor, record) -> np.ndarray:
+    dtype = np.dtype(DTYPES[tensor.storage.kind])
+    data = record(f"data/{tensor.storage.key}")
+    if len(data) != tensor.storage.count * dtype.itemsize or math.prod(tensor.shape) > tensor.storage.count:
+        raise ValueError(f"storage {tensor.storage.key} has {len(data)} bytes, which is not what its tensors need")
+    # NumPy itself refuses offsets and strides that lead out of the buffer.
+    strides = [stride * dtype.itemsize for stride in tensor.strides]
+    return np.ndarray(tensor.shape, dtype, data, tensor.offset * dtype.itemsize, strides)

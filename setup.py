@@ -1,0 +1,40 @@
+"""Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests."""
+
+from setuptools import find_packages, setup
+
+ON_LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+
+setup(
+    name="jax_ssl",
+    version="0.1.0",
+    description="Self-supervised visual learning in JAX, for TPUs",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    # configs/ lies at the top for its readers and is installed as jax_ssl.configs for everybody else.
+    packages=[*find_packages(include=["jax_ssl", "jax_ssl.*"]), "jax_ssl.configs"],
+    package_dir={"jax_ssl.configs": "configs"},
+    package_data={"jax_ssl.data.embedded": ["*"], "jax_ssl.data": ["embedded/*"]},
+    entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
+    install_requires=[
+        "jax>=0.10",
+        "flax",
+        "optax",
+        "orbax-checkpoint>=0.12",
+        "tensorflow-datasets",
+        "ml-collections",
+        "einops",
+        f"tensorflow-cpu; {ON_LINUX_X86}",  # the input pipeline; a quarter of the size of the GPU build
+        f"tensorflow; not ({ON_LINUX_X86})",
+        "importlib_resources",  # tensorflow-datasets 4.9 needs it and does not ask for it
+        "etils[epath]",  # local paths and gs:// through one interface; orbax brings it as well
+        "pillow",  # decodes images of any kind defensively, and writes the pictures
+        "matplotlib",  # the curves
+        "tqdm",  # the progress bar
+        "tensorboardX",  # writes TensorBoard files without TensorFlow
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10"],
+        "plan": ["libtpu"],  # the TPU compiler, which runs on any Linux machine
+        "test": ["pytest", "pytest-xdist", "ruff"],
+    },
+)

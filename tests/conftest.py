@@ -1,0 +1,42 @@
+"""Eight simulated CPU devices for every test, set before jax is imported, and the record of what the seals rest on."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import pytest  # noqa: E402
+
+from jax_ssl import config, seals  # noqa: E402
+
+config.folder()  # makes jax_ssl.configs importable from a checkout
+
+
+def pytest_addoption(parser):
+    parser.addoption("--record-seals", action="store_true", help="write outcomes of tests marked `seal` to tests/seals")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when != "call" and not (report.when == "setup" and report.failed):
+        return
+    for mark in item.iter_markers("seal"):
+        number, method = mark.args if len(mark.args) == 2 else (mark.args[0], item.callspec.params["name"])
+        report.user_properties.append(("seal", {"method": method, "seal": number, "test": item.nodeid}))
+
+
+def pytest_runtest_logreport(report):
+    found = [value for name, value in report.user_properties if name == "seal"]
+    outcomes.extend(value | {"passed": report.passed, "date": seals.today()} for value in found)
+
+
+outcomes = []
+
+
+def pytest_sessionfinish(session):
+    # With xdist the workers have no option set here; only the process that gathers reports writes.
+    if session.config.getoption("--record-seals") and not hasattr(session.config, "workerinput") and outcomes:
+        seals.merge("tests.jsonl", outcomes, key=lambda r: (r["method"], r["seal"], r["test"]))

@@ -1,0 +1,160 @@
+"""What every file in jax_ssl/methods promises. A new method is one row in SMALL."""
+
+import importlib
+import inspect
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jax_ssl import config as config_files
+from jax_ssl import core, encoder, sharding, train
+from jax_ssl.data import pipeline
+
+ROOT = pathlib.Path(__file__).parents[2]
+METHODS = sorted(p.stem for p in (ROOT / "jax_ssl/methods").glob("*.py") if p.stem != "__init__")
+RESNET = ["--config.model.width=0.125", "--config.model.patch=4"]
+VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.heads=2", "--config.model.patch=8"]
+SMALL = {  # the tiny preset made smaller still
+    "simclr": [*RESNET, "--config.method.projector=(32,16)"],
+    "moco": [*RESNET, "--config.method.projector=(32,16)", "--config.method.queue=64", "--config.model.norm_groups=4"],
+    "mae": [*VIT, "--config.method.decoder_width=16", "--config.method.decoder_depth=1", "--config.method.decoder_heads=2"],
+}
+LAYOUTS = {"1 device": (1, 1), "8 devices": (8, 1), "4 x 2": (8, 2)}
+
+
+def small(name, *overrides):
+    return config_files.load(f"{name}:tiny", ["--config.batch_size=32", *SMALL[name], *overrides])
+
+
+def program(config, tx, devices=1, fsdp=1):
+    """(compiled program, batches, resident images) of a config over some devices."""
+    data = pipeline.open_data(config)
+    method, _, _ = train.build(config, data.source.count)
+    mesh = sharding.make_mesh(fsdp, jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        resident = sharding.replicate(data.resident, mesh)
+        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        compiled = train.compile_step(method, tx, train.preparation(config), mesh, example, resident, fsdp_min_size=2**8)
+    return compiled, mesh, resident, data.batches(0)
+
+
+def run(name, layout, steps=2):
+    """The loss of each step and the state after each, on a layout; the optimiser's state is the last gradient."""
+    devices, fsdp = LAYOUTS[layout]
+    keep_gradient = optax.chain(optax.trace(decay=0.0), optax.scale(-0.1))
+    compiled, mesh, resident, batches = program(small(name), keep_gradient, devices, fsdp)
+    with jax.set_mesh(mesh):
+        state, states, losses = compiled.init(jax.random.key(0)), [], []
+        for _ in range(steps):
+            state, metrics = compiled.step(state, sharding.shard_batch(next(batches), mesh), resident)
+            losses.append(float(metrics["loss"]))
+            states.append(jax.device_get(state.replace(rng=0)))
+    return losses, states
+
+
+def relative_error(a, b):
+    """The worst leaf: norm of the difference over the norm of the leaf, or of a hundredth of the tree."""
+    norms = lambda tree: [float(np.linalg.norm(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree)]
+    difference = norms(jax.tree.map(lambda x, y: np.asarray(x, np.float64) - np.asarray(y, np.float64), a, b))
+    size = norms(b)
+    whole = np.linalg.norm(size)
+    return max(d / max(s, 0.01 * whole, 1e-12) for d, s in zip(difference, size))
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    cache = {}
+    return lambda name: cache.setdefault(name, None) or cache.update({name: run(name, "1 device")}) or cache[name]
+
+
+@pytest.mark.seal(3)
+@pytest.mark.parametrize("layout", ["8 devices", "4 x 2"])
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_on_any_mesh(name, layout, on_one_device):
+    losses_one, states_one = on_one_device(name)
+    losses, states = run(name, layout)
+    np.testing.assert_allclose(losses, losses_one, rtol=1e-5)
+    assert relative_error(states[0].opt_state[0].trace, states_one[0].opt_state[0].trace) < 1e-5
+    for part in ("params", "teacher", "extra"):
+        ours, theirs = getattr(states[-1], part), getattr(states_one[-1], part)
+        if jax.tree.leaves(theirs):
+            assert relative_error(ours, theirs) < 1e-5, part
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_compilation_and_the_state_is_given_up(name):
+    config, traces = small(name), []
+    data = pipeline.open_data(config)
+    method, tx, _ = train.build(config, data.source.count)
+    method = method._replace(loss=lambda *args, loss=method.loss: traces.append(1) or loss(*args))
+    mesh = sharding.make_mesh(1, jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        resident = sharding.replicate(data.resident, mesh)
+        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        compiled = train.compile_step(method, tx, train.preparation(config), mesh, example, resident)
+        old, batches = compiled.init(jax.random.key(0)), data.batches(0)
+        state = old
+        for _ in range(3):
+            state, _ = compiled.step(state, sharding.shard_batch(next(batches), mesh), resident)
+    assert len(traces) == 1
+    assert all(x.is_deleted() for x in jax.tree.leaves(old.params))
+    same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, state, compiled.state)
+    assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_that_is_not_finite_changes_nothing(name):
+    config = small(name)
+    data = pipeline.open_data(config)
+    method, tx, _ = train.build(config, data.source.count)
+    broken = method._replace(loss=lambda *args: (lambda out: (out[0] * jnp.nan, out[1]))(method.loss(*args)))
+    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    before = core.create(method, tx, jax.random.key(0), batch)
+    after, metrics = jax.jit(lambda s, b: core.train_step(broken, tx, s, b))(before, batch)
+    for part in ("params", "opt_state", "teacher", "extra"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, part), getattr(before, part))
+    assert int(after.step) == 1 and int(after.skipped) == 1 and int(metrics["skipped"]) == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_reaches_every_parameter_and_no_teacher(name):
+    config = small(name)
+    data = pipeline.open_data(config)
+    method, tx, _ = train.build(config, data.source.count)
+    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    state = core.create(method, tx, jax.random.key(0), batch)
+    state, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)  # past zero-initialised scales
+    state, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
+    score = lambda params, teacher: method.loss(params, state.replace(teacher=teacher), batch, jax.random.key(1))[0]
+    grads, to_teacher = jax.jit(jax.grad(score, (0, 1)))(state.params, state.teacher)
+    dead = [jax.tree_util.keystr(k) for k, g in jax.tree_util.tree_leaves_with_path(grads) if not jnp.any(g != 0)]
+    assert "backbone" in state.params and not dead, dead
+    assert all(not jnp.any(g != 0) for g in jax.tree.leaves(to_teacher))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_file_is_short_cites_its_source_and_has_a_full_config(name):
+    module = importlib.import_module(f"jax_ssl.methods.{name}")
+    assert "Paper:" in module.__doc__ and "Code:" in module.__doc__
+    assert len(inspect.getsource(module).splitlines()) <= 150
+    keywords = {k for k, p in inspect.signature(module.make).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for preset in ("paper", "cifar", "tiny"):
+        config = config_files.load(f"{name}:{preset}")
+        assert keywords == set(config.method.keys()) - {"name"}, "every hyper-parameter can be overridden"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_backbone_can_be_frozen(name):
+    config = small(name)
+    data = pipeline.open_data(config)
+    method, tx, _ = train.build(config, data.source.count)
+    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    state = jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch)
+    for which in ("student", "teacher")[: 1 + bool(method.teacher)]:
+        features = encoder.freeze(train.make_backbone(config), state, which)(batch["views"][:, 0])
+        assert features.pooled.ndim == 2 and features.patches.ndim == 3 and features.registers.ndim == 3
+        assert jnp.all(jnp.isfinite(features.pooled))

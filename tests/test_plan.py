@@ -1,0 +1,171 @@
+import json
+import math
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from jax_ssl import config as configs
+from jax_ssl import plan, sharding, train
+from jax_ssl.__main__ import main
+from jax_ssl.chips import CHIPS, Chip
+from jax_ssl.data import pipeline
+from jax_ssl.errors import UserError
+
+# As small as a ResNet gets: compiled in seconds.
+SMALL = ["--config.model.stages=(1,)", "--config.model.width=0.125", "--config.batch_size=32"]
+PAPER = [("simclr", "v3:8x8"), ("moco", "v3:2x2"), ("mae", "v3:8x8")]
+
+
+@pytest.fixture
+def cpu_chip(monkeypatch):
+    """Plans for the eight simulated devices, as if they were a chip of 1 GiB."""
+    monkeypatch.setitem(CHIPS, "cpu", Chip(2**30, 1e12))
+
+
+def small(*overrides):
+    return configs.load("simclr:tiny", [*SMALL, *overrides])
+
+
+def test_a_report_for_simulated_devices(cpu_chip):
+    config = small()
+    report = plan.compile_for(config, jax.devices())
+    memory, state = report["memory"], report["state"]
+    assert report["fits"] and report["devices"] == 8 and report["compiler_says"] == ""
+    assert memory["total"] == sum(memory[k] for k in ("arguments", "outputs", "temporaries", "code")) - memory["alias"]
+    assert memory["alias"] >= sum(state.values())  # the state is donated: it is not in memory twice
+    # Every gradient crosses the devices once, beside batch norm's statistics and the loss.
+    assert report["collectives"]["all-reduce"]["bytes"] > state["params"]
+    assert set(report["collectives"]) <= {"all-reduce", "all-gather", "collective-permute"}
+    json.dumps(report)
+
+
+def test_a_program_larger_than_the_chip_does_not_fit(monkeypatch):
+    monkeypatch.setitem(CHIPS, "cpu", Chip(1000, 1e12))
+    report = plan.compile_for(small(), jax.devices())
+    assert report["fits"] is False
+    assert "does not fit" in plan.table("simclr:tiny", [{"topology": "cpu:8"} | report])
+
+
+def test_flops_of_the_step_follow_the_batch(cpu_chip):
+    # Convolutions and matmuls of all but the loss, whose logits grow with the square of a small batch.
+    one, two = (plan.compile_for(small(f"--config.batch_size={size}"), jax.devices())["flops"] for size in (16, 32))
+    assert two == pytest.approx(2 * one, rel=0.02)
+
+
+@pytest.mark.parametrize("augment", ["device", "hybrid", "host"])
+def test_inputs_are_those_of_the_pipeline_that_opens_the_data(augment):
+    config = configs.load("simclr:tiny", [f"--config.data.augment={augment}"])
+    raw, resident = plan.inputs(config, *plan.SETS["embedded"])
+    data = pipeline.open_data(config)
+    described = lambda tree: jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), tree)
+    assert described(raw) == described(data.example)
+    assert resident == () if data.resident is None else described(resident) == described(data.resident)
+
+
+def test_an_unknown_set_cannot_live_on_the_device():
+    config = configs.load("simclr:tiny", ["--config.data.name=folder:/somewhere"])
+    with pytest.raises(UserError, match="hybrid"):
+        plan.inputs(config, plan.IMAGENET, None)
+
+
+def test_fsdp_halves_what_a_device_holds():
+    config = small("--config.method.projector=(1024,1024)", "--config.mesh.fsdp=2")
+    method, tx, _ = train.build(config, 5000)
+    raw, resident = plan.inputs(config, *plan.SETS["embedded"])
+    held = {}
+    for ways in (1, 2):
+        mesh = sharding.make_mesh(ways)
+        with jax.set_mesh(mesh):
+            prepare = train.preparation(config)
+            state = train.compile_step(method, tx, prepare, mesh, raw, resident, fsdp_min_size=1024).state
+        held[ways] = plan.state_bytes(state)
+    whole = sum(4 * math.prod(x.shape) for x in jax.tree.leaves(state.params))
+    assert held[1]["params"] == whole
+    assert held[2]["params"] == pytest.approx(whole / 2, rel=0.01)
+    assert held[2]["optimizer"] == pytest.approx(whole, rel=0.01)  # two moments
+
+
+@pytest.mark.parametrize(
+    ("message", "total"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (36.62G) exceeds "
+            "available HBM (15.48G).",
+            round(36.62 * 2**30),
+        ),
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 16.5G of 15.48G hbm.", round(16.5 * 2**30)),
+        ("RESOURCE_EXHAUSTED: something new", None),
+    ],
+)
+def test_a_refusal_carries_the_compilers_figure(message, total):
+    report = plan.refusal(message, CHIPS["TPU v3"].memory)
+    assert report["fits"] is False and report["memory"]["total"] == total
+    assert report["compiler_says"] == message
+
+
+def test_table_is_aligned_and_says_so():
+    common = {
+        "devices": 8, "device_kind": "TPU v3", "batch_size": 32, "flops": 8e12, "compile_seconds": 1.0,
+        "state": {"params": 10, "optimizer": 2**20, "teacher": 0, "extra": 0},
+    }  # fmt: skip
+    stats = SimpleNamespace(
+        argument_size_in_bytes=2**30, output_size_in_bytes=2**20, temp_size_in_bytes=2**31, alias_size_in_bytes=2**20,
+        generated_code_size_in_bytes=0,
+    )  # fmt: skip
+    compiled = SimpleNamespace(
+        memory_analysis=lambda: stats, cost_analysis=lambda: {"bytes accessed": 2.0**31}, as_text=lambda: "ENTRY %m () {\n"
+    )
+    good = common | {"topology": "v3:2x2"} | plan.read(compiled, 15 * 2**30)
+    bad = common | {"topology": "v3:4x4"} | plan.refusal("RESOURCE_EXHAUSTED: Used 16.5G of 15.48G hbm", 15 * 2**30)
+    assert good["memory"]["total"] == 3 * 2**30
+    lines = plan.table("simclr:tiny", [good, bad]).splitlines()
+    rows = lines[: lines.index("")]
+    assert len({len(line) for line in rows}) == 1
+    assert "  fits  does not fit" in rows[1] and "16.50 GiB" in "".join(rows)
+    assert lines[-1] == "v3:4x4: RESOURCE_EXHAUSTED: Used 16.5G of 15.48G hbm"
+
+
+def test_without_the_compiler_the_remedy_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: None)
+    assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2"]) == 2
+    assert "pip install 'jax_ssl[plan]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["v9:2x2", "v3:3x7", "hello"])
+def test_an_unknown_topology_is_one_sentence(name):
+    pytest.importorskip("libtpu")
+    with pytest.raises(UserError, match="v5e:16x16"):
+        plan.describe(name)
+
+
+def test_a_batch_that_the_pod_cannot_split_is_refused_before_compiling(capsys):
+    pytest.importorskip("libtpu")
+    assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2", "--config.batch_size=12"]) == 2
+    assert "not divisible by the 8 devices" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_tpu_compiler_takes_the_step_and_refuses_what_is_too_large(tmp_path, capsys):
+    pytest.importorskip("libtpu")
+    out = tmp_path / "plan.json"
+    flags = [*SMALL, "--config.data.augment=hybrid", f"--out={out}"]
+    assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2,v5e:2x2", *flags]) == 0
+    assert "fits" in capsys.readouterr().out
+    for report in json.loads(out.read_text()):
+        assert report["fits"] and report["method"] == "simclr" and report["versions"]["libtpu"]
+        assert report["memory"]["alias"] >= sum(report["state"].values())
+    # The logits of two million embeddings are 16 TB.
+    flags = [flag for flag in flags if "batch_size" not in flag] + ["--config.batch_size=1048576"]
+    assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2", *flags]) == 0
+    assert "does not fit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "topology"), PAPER)
+def test_paper_presets_fit_their_pods(name, topology):
+    pytest.importorskip("libtpu")
+    (report,) = plan.run(configs.load(f"{name}:paper"), [topology])
+    assert report["fits"], report
+    assert report["memory"]["alias"] >= sum(report["state"].values())
+    assert "all-to-all" not in report["collectives"]
