@@ -107,8 +107,8 @@ def small_cpu_resnet(**overrides) -> dict:
 
 
 def small_cpu_vit(**overrides) -> dict:
-    """Learns on two CPU cores: 64 tokens of 4 pixels, six blocks of width 192."""
-    return vit("Ti", patch=4, depth=6, remat="none", dtype="float32") | overrides
+    """Learns on two CPU cores: 64 tokens of 4 pixels, four blocks of width 128."""
+    return vit("Ti", patch=4, width=128, depth=4, heads=4, remat="none", dtype="float32") | overrides
 
 
 def pick(preset: str, presets: dict) -> ConfigDict:

@@ -32,7 +32,7 @@ def cifar():
     common.cifar_data(config)
     config.data.crops = dict(views=[crops.mae(32)])
     config.model = common.small_cpu_vit()
-    config.method.update(decoder_width=128, decoder_depth=2, decoder_heads=4)
+    config.method.update(decoder_width=96, decoder_depth=1, decoder_heads=4)
     config.optim.update(base_lr=1e-3, warmup_epochs=0.5)
     return config
 

@@ -34,7 +34,7 @@ def v1():
 
 def cifar():
     config = common.base()
-    config.batch_size, config.epochs = 256, 8.0
+    config.batch_size, config.epochs = 256, 4.0
     config.checkpoint_every = config.probe_every = config.picture_every = 500
     common.cifar_data(config)
     config.data.crops = dict(views=[crops.cifar_simclr(32)])

@@ -79,31 +79,35 @@ def describe(name: str) -> list:
 
 def compile_for(config, devices) -> dict:
     """One report: the step compiled for these devices. Bytes are per device, FLOPs of all devices together."""
+    state, traced = trace(config, devices)
+    report = {
+        "devices": len(devices),
+        "device_kind": devices[0].device_kind,
+        "batch_size": config.batch_size,
+        "fsdp": config.mesh.fsdp,
+        "state": state_bytes(state),
+        "flops": flops.count(traced.jaxpr),
+    }
+    usable = CHIPS[devices[0].device_kind].memory
+    start = time.perf_counter()
+    try:
+        measured = read(traced.lower().compile(), usable)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        measured = refusal(str(error), usable)
+    return report | measured | {"compile_seconds": round(time.perf_counter() - start, 1)}
+
+
+def trace(config, devices):
+    """(the state's shapes and layout, the traced step) of the program that `train` runs, for these devices."""
     mesh = sharding.make_mesh(config.mesh.fsdp, devices)
     images, side = SETS.get(config.data.name, (IMAGENET, None))
     method, tx, _ = train.build(config, images)
     with jax.set_mesh(mesh):
         raw, resident = inputs(config, images, side)
         program = train.compile_step(method, tx, train.preparation(config), mesh, raw, resident)
-        traced = program.step.trace(program.state, raw, resident)
-        report = {
-            "devices": len(devices),
-            "device_kind": devices[0].device_kind,
-            "batch_size": config.batch_size,
-            "fsdp": config.mesh.fsdp,
-            "state": state_bytes(program.state),
-            "flops": flops.count(traced.jaxpr),
-        }
-        usable = CHIPS[devices[0].device_kind].memory
-        start = time.perf_counter()
-        try:
-            measured = read(traced.lower().compile(), usable)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            measured = refusal(str(error), usable)
-    seconds = round(time.perf_counter() - start, 1)
-    return report | measured | {"compile_seconds": seconds}
+        return program.state, program.step.trace(program.state, raw, resident)
 
 
 def inputs(config, images: int, side: int | None):

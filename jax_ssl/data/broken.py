@@ -31,10 +31,10 @@ class Broken(dict):
         self.check()
 
     def check(self) -> None:
-        """Raises DataError, naming the records, when more than `limit` (a share) of the source is broken."""
+        """Raises DataError, naming the records, when all of the source or more than `limit` (a share) is broken."""
         with self.lock:
             items = list(self.items())
-        if len(items) > self.limit * self.count:
+        if len(items) > min(self.limit * self.count, self.count - 1):
             named = "; ".join(f"{name}: {reason}" for name, reason in items[:NAMED])
             more = f"; and {len(items) - NAMED} more" if len(items) > NAMED else ""
             raise DataError(
@@ -57,6 +57,6 @@ def read_good(source: Source, broken: Broken) -> Callable[[int], np.ndarray]:
             except BrokenImage as error:
                 known.add(candidate)
                 broken.note(error)
-        raise DataError(f"None of the {source.count} images of {source.name} can be read.")
+        broken.check()  # raises: all of them are known to be broken
 
     return read

@@ -1,16 +1,14 @@
 """Fine-tuning: the whole network trained on labels, and the same network from scratch on the same labels, to compare.
 
-Protocol. A class-balanced tenth of the *training* labels is held out. For each base learning rate of a grid, a copy of
-the network is trained on the other nine tenths; the rate with the best held-out accuracy is chosen, and the test set is
-used once, by the network that was chosen, which is not trained again. The control from scratch differs in two things:
-its backbone is drawn anew, and it has no layer decay, as it has no lower layers worth keeping. Its grid is its caller's.
+Protocol. A class-balanced tenth of the *training* labels is held out; each base learning rate of a grid trains a copy
+on the rest. The rate with the best held-out accuracy is chosen, and the test set is used once, by the network that was
+chosen, which is not trained again. The control from scratch has a new backbone and no layer decay, as it has no lower
+layers to keep; all else is equal, and each may have its own grid. Batches and crops depend on the seed alone.
 
-The recipe is He et al. 2022, Table 9 (https://arxiv.org/abs/2111.06377): AdamW, layer decay, warm-up and half a cosine,
-label smoothing, mean of the patches. It is the lean half of that table: crop and flip, no mixup, cutmix, RandAugment or
-erasing; and the final norm comes before the mean and keeps its weights (models_vit.py: a new norm, behind the mean).
+Recipe: He et al. 2022, Table 9 (https://arxiv.org/abs/2111.06377), without mixup, cutmix, RandAugment and erasing. The
+final norm comes before the mean of the patches and keeps its weights (models_vit.py: a new norm, behind the mean).
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +24,7 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.sharding import batch_constraint
 
-AREA, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)  # of a crop; the usual 0.08 is for a thousand labels a class, not a hundred
+AREA, RATIO = 0.5, 4 / 3  # smallest area and widest shape of a crop; the usual 0.08 suits a thousand labels a class
 SMOOTHING = 0.1
 POOLS = {"mean": lambda features: features.patches.mean(1), "own": lambda features: features.pooled}
 
@@ -35,8 +33,7 @@ class Recipe(NamedTuple):
     """What stays fixed during a training: hashable, so one compiled step serves every learning rate of a grid."""
 
     backbone: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    pixel: tuple  # mean and deviation, by channel
     pool: str
     clock: optim.Clock
     warmup_epochs: float
@@ -45,65 +42,49 @@ class Recipe(NamedTuple):
 
 
 class State(NamedTuple):
-    """What changes. params: backbone and head; stats: batch statistics, empty without batch norm."""
+    """What changes during a training."""
 
-    params: dict
-    stats: dict
+    params: dict  # backbone and head
+    stats: dict  # batch statistics, empty without batch norm
     opt_state: optax.OptState
 
 
 def finetune(
     encode: Encoder, train_images, train_labels, test_images, test_labels, classes: int, *, scratch: bool, epochs: int,
     base_lr: float | Sequence[float], batch: int = 128, layer_decay: float = 0.75, weight_decay: float = 0.05,
-    drop_path: float = 0.0, warmup: float = 0.1, pool: str = "mean", seed: int = 0,
-) -> dict:  # fmt: skip
-    """Trains end to end, tests once. Fractions, and what the protocol chose; `encode` itself stays as it is.
+    drop_path: float = 0.0, warmup: float = 0.1, pool: str = "mean", seed: int = 0) -> dict:  # fmt: skip
+    """Trains end to end and tests once. Fractions, and what the protocol chose; `encode` itself stays as it is.
 
-    images: uint8 (N, S, S, 3), in device memory throughout; labels: int (N,). base_lr: one or a grid, per 256 images.
-    layer_decay: 1 for networks that are no transformers. warmup: share of the epochs. pool: "mean" of the patches, or
-    the encoder's "own". Batches and crops depend on the seed and nothing else.
+    images: uint8 (N, S, S, 3); labels: int (N,). base_lr: one or a grid, per 256 images. layer_decay: 1 for networks
+    that are no transformers. warmup: share of the epochs. pool: "mean" of the patches, or the encoder's "own".
     """
     side = check(train_images, test_images, pool)
+    train_labels = np.asarray(train_labels, np.int32)
     held_out = fewshot(train_labels, len(train_labels) // 10, seed)
     fitted = np.setdiff1d(np.arange(len(train_labels)), held_out)
-    images, labels = jnp.asarray(train_images[fitted]), jnp.asarray(np.asarray(train_labels)[fitted], jnp.int32)
+    images, labels = jnp.asarray(train_images[fitted]), jnp.asarray(train_labels[fitted])  # on the device from here on
     rows = batches(len(fitted), min(batch, len(fitted)), epochs, seed)
-    clock = optim.Clock(len(rows) / epochs, len(rows))
-    recipe = Recipe(
-        backbone=adjusted(encode.backbone, drop_path), mean=tuple(encode.mean), std=tuple(encode.std), pool=pool,
-        clock=clock, warmup_epochs=warmup * epochs, layer_decay=1.0 if scratch else layer_decay,
-        weight_decay=weight_decay,
-    )  # fmt: skip
+    backbone, clock = adjusted(encode.backbone, drop_path), optim.Clock(len(rows) / epochs, len(rows))
+    layer_decay = 1.0 if scratch else layer_decay
+    pixel = tuple(encode.mean), tuple(encode.std)
+    recipe = Recipe(backbone, pixel, pool, clock, warmup * epochs, layer_decay, weight_decay)
     weights_key, views_key = jax.random.split(jax.random.key(seed))
     grid, best = {}, None
     for rate in map(float, np.atleast_1d(base_lr)):
         state = begin(encode, recipe, side, classes, weights_key, scratch)
         peak = optim.peak_lr(rate, rows.shape[1], "linear_256")
         state = train(state, images, labels, rows, peak, views_key, recipe)
-        grid[rate] = accuracy(state, train_images[held_out], np.asarray(train_labels)[held_out], recipe)
+        grid[rate] = accuracy(state, train_images[held_out], train_labels[held_out], recipe)
         if best is None or grid[rate] > grid[best[0]]:
             best = rate, state._replace(opt_state=())
     rate, state = best
-    return {
-        "top1": accuracy(state, test_images, test_labels, recipe),
-        "train_top1": accuracy(state, images, labels, recipe),
-        "held_out_top1": grid[rate],
-        "learning_rate": rate,
-        "grid": grid,
-        "steps": len(rows),
-        "epochs": epochs,
-        "batch": rows.shape[1],
-        "labels": len(train_labels),
-        "layer_decay": recipe.layer_decay,
-        "scratch": scratch,
-    }
+    found = {"top1": accuracy(state, test_images, test_labels, recipe), "learning_rate": rate, "steps": len(rows)}
+    chosen = {"held_out_top1": grid[rate], "grid": grid, "layer_decay": layer_decay, "batch": rows.shape[1]}
+    return found | {"train_top1": accuracy(state, images, labels, recipe)} | chosen
 
 
 def fewshot(labels, count: int, seed: int = 0) -> np.ndarray:
-    """Indices, sorted, of `count` images, as many of each class as there are: int (count,).
-
-    The same seed with a smaller count gives a subset. A class that runs out is made up for by the others.
-    """
+    """Sorted indices of images, int (count,), as many of each class as can be; a smaller count gives a subset."""
     labels = np.asarray(labels)
     if not 0 < count <= len(labels):
         raise UserError(f"Cannot choose {count} of {len(labels)} labelled images: give more labels or choose fewer.")
@@ -116,9 +97,9 @@ def fewshot(labels, count: int, seed: int = 0) -> np.ndarray:
 
 def check(train_images, test_images, pool: str) -> int:
     """The side of the images, in pixels, if they are all square and of one size, and enough."""
-    shape, side = train_images.shape[1:], train_images.shape[1]
-    if shape != test_images.shape[1:] or shape != (side, side, 3):
-        raise UserError(f"Fine-tuning needs square images of one size, not {shape} and {test_images.shape[1:]}.")
+    side, shapes = train_images.shape[1], (train_images.shape[1:], test_images.shape[1:])
+    if set(shapes) != {(side, side, 3)}:
+        raise UserError(f"Fine-tuning needs square images of one size, not {shapes[0]} and {shapes[1]}: resize them.")
     if len(train_images) < 10:
         raise UserError(f"Fine-tuning needs at least 10 labelled images, not {len(train_images)}; give it more.")
     if pool not in POOLS:
@@ -130,14 +111,15 @@ def adjusted(backbone: nn.Module, drop_path: float) -> nn.Module:
     """The same network with this rate of dropped branches, and with batch norm over the whole batch."""
     if drop_path and not hasattr(backbone, "drop_path"):
         raise UserError(f"A {type(backbone).__name__} has no branches to drop: set drop_path to 0.")
-    changes = {"drop_path": drop_path, "norm_groups": 1}
-    return backbone.clone(**{name: value for name, value in changes.items() if hasattr(backbone, name)})
+    changes = ("drop_path", drop_path), ("norm_groups", 1)
+    return backbone.clone(**{name: value for name, value in changes if hasattr(backbone, name)})
 
 
 def batches(count: int, batch: int, epochs: int, seed: int) -> np.ndarray:
     """The images of every step: int32 (steps, batch). Each epoch is a permutation without its last, partial batch."""
     random, whole = np.random.RandomState(seed), count - count % batch
-    return np.concatenate([random.permutation(count)[:whole].reshape(-1, batch) for _ in range(epochs)]).astype(np.int32)
+    order = [random.permutation(count)[:whole] for _ in range(epochs)]
+    return np.concatenate(order).reshape(-1, batch).astype(np.int32)
 
 
 def begin(encode: Encoder, recipe: Recipe, side: int, classes: int, key, scratch: bool) -> State:
@@ -147,33 +129,32 @@ def begin(encode: Encoder, recipe: Recipe, side: int, classes: int, key, scratch
     variables = jax.jit(recipe.backbone.init)(key, image) if scratch else jax.tree.map(jnp.array, encode.variables)
     width = jax.eval_shape(lambda: POOLS[recipe.pool](recipe.backbone.apply(variables, image))).shape[-1]
     head = {"kernel": jnp.zeros((width, classes)), "bias": jnp.zeros(classes)}
-    params = {"backbone": variables["params"], "head": head}
     stats = {name: tree for name, tree in variables.items() if name not in ("params", "intermediates")}
+    params = {"backbone": variables["params"], "head": head}
     return State(params, stats, optimiser(0.0, recipe).init(params))
 
 
 def optimiser(peak, recipe: Recipe) -> optax.GradientTransformation:
     """AdamW, slower towards the input. peak may be traced."""
-    rate = optim.cosine(peak, 0.0, recipe.clock, recipe.warmup_epochs)
-    adam = optim.adamw(rate, recipe.weight_decay, decay="kernels")
+    schedule = optim.cosine(peak, 0.0, recipe.clock, recipe.warmup_epochs)
+    adam = optim.adamw(schedule, recipe.weight_decay, decay="kernels")
     return adam if recipe.layer_decay == 1.0 else optax.chain(adam, optim.layer_decay(recipe.layer_decay))
 
 
 def views(images, key):
     """One random crop of each uint8 image (B, S, S, 3), half of them mirrored: float32 in [0, 1], of the same shape."""
     count, side = images.shape[:2]
-    area, ratio, place, flip = jax.random.split(key, 4)
-    area = jax.random.uniform(area, (count,), minval=AREA[0], maxval=AREA[1])
-    ratio = jnp.exp(jax.random.uniform(ratio, (count,), minval=math.log(RATIO[0]), maxval=math.log(RATIO[1])))
+    area, ratio, top, left, flip = jax.random.uniform(key, (5, count))
+    area, ratio = 1 - (1 - AREA) * area, RATIO ** (2 * ratio - 1)  # uniform, and uniform in its logarithm
     lengths = jnp.sqrt(jnp.stack([area / ratio, area * ratio], axis=1))
     lengths = jnp.clip(jnp.round(side * lengths), 1, side)  # (B, 2) height, width
-    corners = jnp.floor(jax.random.uniform(place, (count, 2)) * (side - lengths + 1))
+    corners = jnp.floor(jnp.stack([top, left], axis=1) * (side - lengths + 1))
     box = jnp.concatenate([corners, lengths], axis=1).astype(jnp.int32)
-    return augment.crop(images, box, jax.random.bernoulli(flip, shape=(count,)), side, "bicubic")
+    return augment.crop(images, box, flip < 0.5, side, "bicubic")
 
 
 def train(state: State, images, labels, rows, peak: float, key, recipe: Recipe) -> State:
-    """One step for each of `rows` (steps, batch). The arrays of `state` are given away."""
+    """One step for each of `rows` (steps, B), the images of a batch. The arrays of `state` are given away."""
     for step, chosen in enumerate(rows):
         state = train_step(state, images, labels, chosen, jax.random.fold_in(key, step), peak, recipe)
     return state
@@ -182,7 +163,7 @@ def train(state: State, images, labels, rows, peak: float, key, recipe: Recipe) 
 @partial(jax.jit, static_argnames="recipe", donate_argnames="state")
 def train_step(state: State, images, labels, chosen, key, peak, recipe: Recipe) -> State:
     views_key, drop_key = jax.random.split(key)
-    x = batch_constraint(augment.normalise(views(images[chosen], views_key), recipe.mean, recipe.std))
+    x = batch_constraint(augment.normalise(views(images[chosen], views_key), *recipe.pixel))
 
     def loss(params):
         variables, drops = {"params": params["backbone"], **state.stats}, {"drop_path": drop_key}
@@ -205,17 +186,16 @@ def head_logits(head, features, recipe: Recipe):
 @partial(jax.jit, static_argnames="recipe")
 def predict(params, stats, images, recipe: Recipe):
     """uint8 (B, S, S, 3) -> int32 (B,), -1 where the network has diverged: without it, NaN would say class 0."""
-    x = augment.normalise(batch_constraint(images).astype(jnp.float32) / 255, recipe.mean, recipe.std)
-    features = recipe.backbone.apply({"params": params["backbone"], **stats}, x)
-    logits = head_logits(params["head"], features, recipe)
+    x = augment.normalise(batch_constraint(images).astype(jnp.float32) / 255, *recipe.pixel)
+    logits = head_logits(params["head"], recipe.backbone.apply({"params": params["backbone"], **stats}, x), recipe)
     return jnp.where(jnp.isnan(logits.max(axis=1)), -1, jnp.argmax(logits, axis=1)).astype(jnp.int32)
 
 
 def accuracy(state: State, images, labels, recipe: Recipe, batch: int = 256) -> float:
     """Fraction of the images that get their label, without augmentation; batches of one shape, the last one padded."""
-    hits = 0
+    found = []
     for start in range(0, len(images), batch):
-        chunk, truth = images[start : start + batch], np.asarray(labels[start : start + batch])
+        chunk = images[start : start + batch]
         padded = np.pad(chunk, ((0, batch - len(chunk)), (0, 0), (0, 0), (0, 0)))
-        hits += int(np.sum(np.asarray(predict(state.params, state.stats, padded, recipe))[: len(chunk)] == truth))
-    return hits / len(images)
+        found.append(np.asarray(predict(state.params, state.stats, padded, recipe))[: len(chunk)])
+    return float(np.mean(np.concatenate(found) == np.asarray(labels)))

@@ -201,7 +201,7 @@ def test_one_in_a_hundred_is_the_limit(tmp_path):
 
 def test_a_source_with_no_good_image_ends(tmp_path):
     data = open_data(settings(write_images(tmp_path / "set", 3, broken=range(3)), broken_limit=1.0))
-    with pytest.raises(Exception, match="None of the 3 images"):
+    with pytest.raises(DataError, match="3 of the 3 images"):
         take(data.batches(0), 1)
 
 

@@ -1,8 +1,7 @@
-"""What every file in jax_ssl/methods promises. A new method is one row in SMALL."""
+"""What every file in jax_ssl/methods promises. A new method is one row in small.py."""
 
 import importlib
 import inspect
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +12,9 @@ import pytest
 from jax_ssl import config as config_files
 from jax_ssl import core, encoder, sharding, train
 from jax_ssl.data import pipeline
+from tests.small import METHODS, small
 
-ROOT = pathlib.Path(__file__).parents[2]
-METHODS = sorted(p.stem for p in (ROOT / "jax_ssl/methods").glob("*.py") if p.stem != "__init__")
-RESNET = ["--config.model.width=0.125", "--config.model.patch=4"]
-VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.heads=2", "--config.model.patch=8"]
-SMALL = {  # the tiny preset made smaller still
-    "simclr": [*RESNET, "--config.method.projector=(32,16)"],
-    "moco": [*RESNET, "--config.method.projector=(32,16)", "--config.method.queue=64", "--config.model.norm_groups=4"],
-    "mae": [*VIT, "--config.method.decoder_width=16", "--config.method.decoder_depth=1", "--config.method.decoder_heads=2"],
-}
 LAYOUTS = {"1 device": (1, 1), "8 devices": (8, 1), "4 x 2": (8, 2)}
-
-
-def small(name, *overrides):
-    return config_files.load(f"{name}:tiny", ["--config.batch_size=32", *SMALL[name], *overrides])
 
 
 def program(config, tx, devices=1, fsdp=1):

@@ -1,0 +1,22 @@
+"""Each method at a size that compiles in seconds. A new method adds its row to SMALL."""
+
+from jax_ssl import config, seals
+
+METHODS = seals.methods()
+RESNET = ["--config.model.width=0.125", "--config.model.patch=4"]
+VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.heads=2", "--config.model.patch=8"]
+SMALL = {  # overrides of the tiny preset
+    "simclr": [*RESNET, "--config.method.projector=(32,16)"],
+    "moco": [*RESNET, "--config.method.projector=(32,16)", "--config.method.queue=64", "--config.model.norm_groups=4"],
+    "mae": [*VIT, "--config.method.decoder_width=16", "--config.method.decoder_depth=1", "--config.method.decoder_heads=2"],
+}
+
+
+def overrides(name, *more):
+    """The flags that make the tiny preset of a method small."""
+    return ["--config.batch_size=32", *SMALL[name], *more]
+
+
+def small(name, *more):
+    """The config itself."""
+    return config.load(f"{name}:tiny", overrides(name, *more))

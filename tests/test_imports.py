@@ -1,0 +1,77 @@
+"""Which room may import which. Arrows point down; there are no circles."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "jax_ssl"
+MAY_IMPORT = {
+    "errors": set(),
+    "core": set(),
+    "sharding": set(),
+    "masking": set(),
+    "augment": set(),
+    "optim": {"errors"},
+    "losses": {"losses"},
+    "config": {"errors"},
+    "data": {"data", "errors"},
+    "models": {"models", "errors", "losses", "sharding"},
+    "methods": {"core", "errors", "losses", "masking", "models", "optim"},
+    "encoder": {"models", "sharding"},
+    "evaluate": {"augment", "encoder", "errors", "evaluate", "losses", "models", "optim", "sharding"},
+    "visualize": {"encoder", "evaluate", "visualize"},
+    "manifest": set(),
+    "storage": {"errors", "manifest"},
+    "checkpoints": {"core", "errors", "manifest", "storage"},
+    "progress": set(),
+    "metrics": {"progress"},
+    "watch": {"errors"},
+    "train": {"augment", "checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "optim",
+              "sharding", "visualize", "watch"},
+    "weights": {"checkpoints", "config", "encoder", "errors", "methods", "models", "train", "weights"},
+    "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "train"},
+    "seals": {"errors"},
+    "collectives": set(),
+    "flops": set(),
+    "chips": {"errors"},
+    "plan": {"chips", "collectives", "config", "data", "errors", "flops", "sharding", "train"},
+    "benchmark": {"chips", "config", "data", "errors", "flops", "plan", "sharding", "train", "metrics", "progress"},
+}  # fmt: skip
+LIBRARIES = {  # the libraries that some rooms keep out
+    "tensorflow": {"data"},
+    "jax": set(MAY_IMPORT) - {"errors", "config", "manifest", "progress", "metrics", "seals", "chips", "watch", "data"},
+}
+
+
+def imports(path):
+    """Every module that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "jax_ssl":
+            yield from (f"jax_ssl.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def test_imports_point_down():
+    for path in sorted(ROOT.rglob("*.py")):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room in ("__init__", "__main__"):
+            continue
+        for name in imports(path):
+            top, *rest = name.split(".")
+            if top == "jax_ssl":
+                assert rest[0] == room or rest[0] in MAY_IMPORT[room], f"{path.name} imports {name}"
+            if top in LIBRARIES:
+                assert room in LIBRARIES[top], f"{path.name} imports {name}"
+
+
+def test_methods_do_not_import_each_other():
+    for path in (ROOT / "methods").glob("*.py"):
+        assert not [name for name in imports(path) if name.startswith("jax_ssl.methods")], path.name
+
+
+def test_files_are_short():
+    for path in ROOT.rglob("*.py"):
+        limit = 150 if path.parent.name == "methods" else 300
+        assert len(path.read_text().splitlines()) <= limit, path.name

@@ -1,0 +1,84 @@
+"""What a user gets wrong is told in one sentence with the remedy, with exit code 2, before anything is compiled."""
+
+import os
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jax_ssl import __main__ as command
+
+SIMCLR = ["train", "--config=simclr:tiny"]
+MISTAKES = {
+    "an unknown key": ([*SIMCLR, "--config.optim.base_lrr=1"], "did you mean config.optim.base_lr?"),
+    "an unknown config": (["train", "--config=simclrr"], "did you mean 'simclr'?"),
+    "an unknown preset": (["train", "--config=simclr:huge"], "choose one of paper"),
+    "an unknown flag": ([*SIMCLR, "--wrkdir=x"], "no flag '--wrkdir=x'"),
+    "a value of another kind": ([*SIMCLR, "--config.batch_size=many"], "a int"),
+    "a missing folder": ([*SIMCLR, "--config.data.name=folder:/nowhere/at/all"], "/nowhere/at/all"),
+    "a source of no kind": ([*SIMCLR, "--config.data.name=embeded"], "did you mean 'embedded'?"),
+    "a batch that the devices do not divide": ([*SIMCLR, "--config.batch_size=100"], "take 96"),
+    "a queue that the batch does not divide": (["train", "--config=moco:tiny", "--config.method.queue=1000"], "take 768"),
+    "an image that the patch does not divide": (["train", "--config=mae:tiny", "--config.model.patch=5"], "patch=5"),
+    "an unknown optimiser": ([*SIMCLR, "--config.optim.name=adamm"], "adamw"),
+    "an unknown method": ([*SIMCLR, "--config.method.name=simclrr"], "jax_ssl/methods/simclrr.py"),
+    "a folder that is no run": (["evaluate", "--run=/nowhere"], "no run folder"),
+    "an unknown task": (["evaluate", "--run=/nowhere", "--task=knnn"], "choose of knn"),
+}
+
+
+def said(arguments, capsys):
+    """The one line of an exit with code 2, without a compilation and within ten seconds."""
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    begun = time.time()
+    assert command.main(arguments) == 2
+    jax.monitoring.clear_event_listeners()
+    assert time.time() - begun < 10 and not compiled
+    printed = capsys.readouterr()
+    assert printed.err.startswith("jax_ssl: ") and printed.err.count("\n") == 1 and "Traceback" not in printed.err
+    return printed.err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_sentence_and_exit_code_two(mistake, tmp_path, capsys):
+    arguments, remedy = MISTAKES[mistake]
+    if arguments[0] == "train":
+        arguments = [*arguments, f"--workdir={tmp_path}"] if "unknown flag" not in mistake else arguments
+    assert remedy in said(arguments, capsys)
+
+
+def test_an_empty_folder(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    assert "images" in said([*SIMCLR, f"--config.data.name=folder:{tmp_path}/images", f"--workdir={tmp_path}/run"], capsys)
+
+
+def test_a_workdir_of_another_config(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"seed": 7}')
+    assert "seed: 7 there, 0 here" in said([*SIMCLR, f"--workdir={tmp_path}"], capsys)
+
+
+def test_a_workdir_that_can_not_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "choose another --workdir" in said([*SIMCLR, f"--workdir={tmp_path}/file/run"], capsys)
+    if os.getuid():  # root may write anywhere
+        tmp_path.chmod(0o500)
+        assert "choose another --workdir" in said([*SIMCLR, f"--workdir={tmp_path}/run"], capsys)
+
+
+def test_too_many_broken_images_are_the_datas_fault(tmp_path, capsys):
+    folder = tmp_path / "images" / "cats"
+    folder.mkdir(parents=True)
+    for number in range(40):
+        Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(folder / f"{number}.jpg")
+    for number in range(5):
+        (folder / f"broken{number}.jpg").write_bytes(b"no image")
+    flags = [f"--config.data.name=folder:{tmp_path}/images", "--config.data.augment=hybrid", "--config.batch_size=16",
+             "--config.data.probe.name=embedded", "--config.data.probe.train=100", "--config.data.probe.test=50",
+             "--config.model.width=0.125", f"--workdir={tmp_path}/run", "--config.evaluate_at_end=False"]  # fmt: skip
+    assert command.main([*SIMCLR, *flags]) == 3
+    assert "broken" in capsys.readouterr().err

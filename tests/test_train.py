@@ -1,0 +1,118 @@
+"""The loop through its real entry point: it runs, shows itself, and can be killed at any step without a trace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jax_ssl import __main__ as command
+from jax_ssl import checkpoints
+from tests.small import METHODS, overrides
+
+ROOT = Path(__file__).parents[1]
+STEP = 32 / 5000  # epochs of one step of 32 embedded images
+QUIET = ["--config.evaluate_at_end=False", "--config.probe_every=0", "--config.picture_every=0"]
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+
+
+def flags(name, workdir, steps, *more):
+    every = ["--config.log_every=1", "--config.optim.warmup_epochs=0", f"--config.epochs={steps * STEP}"]
+    return ["train", f"--config={name}:tiny", f"--workdir={workdir}", *overrides(name, *every), *more]
+
+
+def start(arguments, devices):
+    """The command in a process of its own, on so many simulated devices."""
+    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-m", "jax_ssl", *arguments]
+    return subprocess.Popen(call, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_step(process, workdir, step):
+    """Returns as soon as metrics.jsonl has that step."""
+    until = time.time() + 240
+    while time.time() < until:
+        assert process.poll() is None, process.stdout.read()
+        try:
+            if lines(workdir)[-1]["step"] >= step:
+                return
+        except (FileNotFoundError, IndexError, ValueError):
+            pass
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} was never reached")
+
+
+def assert_equal(a, b):
+    """Every array of two checkpoints, bit for bit."""
+    assert a.keys() == b.keys()
+    for key in a:
+        if isinstance(a[key], dict):
+            assert_equal(a[key], b[key])
+        else:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.mark.seal(1)
+@pytest.mark.seal(6)
+@pytest.mark.parametrize("name", METHODS)
+def test_trains_on_real_images_and_shows_itself(name, tmp_path, capfd):
+    probe = ["--config.data.probe.train=200", "--config.data.probe.test=100", "--config.probe_every=20"]
+    assert command.main(flags(name, tmp_path, 20, *probe)) == 0
+    seen = lines(tmp_path)
+    assert [line["step"] for line in seen] == list(range(1, 21))
+    assert all(np.isfinite(line["loss"]) and line["skipped"] == 0 for line in seen)
+    assert seen[-1]["loss"] < seen[0]["loss"] or name == "moco"  # a queue that fills up makes the task harder first
+    assert 0 <= seen[-1]["knn"] <= 1 and seen[-1]["rankme"] >= 1
+    pictures = {path.name.rsplit("_", 1)[0] for path in (tmp_path / "pictures").glob("*.png")}
+    own = {"mae": {"reconstruction"}, "moco": {"query_queue_similarity", "query_key_similarity"}}
+    assert {"views", *own.get(name, {"similarity"})} <= pictures and (tmp_path / "pictures/curves.png").exists()
+    results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {"pixels", "untrained", "student"} <= {r["weights"] for r in results}
+    out, err = capfd.readouterr()
+    assert "raw pixels" in out and "step 20/20" in out and err == ""
+
+
+@pytest.mark.parametrize("name", ["moco", pytest.param("simclr", marks=pytest.mark.slow),
+                                  pytest.param("mae", marks=pytest.mark.slow)])  # fmt: skip
+def test_killed_three_times_it_ends_bit_identical(name, tmp_path):
+    often = [*QUIET, "--config.checkpoint_every=3", "--config.data.probe.name=", "--config.keep_last=1"]
+    straight = start(flags(name, tmp_path / "straight", 24, *often), 1)
+    killed = flags(name, tmp_path / "killed", 24, *often)
+    for step in sorted(np.random.default_rng().integers(1, 23, 3)):
+        process = start(killed, 1)
+        wait_for_step(process, tmp_path / "killed", step)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    last = start(killed, 1)
+    assert last.wait(240) == 0, last.stdout.read()
+    assert straight.wait(240) == 0, straight.stdout.read()
+    both = [checkpoints.load_raw(tmp_path / folder / "checkpoints") for folder in ("straight", "killed")]
+    assert both[0][1] == both[1][1] == 24
+    assert_equal(both[0][0], both[1][0])
+    steps = [line["step"] for line in lines(tmp_path / "killed")]
+    assert steps == list(range(1, 25))
+
+
+def test_resumed_on_fewer_devices_it_goes_the_same_way(tmp_path):
+    straight = start(flags("simclr", tmp_path / "straight", 9, *QUIET), 8)
+    moved = flags("simclr", tmp_path / "moved", 9, *QUIET)
+    for devices, stop_at in ((8, 3), (4, 6)):
+        process = start(moved, devices)
+        wait_for_step(process, tmp_path / "moved", stop_at)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0 and "the same command goes on from here" in said
+    last = start(moved, 2)
+    assert last.wait(240) == 0, last.stdout.read()
+    assert straight.wait(240) == 0, straight.stdout.read()
+    losses = [[line["loss"] for line in lines(tmp_path / folder)] for folder in ("straight", "moved")]
+    assert len(losses[0]) == 9
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
