@@ -19,8 +19,8 @@ def gratings(count, seed):
     waves = np.where(labels % 2, 2.0, 4.0)[:, None] * np.linspace(0, 2 * np.pi, SIDE, endpoint=False)
     bars = np.sin(waves + random.uniform(0, 2 * np.pi, (count, 1)))
     bars = np.where((labels < 2)[:, None, None], bars[:, :, None], bars[:, None, :])
-    images = 128 + 60 * bars[..., None] * random.uniform(-1, 1, (count, 1, 1, 3)) + 25 * random.randn(count, SIDE, SIDE, 3)
-    return np.clip(images, 0, 255).astype(np.uint8), labels
+    images = 128 + 60 * bars[..., None] * random.uniform(-1, 1, (count, 1, 1, 3))
+    return np.clip(images + 25 * random.randn(*images.shape), 0, 255).astype(np.uint8), labels
 
 
 def small_vit():
@@ -119,10 +119,10 @@ def test_layer_decay_slows_the_lower_layers(pretrained):
         return jax.tree.map(lambda a, b: np.abs(a - b), after.params, before.params)
 
     fast, slow = moves(1.0), moves(0.5)
-    mlp = lambda tree: tree["backbone"]["encoder"]["blocks"]["mlp"]["fc1"]["kernel"].mean(axis=(1, 2))
-    np.testing.assert_allclose(mlp(slow) / mlp(fast), [0.25, 0.5], rtol=1e-3)
-    embed = lambda tree: tree["backbone"]["embed"]["kernel"].mean()
-    np.testing.assert_allclose(embed(slow) / embed(fast), 0.125, rtol=1e-3)
+    moved = jax.tree.map(lambda a, b: a / np.maximum(b, 1e-12), slow, fast)["backbone"]
+    stack = np.median(moved["encoder"]["blocks"]["mlp"]["fc1"]["kernel"], axis=(1, 2))
+    np.testing.assert_allclose(stack, [0.25, 0.5], rtol=1e-3)
+    np.testing.assert_allclose(np.median(moved["embed"]["kernel"]), 0.125, rtol=1e-3)
     np.testing.assert_allclose(slow["head"]["kernel"], fast["head"]["kernel"], rtol=1e-3, atol=1e-6)
     assert fast["head"]["kernel"].max() > 0
 

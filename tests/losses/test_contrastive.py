@@ -16,6 +16,7 @@ def golden(request):
     return lambda name: {k: jnp.asarray(v) for k, v in np.load(folder / f"{name}.npz").items()}
 
 
+@pytest.mark.seal(2, "simclr")
 def test_nt_xent_and_its_gradient_are_those_of_lightly(golden):
     g = golden("nt_xent")
     loss, grads = jax.value_and_grad(losses.nt_xent, (0, 1))(g["z1"], g["z2"], g["temperature"])
@@ -28,6 +29,7 @@ def test_nt_xent_of_embeddings_that_say_nothing_is_log_of_the_other_views():
     np.testing.assert_allclose(losses.nt_xent(jnp.ones((5, 3)), jnp.ones((5, 3)), 0.1), np.log(9), rtol=1e-5)
 
 
+@pytest.mark.seal(2, "moco")
 def test_info_nce_and_its_gradient_are_those_of_moco(golden):
     g = golden("moco_info_nce")
     arguments = g["query"], g["key"], g["queue"], g["temperature"]

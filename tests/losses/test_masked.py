@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,10 +11,21 @@ def golden(request):
     return np.load(request.config.rootpath / "tests" / "golden" / "official_mae_io.npz")
 
 
+@pytest.mark.seal(2, "mae")
 def test_mae_is_that_of_the_official_code(golden):
     patches = losses.patchify(jnp.asarray(golden["x"]), 8)
     loss = losses.mae(jnp.asarray(golden["pred"]), patches, jnp.asarray(golden["mask"]), norm_pix=True)
     np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5)
+
+
+@pytest.mark.seal(2, "mae")
+def test_the_gradient_is_that_of_the_mean_over_hidden_patches(golden):
+    patches, mask = losses.patchify(jnp.asarray(golden["x"]), 8), golden["mask"]
+    gradient = jax.grad(lambda p: losses.mae(p, patches, jnp.asarray(mask), norm_pix=True))(jnp.asarray(golden["pred"]))
+    target = np.asarray(patches, np.float64)
+    target = (target - target.mean(-1, keepdims=True)) / np.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
+    expected = 2 * (golden["pred"] - target) * mask[..., None] / (target.shape[-1] * mask.sum())
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_mae_without_norm_pix_is_the_mean_over_hidden_patches_only():
