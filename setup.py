@@ -2,7 +2,8 @@
 
 from setuptools import find_packages, setup
 
-ON_LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+ELSEWHERE = "platform_system != 'Linux' or platform_machine != 'x86_64'"
 
 setup(
     name="jax_ssl",
@@ -23,18 +24,19 @@ setup(
         "tensorflow-datasets",
         "ml-collections",
         "einops",
-        f"tensorflow-cpu; {ON_LINUX_X86}",  # the input pipeline; a quarter of the size of the GPU build
-        f"tensorflow; not ({ON_LINUX_X86})",
+        f"tensorflow-cpu; {LINUX_X86}",  # the input pipeline; a quarter of the size of the GPU build
+        f"tensorflow; {ELSEWHERE}",
         "importlib_resources",  # tensorflow-datasets 4.9 needs it and does not ask for it
         "etils[epath]",  # local paths and gs:// through one interface; orbax brings it as well
         "pillow",  # decodes images of any kind defensively, and writes the pictures
         "matplotlib",  # the curves
         "tqdm",  # the progress bar
+        "safetensors",  # reads official weights; with our own reader of .pth, no torch and no pickle
         "tensorboardX",  # writes TensorBoard files without TensorFlow
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
-        "plan": ["libtpu"],  # the TPU compiler, which runs on any Linux machine
+        "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
         "test": ["pytest", "pytest-xdist", "ruff"],
     },
 )

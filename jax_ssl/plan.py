@@ -39,7 +39,7 @@ SETS = {  # images and their side, None where it varies: what a run learns by op
     "tfds:cifar100": (50000, 32),
     "tfds:imagenet2012": (IMAGENET, None),
 }
-SCALES = (("G", 2**30), ("M", 2**20), ("K", 2**10))
+SCALES = (("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10))
 
 
 def run(config, names, out: str = "", spec: str = "") -> list[dict]:
@@ -152,7 +152,7 @@ def read(compiled, usable: int) -> dict:
 
 def refusal(message: str, usable: int) -> dict:
     """The same for a program that the compiler refused for want of memory, with the figure that it gives."""
-    needed = re.search(r"(?:temporaries|Used|used) \(?([\d.]+)([GMK])", message)
+    needed = re.search(r"(?:temporaries|Used|used) \(?([\d.]+)([TGMK])", message)
     total = round(float(needed[1]) * dict(SCALES)[needed[2]]) if needed else None
     return {
         "fits": False,
@@ -167,8 +167,8 @@ def table(spec: str, reports: list[dict]) -> str:
     """One column a topology, one row a quantity."""
     kinds = sorted({kind for report in reports for kind in report["collectives"]})
     rows = [
-        (spec, [report["topology"] for report in reports]),
-        ("", ["fits" if report["fits"] else "does not fit" for report in reports]),
+        ("topology", [report["topology"] for report in reports]),
+        ("verdict", ["fits" if report["fits"] else "does not fit" for report in reports]),
         ("devices", [f"{report['devices']} {report['device_kind']}" for report in reports]),
         ("images a step, a device", [f"{report['batch_size'] / report['devices']:g}" for report in reports]),
     ]
@@ -176,14 +176,14 @@ def table(spec: str, reports: list[dict]) -> str:
         rows.append((f"memory: {name}", [size(report["memory"].get(name)) for report in reports]))
     for name in ("params", "optimizer", "teacher", "extra"):
         rows.append((f"of it {name}", [size(report["state"][name]) for report in reports]))
-    rows.append(("FLOPs a step", [f"{report['flops'] / report['devices'] / 1e12:.3f} T" for report in reports]))
+    rows.append(("FLOPs a step", [f"{report['flops'] / report['devices'] / 1e9:,.2f} G" for report in reports]))
     rows.append(("bytes moved, loops once", [size(report["bytes_loops_once"]) for report in reports]))
     for kind in kinds:
         entries = [report["collectives"].get(kind, {"count": 0, "bytes": 0}) for report in reports]
         rows.append((kind, [f"{entry['count']} x, {size(entry['bytes'])}" for entry in entries]))
     rows.append(("compiled in", [f"{report['compile_seconds']:.0f} s" for report in reports]))
     said = [f"{report['topology']}: {report['compiler_says']}" for report in reports if report["compiler_says"]]
-    return "\n".join([*aligned(rows), "", "memory, FLOPs and bytes are per device", *said])
+    return "\n".join([spec, *aligned(rows), "", "memory, FLOPs and bytes are per device", *said])
 
 
 def size(count: float | None) -> str:

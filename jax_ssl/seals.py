@@ -145,7 +145,7 @@ def evidence() -> str:
                      f"{three('knn@20')} | {three('linear')} | {tuned if best('finetune') else ''} |")  # fmt: skip
     lines += ["", "| paper preset | pod | HBM a device | usable | says the TPU compiler |", "|---|---|---|---|---|"]
     for plan in read("plans.jsonl"):
-        used, usable = plan["total_bytes"] / 2**30, plan["usable_bytes"] / 2**30
+        used, usable = (plan["memory"][key] / 2**30 for key in ("total", "usable"))
         lines.append(f"| `{plan['config']}` | {plan['topology']} | {used:.2f} GiB | {usable:.2f} GiB | "
                      f"{'fits' if plan['fits'] else 'does not fit'} |")  # fmt: skip
     return "\n".join(lines)

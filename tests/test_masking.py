@@ -15,7 +15,7 @@ SAMPLERS = {
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("grid, keep", [((14, 14), 49), ((4, 6), 7), ((8, 8), 1)])
 def test_every_sampler_hides_an_exact_count_and_depends_on_its_key_alone(name, grid, keep):
-    sample = lambda seed: SAMPLERS[name](jax.random.key(seed), 5, grid)
+    sample = jax.jit(lambda seed: SAMPLERS[name](jax.random.key(seed), 5, grid))
     assert sample(0).shape == (5, grid[0] * grid[1])
     kept, restore, hidden = masking.split(sample(0), keep)
     assert (kept.shape, restore.shape, hidden.shape) == ((5, keep), (5, grid[0] * grid[1]), (5, grid[0] * grid[1]))
@@ -67,26 +67,29 @@ def neighbours_alike(hidden):
     return (across.mean() + down.mean()) / 2
 
 
-def test_blocks_hide_contiguous_regions():
-    grid, count = (14, 14), 75
-    scores = masking.block_scores(jax.random.key(0), 64, grid, hidden=count)
-    hidden = np.asarray(masking.split(scores, 196 - count)[2]).reshape(64, *grid)
-    np.testing.assert_array_equal(hidden.sum((1, 2)), count)
-    scattered = masking.split(masking.random_scores(jax.random.key(0), 64, grid), 196 - count)[2]
-    assert neighbours_alike(np.asarray(scattered).reshape(64, *grid)) < 0.6
+@pytest.fixture(scope="module")
+def blocks():
+    """Scores and the mask of 75 hidden patches of 14 x 14, for 64 images."""
+    scores = jax.jit(lambda key: masking.block_scores(key, 64, (14, 14), hidden=75))(jax.random.key(0))
+    hidden = masking.split(scores, 196 - 75)[2]
+    return np.asarray(scores).reshape(64, 14, 14), np.asarray(hidden).reshape(64, 14, 14)
+
+
+def test_blocks_hide_contiguous_regions(blocks):
+    _, hidden = blocks
+    np.testing.assert_array_equal(hidden.sum((1, 2)), 75)
+    scattered = masking.split(masking.random_scores(jax.random.key(0), 64, (14, 14)), 196 - 75)[2]
+    assert neighbours_alike(np.asarray(scattered).reshape(64, 14, 14)) < 0.6
     assert neighbours_alike(hidden) > 0.8
     assert len(np.unique(hidden.reshape(64, -1), axis=0)) == 64
 
 
-def test_the_first_rectangle_is_hidden_whole():
-    """Patches of equal rank (score rounded up) form one rectangle at the top, and all of it is hidden."""
-    grid, count = (14, 14), 75
-    scores = masking.block_scores(jax.random.key(1), 32, grid, hidden=count)
-    hidden = np.asarray(masking.split(scores, 196 - count)[2]).reshape(32, *grid)
-    first = np.asarray(scores).reshape(32, *grid) >= 0
-    for inside, mask in zip(first, hidden):
+def test_the_first_rectangle_is_hidden_whole(blocks):
+    """Scores at or above zero are those of the rectangle that was laid first, and all of it is hidden."""
+    for score, hidden in zip(*blocks):
+        inside = score >= 0
         ys, xs = np.nonzero(inside)
         box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
         assert inside[box].all()
-        assert inside.sum() == inside[box].size >= count // 10
-        assert mask[box].all()
+        assert inside.sum() == inside[box].size >= 75 // 10
+        assert hidden[box].all()

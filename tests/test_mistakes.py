@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
+from jax_ssl import checkpoints, config
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
@@ -54,11 +55,12 @@ def test_one_sentence_and_exit_code_two(mistake, tmp_path, capsys):
 
 def test_an_empty_folder(tmp_path, capsys):
     (tmp_path / "images").mkdir()
-    assert "images" in said([*SIMCLR, f"--config.data.name=folder:{tmp_path}/images", f"--workdir={tmp_path}/run"], capsys)
+    flags = [f"--config.data.name=folder:{tmp_path}/images", f"--workdir={tmp_path}/run"]
+    assert f"{tmp_path}/images" in said([*SIMCLR, *flags], capsys)
 
 
 def test_a_workdir_of_another_config(tmp_path, capsys):
-    (tmp_path / "config.json").write_text('{"seed": 7}')
+    checkpoints.write_config(tmp_path, config.to_dict(config.load("simclr:tiny", ["--config.seed=7"])))
     assert "seed: 7 there, 0 here" in said([*SIMCLR, f"--workdir={tmp_path}"], capsys)
 
 

@@ -86,6 +86,7 @@ def test_fsdp_halves_what_a_device_holds():
             round(36.62 * 2**30),
         ),
         ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 16.5G of 15.48G hbm.", round(16.5 * 2**30)),
+        ("RESOURCE_EXHAUSTED: HLO temporaries (3.01T) exceeds available HBM (30.75G).", round(3.01 * 2**40)),
         ("RESOURCE_EXHAUSTED: something new", None),
     ],
 )
@@ -114,7 +115,8 @@ def test_table_is_aligned_and_says_so():
     bad = common | {"topology": "v3:4x4"} | plan.refusal("RESOURCE_EXHAUSTED: Used 16.5G of 15.48G hbm", 15 * 2**30)
     assert good["memory"]["total"] == 3 * 2**30
     lines = plan.table("simclr:tiny", [good, bad]).splitlines()
-    rows = lines[: lines.index("")]
+    assert lines[0] == "simclr:tiny"
+    rows = lines[1 : lines.index("")]
     assert len({len(line) for line in rows}) == 1
     assert "  fits  does not fit" in rows[1] and "16.50 GiB" in "".join(rows)
     assert lines[-1] == "v3:4x4: RESOURCE_EXHAUSTED: Used 16.5G of 15.48G hbm"

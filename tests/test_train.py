@@ -31,7 +31,8 @@ def flags(name, workdir, steps, *more):
 
 def start(arguments, devices):
     """The command in a process of its own, on so many simulated devices."""
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
+    xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    env = os.environ | {"XLA_FLAGS": xla, "PYTHONPATH": str(ROOT)}
     call = [sys.executable, "-m", "jax_ssl", *arguments]
     return subprocess.Popen(call, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -69,11 +69,11 @@ def finetune(
     pixel = tuple(encode.mean), tuple(encode.std)
     recipe = Recipe(backbone, pixel, pool, clock, warmup * epochs, layer_decay, weight_decay)
     weights_key, views_key = jax.random.split(jax.random.key(seed))
+    first = begin(encode, recipe, side, classes, weights_key, scratch)
     grid, best = {}, None
     for rate in map(float, np.atleast_1d(base_lr)):
-        state = begin(encode, recipe, side, classes, weights_key, scratch)
         peak = optim.peak_lr(rate, rows.shape[1], "linear_256")
-        state = train(state, images, labels, rows, peak, views_key, recipe)
+        state = train(first, images, labels, rows, peak, views_key, recipe)
         grid[rate] = accuracy(state, train_images[held_out], train_labels[held_out], recipe)
         if best is None or grid[rate] > grid[best[0]]:
             best = rate, state._replace(opt_state=())
@@ -97,7 +97,7 @@ def fewshot(labels, count: int, seed: int = 0) -> np.ndarray:
 
 def check(train_images, test_images, pool: str) -> int:
     """The side of the images, in pixels, if they are all square and of one size, and enough."""
-    side, shapes = train_images.shape[1], (train_images.shape[1:], test_images.shape[1:])
+    shapes, side = (train_images.shape[1:], test_images.shape[1:]), train_images.shape[1]
     if set(shapes) != {(side, side, 3)}:
         raise UserError(f"Fine-tuning needs square images of one size, not {shapes[0]} and {shapes[1]}: resize them.")
     if len(train_images) < 10:
@@ -118,19 +118,17 @@ def adjusted(backbone: nn.Module, drop_path: float) -> nn.Module:
 def batches(count: int, batch: int, epochs: int, seed: int) -> np.ndarray:
     """The images of every step: int32 (steps, batch). Each epoch is a permutation without its last, partial batch."""
     random, whole = np.random.RandomState(seed), count - count % batch
-    order = [random.permutation(count)[:whole] for _ in range(epochs)]
-    return np.concatenate(order).reshape(-1, batch).astype(np.int32)
+    return np.array([random.permutation(count)[:whole] for _ in range(epochs)], np.int32).reshape(-1, batch)
 
 
 def begin(encode: Encoder, recipe: Recipe, side: int, classes: int, key, scratch: bool) -> State:
     """The encoder's weights, or new ones, under a linear head of zeros."""
     image = jnp.zeros((1, side, side, 3))
-    # Copied, since training gives its state away and the encoder is still needed.
-    variables = jax.jit(recipe.backbone.init)(key, image) if scratch else jax.tree.map(jnp.array, encode.variables)
+    variables = jax.jit(recipe.backbone.init)(key, image) if scratch else encode.variables
     width = jax.eval_shape(lambda: POOLS[recipe.pool](recipe.backbone.apply(variables, image))).shape[-1]
     head = {"kernel": jnp.zeros((width, classes)), "bias": jnp.zeros(classes)}
-    stats = {name: tree for name, tree in variables.items() if name not in ("params", "intermediates")}
     params = {"backbone": variables["params"], "head": head}
+    stats = {name: tree for name, tree in variables.items() if name not in ("params", "intermediates")}
     return State(params, stats, optimiser(0.0, recipe).init(params))
 
 
@@ -154,7 +152,8 @@ def views(images, key):
 
 
 def train(state: State, images, labels, rows, peak: float, key, recipe: Recipe) -> State:
-    """One step for each of `rows` (steps, B), the images of a batch. The arrays of `state` are given away."""
+    """One step for each of `rows` (steps, B), the images of a batch."""
+    state = jax.tree.map(jnp.array, state)  # a copy, as the steps donate theirs
     for step, chosen in enumerate(rows):
         state = train_step(state, images, labels, chosen, jax.random.fold_in(key, step), peak, recipe)
     return state
@@ -195,7 +194,7 @@ def accuracy(state: State, images, labels, recipe: Recipe, batch: int = 256) -> 
     """Fraction of the images that get their label, without augmentation; batches of one shape, the last one padded."""
     found = []
     for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
+        chunk = np.asarray(images[start : start + batch])
         padded = np.pad(chunk, ((0, batch - len(chunk)), (0, 0), (0, 0), (0, 0)))
         found.append(np.asarray(predict(state.params, state.stats, padded, recipe))[: len(chunk)])
     return float(np.mean(np.concatenate(found) == np.asarray(labels)))

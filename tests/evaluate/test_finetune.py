@@ -56,8 +56,8 @@ def trained(encode, images, labels, rows, peak, **changes):
 def pretrained():
     """A network that knows gratings, from images that no test uses."""
     encode, (images, labels) = untrained(small_vit()), gratings(1024, seed=100)
-    rows = ft.batches(1024, 64, 40, seed=3)
-    state, _ = trained(encode, images, labels, rows, 2e-3)
+    rows = ft.batches(1024, 64, 15, seed=3)
+    state, _ = trained(encode, images, labels, rows, 4e-3)
     return Encoder(encode.backbone, {"params": state.params["backbone"]}, encode.mean, encode.std, SIDE)
 
 
@@ -69,11 +69,13 @@ def tune(encode, **options):
 
 
 def test_a_network_that_knows_the_images_beats_scratch_on_few_labels(pretrained):
-    tuned, scratch = tune(pretrained), tune(pretrained, scratch=True, base_lr=(0.004, 0.016, 0.064))
-    print(tuned, scratch)
-    assert tuned["top1"] > 0.8 and tuned["top1"] > scratch["top1"] + 0.2
-    assert tuned["train_top1"] > 0.8 and (tuned["layer_decay"], scratch["layer_decay"]) == (0.75, 1.0)
-    assert tuned["steps"] == scratch["steps"] == 10 * (36 // 16)
+    """Also when the network from scratch has learnt its labels: 83 % of them here, and 54 % of the test set."""
+    tuned = tune(pretrained, epochs=30)
+    scratch = tune(pretrained, epochs=30, scratch=True, base_lr=(0.004, 0.016, 0.064))
+    assert tuned["top1"] > 0.85 and tuned["top1"] > scratch["top1"] + 0.2
+    assert min(tuned["train_top1"], scratch["train_top1"]) > 0.7
+    assert (tuned["layer_decay"], scratch["layer_decay"]) == (0.75, 1.0)
+    assert tuned["steps"] == scratch["steps"] == 30 * (36 // 16)
     assert list(scratch["grid"]) == [0.004, 0.016, 0.064]
     assert scratch["grid"][scratch["learning_rate"]] == max(scratch["grid"].values()) == scratch["held_out_top1"]
 
@@ -107,9 +109,8 @@ def test_scratch_and_pretrained_see_the_same_batches(pretrained, monkeypatch):
 
 
 def test_layer_decay_slows_the_lower_layers(pretrained):
-    """At the first step a network with a head has the same gradient whatever the decay, so moves differ by its powers.
-
-    A head of zeros sends no gradient down, so the first step moves the head alone; from the second, all layers move.
+    """A head of zeros sends no gradient down, so the first step moves the head alone. The second moves all layers, and
+    from the same gradients whatever the decay, so the moves differ by its powers.
     """
     images, labels = gratings(16, seed=5)
     rows = np.tile(np.arange(16, dtype=np.int32), (2, 1))
@@ -128,7 +129,7 @@ def test_layer_decay_slows_the_lower_layers(pretrained):
 
 
 def test_weight_decay_leaves_biases_and_norms_alone():
-    """With one class there is nothing to learn, so only weight decay moves anything."""
+    """With one class there is nothing to learn, so weight decay alone moves anything."""
     encode = untrained(small_vit())
     images, rows = gratings(8, seed=5)[0], np.arange(8, dtype=np.int32)[None]
     recipe = recipe_of(encode, 1, weight_decay=0.1)
@@ -146,8 +147,8 @@ def test_batch_norm_trains_on_the_whole_batch_and_tests_with_running_statistics(
     assert ft.adjusted(encode.backbone, 0.0).norm_groups == 1
     images, labels = gratings(400, seed=1)
     found = ft.finetune(encode, images, labels, *gratings(100, seed=2), CLASSES, scratch=True, epochs=8, batch=30,
-                        base_lr=0.03)  # fmt: skip
-    assert found["top1"] > 0.5
+                        base_lr=0.1)  # fmt: skip
+    assert found["top1"] > 0.75
     rows = np.arange(32, dtype=np.int32)[None]
     after, before = trained(encode, images, labels, rows, 0.01)
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), after.stats, before.stats)

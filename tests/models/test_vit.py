@@ -95,7 +95,6 @@ def test_registers_take_part_and_come_out_apart():
     assert (features.registers.shape, features.patches.shape) == ((3, 3, 16), (3, 16, 16))
     moved = net(params | {"registers": params["registers"] + jnp.arange(16.0)}, IMAGES)
     assert np.abs(moved.pooled - features.pooled).max() > 0.1
-    assert init()[0](init()[1], IMAGES).registers.shape == (3, 0, 16)
 
 
 @pytest.mark.parametrize("registers", [0, 3])
@@ -103,6 +102,7 @@ def test_mean_pooling_is_over_patches_alone_and_needs_no_class_token(registers):
     net, params = init(pool="mean", registers=registers)
     features = net(params, IMAGES)
     close(features.pooled, features.patches.mean(1))
+    assert features.registers.shape == (3, registers, 16)
     assert "cls_token" not in params
 
 
@@ -142,10 +142,10 @@ def test_blocks_differ_though_one_scanned_program_makes_them():
 
 @pytest.mark.parametrize(
     "size, patch, millions",
-    [("Ti", 16, 5.5), ("S", 16, 21.7), ("B", 16, 85.8), ("L", 16, 303.3), ("H", 14, 630.8), ("g", 14, 1134.7)],
+    [("Ti", 16, 5.5), ("S", 16, 21.7), ("B", 16, 85.8), ("L", 16, 303.3), ("H", 14, 630.8), ("g", 14, 1134.6)],
 )
 def test_sizes_have_the_published_numbers_of_parameters(size, patch, millions):
-    """DeiT, ViT and MAE without their classifiers; g is the formula 12 L D^2 and small change, as its MLP is not SwiGLU."""
+    """DeiT, ViT and MAE without their classifiers. g: 40 (12 D^2 + 13 D) and the ends, as our MLP is not SwiGLU."""
     settings = common.vit(size, patch=patch, positions="learned")
     settings.pop("name")
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)

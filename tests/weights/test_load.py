@@ -167,6 +167,15 @@ def test_hugging_face_files_from_before_transformers_5_have_other_names_for_the_
     jax.tree.map(np.testing.assert_array_equal, old.params, new.params)
 
 
+def test_fixed_positions_of_a_decoder_are_recognised(golden, save):
+    arrays = {name: np.ascontiguousarray(array) for name, array in read(golden / "official_mae.pth").items()}
+    assert load_mae(save(arrays), decoder_heads=2).decoder.positions == "learned"
+    codes = np.concatenate([np.zeros((1, 16), np.float32), sincos((4, 4), 16)])[None]
+    whole = load_mae(save(arrays | {"decoder_pos_embed": codes}), decoder_heads=2)
+    assert whole.decoder.positions == "sincos"
+    assert "positions" not in whole.params["decoder"]
+
+
 def test_an_encoder_without_a_decoder_is_no_mae(save):
     with pytest.raises(UserError, match="without a decoder"):
         load_mae(save(timm()))
