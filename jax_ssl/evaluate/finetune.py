@@ -65,8 +65,7 @@ def finetune(
     images, labels = jnp.asarray(train_images[fitted]), jnp.asarray(train_labels[fitted])  # on the device from here on
     rows = batches(len(fitted), min(batch, len(fitted)), epochs, seed)
     backbone, clock = adjusted(encode.backbone, drop_path), optim.Clock(len(rows) / epochs, len(rows))
-    layer_decay = 1.0 if scratch else layer_decay
-    pixel = tuple(encode.mean), tuple(encode.std)
+    layer_decay, pixel = 1.0 if scratch else layer_decay, (tuple(encode.mean), tuple(encode.std))
     recipe = Recipe(backbone, pixel, pool, clock, warmup * epochs, layer_decay, weight_decay)
     weights_key, views_key = jax.random.split(jax.random.key(seed))
     first = begin(encode, recipe, side, classes, weights_key, scratch)
@@ -144,8 +143,8 @@ def views(images, key):
     count, side = images.shape[:2]
     area, ratio, top, left, flip = jax.random.uniform(key, (5, count))
     area, ratio = 1 - (1 - AREA) * area, RATIO ** (2 * ratio - 1)  # uniform, and uniform in its logarithm
-    lengths = jnp.sqrt(jnp.stack([area / ratio, area * ratio], axis=1))
-    lengths = jnp.clip(jnp.round(side * lengths), 1, side)  # (B, 2) height, width
+    height, width = side * jnp.sqrt(area / ratio), side * jnp.sqrt(area * ratio)
+    lengths = jnp.clip(jnp.round(jnp.stack([height, width], axis=1)), 1, side)  # (B, 2)
     corners = jnp.floor(jnp.stack([top, left], axis=1) * (side - lengths + 1))
     box = jnp.concatenate([corners, lengths], axis=1).astype(jnp.int32)
     return augment.crop(images, box, flip < 0.5, side, "bicubic")

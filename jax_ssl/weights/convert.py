@@ -1,4 +1,4 @@
-"""Apply a table of rules to the tensors of a file. Nothing is left over and nothing stays empty, or all of it is told."""
+"""Apply a table of rules to the tensors of a file. Nothing is left over or stays empty, or else all of it is told."""
 
 import collections
 import re

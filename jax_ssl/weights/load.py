@@ -89,7 +89,7 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
         raise UserError(f"{file} cannot be read as JSON; restore it from the command that started the run.") from None
     state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
     if which == "teacher" and "backbone" not in state["teacher"]:
-        raise UserError(f"{folder} is a run of {settings.method.name}, which keeps no teacher: leave which='teacher' out.")
+        raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
     model = dict(settings.model)
     backbone = importlib.import_module(f"jax_ssl.models.{model.pop('name')}").make(**model)
     image = dict(mean=tuple(settings.data.mean), std=tuple(settings.data.std), size=settings.data.eval_size)

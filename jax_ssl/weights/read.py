@@ -108,9 +108,10 @@ def _read_torch(path: Path, section: str | None) -> dict[str, np.ndarray]:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            (program,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            record = functools.cache(lambda key: _record(archive, f"{program.removesuffix('data.pkl')}{key}"))
-            if "byteorder" in {name.rpartition("/")[2] for name in archive.namelist()} and record("byteorder") != b"little":
+            names = archive.namelist()
+            (folder,) = (name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
+            record = functools.cache(lambda name: _record(archive, folder + name))
+            if f"{folder}byteorder" in names and record("byteorder") != b"little":
                 raise ValueError("it was written by a big-endian machine")
             tensors = _choose(_Unpickler(io.BytesIO(record("data.pkl"))).load(), section)
             return {name: _array(tensor, record) for name, tensor in tensors.items()}

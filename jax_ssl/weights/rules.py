@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Rule(NamedTuple):
-    """Tensors whose whole name matches `pattern` go to `target` after `transform`, as the `part`-th of its last axis."""
+    """Tensors whose whole name matches `pattern` go, transformed, to `target`, as the `part`-th of its last axis."""
 
     pattern: str
     target: str

@@ -53,9 +53,9 @@ def test_position_codes_are_the_official_ones_in_order_of_axes_and_of_frequencie
 @pytest.mark.parametrize("grid, width", [((4, 4), 32), ((2, 5), 16)])
 def test_position_codes_follow_the_definition(grid, width):
     """Column first, each axis as sines then cosines of position / 10000^(j / (D / 4)), rows of the grid first."""
-    quarter = width // 4
+    quarter, waves = width // 4, (np.sin, np.cos)
     expected = [
-        [wave(axis / 10000 ** (j / quarter)) for axis in (column, row) for wave in (np.sin, np.cos) for j in range(quarter)]
+        [wave(axis / 10000 ** (j / quarter)) for axis in (column, row) for wave in waves for j in range(quarter)]
         for row in range(grid[0])
         for column in range(grid[1])
     ]

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from jax_ssl.configs import common
+
 from jax_ssl.errors import UserError
 from jax_ssl.models import resnet
 from jax_ssl.models.norm import BatchNorm
@@ -40,7 +40,9 @@ def test_width_multiplies_every_stage(depth, width, features):
     assert params["Conv_0"]["kernel"].shape == (7, 7, 3, 64 * width)
 
 
-@pytest.mark.parametrize("stem, patch, positions", [("imagenet", 4, 4), ("cifar", 4, 64), ("patch", 2, 16), ("patch", 4, 4)])
+@pytest.mark.parametrize(
+    "stem, patch, positions", [("imagenet", 4, 4), ("cifar", 4, 64), ("patch", 2, 16), ("patch", 4, 4)]
+)
 def test_stems_reduce_by_four_by_one_or_by_their_patch(stem, patch, positions):
     _, out = shapes(make(stem=stem, patch=patch))
     assert out.patches.shape == (2, positions, 512)

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from jax_ssl.configs import common
+
 from jax_ssl.errors import UserError
 from jax_ssl.models import positions, vit
 from jax_ssl.models.transformer import REMAT
@@ -137,7 +137,7 @@ def test_blocks_differ_though_one_scanned_program_makes_them():
     kernel = jax.jit(net.init)(jax.random.key(0), IMAGES)["params"]["encoder"]["blocks"]["mlp"]["fc1"]["kernel"]
     assert kernel.shape == (2, 16, 32)
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
-    np.testing.assert_allclose(np.abs(kernel).max(), np.sqrt(6 / 48), rtol=0.05)  # Xavier of one block, not of the stack
+    np.testing.assert_allclose(np.abs(kernel).max(), np.sqrt(6 / 48), rtol=0.05)  # Xavier of one block, not of all
 
 
 @pytest.mark.parametrize(

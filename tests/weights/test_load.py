@@ -26,7 +26,8 @@ def timm(width=16, depth=2, grid=3, patch=2, ratio=4, seed=0):
     random = np.random.RandomState(seed)
     draw = lambda *shape: random.randn(*shape).astype(np.float32) / 4
     arrays = {"cls_token": draw(1, 1, width), "pos_embed": draw(1, 1 + grid**2, width),
-              "patch_embed.proj.weight": draw(width, 3, patch, patch), "patch_embed.proj.bias": draw(width)}  # fmt: skip
+              "patch_embed.proj.weight": draw(width, 3, patch, patch),
+              "patch_embed.proj.bias": draw(width)}  # fmt: skip
     linears = {"attn.qkv": (3 * width, width), "attn.proj": (width, width),
                "mlp.fc1": (ratio * width, width), "mlp.fc2": (width, ratio * width)}  # fmt: skip
     for block in range(depth):
@@ -225,7 +226,7 @@ def test_a_run_folder_gives_the_encoder_that_its_state_holds(tmp_path, name, whi
 
 def test_a_run_without_a_teacher_and_a_wrong_name_are_told(tmp_path):
     make_run(tmp_path, "mae")
-    with pytest.raises(UserError, match="mae, which keeps no teacher"):
+    with pytest.raises(UserError, match="mae, without a teacher"):
         load(tmp_path, "teacher")
     with pytest.raises(UserError, match="which='momentum'"):
         load(tmp_path, "momentum")

@@ -105,7 +105,7 @@ def call(module, attribute, *arguments):
     ("posix", "system"), ("builtins", "eval"), ("argparse", "Namespace"), ("torch", "load"), ("collections", "Counter"),
     ("torch._utils", "_rebuild_tensor"), ("torch.storage", "_load_from_bytes"), ("numpy", "fromfile"),
 ])  # fmt: skip
-def test_a_pickle_that_names_anything_else_is_refused_by_that_name_before_it_is_called(file, tmp_path, module, attribute):
+def test_a_pickle_that_names_anything_else_is_refused_before_it_is_called(file, tmp_path, module, attribute):
     trace = tmp_path / "trace"
     write(file, mapping({"x": call(module, attribute, text(f"touch {trace}"))}))
     with pytest.raises(UserError, match=f"{module}.{attribute}.*safetensors"):
