@@ -102,8 +102,12 @@ def cifar_data(config: ConfigDict, name: str = "tfds:cifar10") -> None:
 
 
 def small_cpu_resnet(**overrides) -> dict:
-    """Learns on two CPU cores: 2-pixel patches as a stem (no convolution at full size), three stages of one block."""
-    return resnet(18, width=0.5, stem="patch", patch=2, stages=(1, 1, 1), dtype="float32") | overrides
+    """Learns on two CPU cores: 4-pixel patches as a stem, two stages of one block, 64 and 128 channels wide.
+
+    XLA's gradients of convolutions with few channels at a high resolution are slow on a CPU. This network has none, and
+    trains 2.5 times as many images a second as 2-pixel patches with stages of 32, 64 and 128 channels.
+    """
+    return resnet(18, width=1.0, stem="patch", patch=4, stages=(1, 1), dtype="float32") | overrides
 
 
 def small_cpu_vit(**overrides) -> dict:

@@ -27,7 +27,7 @@ def paper(size="L"):
 
 def cifar():
     config = paper()
-    config.batch_size, config.epochs = 256, 8.0
+    config.batch_size, config.epochs = 256, 3.0
     config.checkpoint_every = config.probe_every = config.picture_every = 500
     common.cifar_data(config)
     config.data.crops = dict(views=[crops.mae(32)])

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune; several with commas")
     evaluate.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
     evaluate.add_argument("--labels", type=int, default=1000, help="finetune: how many labelled images")
-    evaluate.add_argument("--epochs", type=int, default=50, help="finetune: passes over them")
+    evaluate.add_argument("--epochs", type=int, default=20, help="finetune: passes over them")
     evaluate.add_argument("--seed", type=int, help="of the probe; default the run's")
 
     seals = verbs.add_parser("seals", help="the table of what is proven for each method")

@@ -107,7 +107,7 @@ def table(measured: dict) -> str:
     return "\n".join(lines)
 
 
-def finetuned(folder: str, labels=1000, epochs=50, which="student", say=print, overrides=()) -> list[dict]:
+def finetuned(folder: str, labels=1000, epochs=20, which="student", say=print, overrides=()) -> list[dict]:
     """Fine-tunes the run's backbone and the same network from scratch on `labels` images; records both."""
     settings = load_config(folder, overrides)
     data = pipeline.labelled(settings, say)
@@ -116,12 +116,13 @@ def finetuned(folder: str, labels=1000, epochs=50, which="student", say=print, o
     named, step = encoders(settings, folder, (which,), data.train_images)
     chosen = finetune.fewshot(data.train_labels, labels, settings.seed)
     arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
+    options = dict(epochs=epochs, base_lr=RATES, seed=settings.seed)
+    if not hasattr(named[which].backbone, "depth"):
+        options["layer_decay"] = 1.0  # a residual network has no stack of equal blocks to decay along
     records = []
     for weights, scratch in (("scratch", True), (which, False)):
         begun = time.time()
-        result = finetune.finetune(
-            named[which], *arrays, scratch=scratch, epochs=epochs, base_lr=RATES, seed=settings.seed
-        )
+        result = finetune.finetune(named[which], *arrays, scratch=scratch, **options)
         spent = time.time() - begun
         say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
         protocol = {key: value for key, value in result.items() if key != "top1"}

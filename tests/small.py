@@ -3,7 +3,7 @@
 from jax_ssl import config, seals
 
 METHODS = seals.methods()
-RESNET = ["--config.model.width=0.125", "--config.model.patch=4"]
+RESNET = ["--config.model.width=0.125"]
 VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.heads=2", "--config.model.patch=8"]
 SMALL = {  # overrides of the tiny preset
     "simclr": [*RESNET, "--config.method.projector=(32,16)"],

@@ -38,6 +38,7 @@ class Side(NamedTuple):
     """One of the two, ready to run. Both functions run so many steps and return seconds a step."""
 
     parameters: int
+    ahead: int  # batches that wait in its pipeline when nobody computes
     fed: Callable[[int], float]  # by its pipeline
     alone: Callable[[int], float]  # on one finished batch, again and again
 
@@ -173,4 +174,4 @@ def torch_side(config, compiled: bool, trial: int) -> Side:
     said = ", ".join(f"{workers}: {config.batch_size / seconds:,.1f}" for workers, (seconds, _) in tried.items())
     print(f"PyTorch's images/s by DataLoader workers: {said}; it takes {best}", flush=True)
     one = torch.stack([views[index] for index in range(config.batch_size)])
-    return Side(sum(p.numel() for p in net.parameters()), tried[best][1], runner(iter(lambda: one, None)))
+    return Side(sum(p.numel() for p in net.parameters()), AHEAD * best, tried[best][1], runner(iter(lambda: one, None)))

@@ -18,7 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from torch_side import AHEAD, Side, torch_side  # noqa: E402
+from torch_side import Side, torch_side  # noqa: E402
 
 from jax_ssl import config as configs  # noqa: E402
 from jax_ssl import sharding, train  # noqa: E402
@@ -57,22 +57,25 @@ def jax_side(config) -> Side:
     fed, parameters = runner(prepare, shapes, resident, lambda: sharding.shard_batch(next(batches), mesh))
     as_is = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), finished)
     alone, _ = runner(lambda views, resident: views, as_is, (), lambda: finished)
-    return Side(parameters, fed, alone)
+    return Side(parameters, 2, fed, alone)  # two batches of numbers: pipeline._ahead
 
 
 def turns(ours: Side, theirs: Side, count: int, steps: int) -> dict[str, np.ndarray]:
-    """Seconds a step for both ways of running, (count, 2) = (theirs, ours).
-
-    Before its time is taken, a side uses up what its pipeline had prepared while the other computed.
-    """
-    seconds = {"fed": [], "alone": []}
-    for turn in range(count):
-        for way, rows in seconds.items():
-            runs = [getattr(side, way) for side in (theirs, ours)]
-            for run in runs if turn == 0 else []:
-                run(1)  # compilation
-            rows.append([[run(2 * AHEAD if way == "fed" else 1), run(steps)][1] for run in runs])
-    return {way: np.asarray(rows) for way, rows in seconds.items()}
+    """Seconds a step for both ways of running, (count, 2) = (theirs, ours), each side in turn; compiled before."""
+    for side in (theirs, ours):
+        side.fed(1)
+        side.alone(1)
+    fed, alone = [], []
+    for _ in range(count):
+        fed.append([])
+        for side in (theirs, ours):
+            side.fed(1 + side.ahead)  # what its pipeline prepared while the other computed would come for nothing
+            fed[-1].append(side.fed(steps))
+        alone.append([])
+        for side in (theirs, ours):
+            side.alone(1)
+            alone[-1].append(side.alone(steps))
+    return {"fed": np.asarray(fed), "alone": np.asarray(alone)}
 
 
 def report(name: str, config, ours: Side, theirs: Side, seconds: dict) -> None:
