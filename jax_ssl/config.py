@@ -63,7 +63,7 @@ def override(config: ConfigDict, overrides) -> ConfigDict:
 
 
 def _apply(config: ConfigDict, override: str) -> None:
-    """`--config.optim.base_lr=0.3` or `--config.data.crops.views[0].blur=0`: the value takes the type of the old one."""
+    """`--config.epochs=3` or `--config.data.crops.views[0].blur=0`: the value takes the type of the old one."""
     flag, equals, text = override.partition("=")
     key = flag.removeprefix("--config.")
     if not equals or key == flag:

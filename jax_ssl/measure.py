@@ -84,7 +84,8 @@ def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=
         weights, _, batch_statistics = label.partition(", ")
         weights = weights.removeprefix("raw ")
         common = dict(weights=weights, metric="top1", data=name, split="test", step=step, seed=seed)
-        where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True, hardware=hardware())
+        where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
+        where |= {"hardware": hardware()}
         where |= {"batch_statistics": batch_statistics} if batch_statistics else {}
         for k, value in result.knn.items() if "knn" in tasks else ():
             protocol = where | {"temperature": 0.07}

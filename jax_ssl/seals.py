@@ -139,7 +139,9 @@ def evidence() -> str:
         numbers = run["results"]
         best = lambda prefix, n=numbers: max((v for k, v in n.items() if k.startswith(prefix)), default=None)
         trained = lambda task, b=best: max(filter(None, (b(f"{task} student"), b(f"{task} teacher"))))
-        three = lambda task, n=numbers, b=best, t=trained: percent([n.get(f"{task} pixels"), b(f"{task} untrained"), t(task)])
+        three = lambda task, n=numbers, b=best, t=trained: percent(
+            [n.get(f"{task} pixels"), b(f"{task} untrained"), t(task)]
+        )
         tuned = percent([numbers.get("finetune scratch"), best("finetune student")])
         lines.append(f"| `{run['config']}` | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
                      f"{three('knn@20')} | {three('linear')} | {tuned if best('finetune') else ''} |")  # fmt: skip

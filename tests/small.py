@@ -8,7 +8,7 @@ VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.head
 SMALL = {  # overrides of the tiny preset
     "simclr": [*RESNET, "--config.method.projector=(32,16)"],
     "moco": [*RESNET, "--config.method.projector=(32,16)", "--config.method.queue=64", "--config.model.norm_groups=4"],
-    "mae": [*VIT, "--config.method.decoder_width=16", "--config.method.decoder_depth=1", "--config.method.decoder_heads=2"],
+    "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
 }
 
 

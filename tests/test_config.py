@@ -35,8 +35,10 @@ def test_an_override_takes_the_type_of_the_default():
     assert settings.evaluate_at_end is False and settings.optim.milestones == (5,) and settings.data.dir == "12"
 
 
-@pytest.mark.parametrize("flag", ["--config.epochs=many", "--config.batch_size=1.5", "--config.seed=True",
-                                  "--config.nothing=1", "--config.epochs", "--config.data.crops.views[1].blur=0"])  # fmt: skip
+@pytest.mark.parametrize("flag", [
+    "--config.epochs=many", "--config.batch_size=1.5", "--config.seed=True", "--config.nothing=1", "--config.epochs",
+    "--config.data.crops.views[1].blur=0",
+])  # fmt: skip
 def test_what_cannot_be_overridden_is_told(flag):
     with pytest.raises(UserError):
         config.load("simclr:tiny", [flag])

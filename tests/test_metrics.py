@@ -13,8 +13,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jax_ssl import metrics, progress, watch
-from jax_ssl.losses import diagnostics
 from jax_ssl.errors import RunError
+from jax_ssl.losses import diagnostics
 from jax_ssl.metrics import Writer, record_result
 
 ROOT = Path(__file__).parents[1]
@@ -204,7 +204,8 @@ def test_feature_std_of_known_features():
     signs = jnp.array([[1.0, 1.0], [1.0, -1.0]])  # one constant dimension, one that varies fully: (0 + 1) / 2
     assert float(diagnostics.feature_std(signs)) == pytest.approx(0.5)
     scaled = random_features() * jnp.linspace(0.1, 100, 512)[:, None]  # the length of a feature does not matter
-    assert float(diagnostics.feature_std(scaled)) == pytest.approx(float(diagnostics.feature_std(random_features())), rel=1e-5)
+    as_they_are = float(diagnostics.feature_std(random_features()))
+    assert float(diagnostics.feature_std(scaled)) == pytest.approx(as_they_are, rel=1e-5)
     assert diagnostics.feature_std(random_features().astype(jnp.bfloat16)).dtype == jnp.float32
 
 

@@ -21,7 +21,7 @@ MISTAKES = {
     "a missing folder": ([*SIMCLR, "--config.data.name=folder:/nowhere/at/all"], "/nowhere/at/all"),
     "a source of no kind": ([*SIMCLR, "--config.data.name=embeded"], "did you mean 'embedded'?"),
     "a batch that the devices do not divide": ([*SIMCLR, "--config.batch_size=100"], "take 96"),
-    "a queue that the batch does not divide": (["train", "--config=moco:tiny", "--config.method.queue=1000"], "take 768"),
+    "a queue of no whole batches": (["train", "--config=moco:tiny", "--config.method.queue=1000"], "take 768"),
     "an image that the patch does not divide": (["train", "--config=mae:tiny", "--config.model.patch=5"], "patch=5"),
     "an unknown optimiser": ([*SIMCLR, "--config.optim.name=adamm"], "adamw"),
     "an unknown method": ([*SIMCLR, "--config.method.name=simclrr"], "jax_ssl/methods/simclrr.py"),

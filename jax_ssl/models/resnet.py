@@ -109,4 +109,4 @@ def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm
 def check(image_size: int, *, stem: str, patch: int, **_) -> None:
     """Raises UserError if images of this size cannot be cut into the stem's patches."""
     if stem == "patch" and image_size % patch:
-        raise UserError(f"{image_size} pixels are no multiple of model.patch={patch}: change the crop size or the patch.")
+        raise UserError(f"{image_size} pixels are no multiple of model.patch={patch}: change one of the two.")

@@ -25,7 +25,8 @@ def program(config, tx, devices=1, fsdp=1):
     with jax.set_mesh(mesh):
         resident = sharding.replicate(data.resident, mesh)
         example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
-        compiled = train.compile_step(method, tx, train.preparation(config), mesh, example, resident, fsdp_min_size=2**8)
+        prepare = train.preparation(config)
+        compiled = train.compile_step(method, tx, prepare, mesh, example, resident, fsdp_min_size=2**8)
     return compiled, mesh, resident, data.batches(0)
 
 

@@ -19,7 +19,8 @@ LAST = 5  # steps
 @pytest.fixture(scope="module")
 def steps():
     """The states of a short run of a queue of two batches, the batches, and the method."""
-    config = small("moco", "--config.method.momentum=0.9", "--config.model.norm_groups=1", "--config.method.shuffle=False")
+    plain = ["--config.method.momentum=0.9", "--config.model.norm_groups=1", "--config.method.shuffle=False"]
+    config = small("moco", *plain)
     data = pipeline.open_data(config)
     method, _, _ = train.build(config, data.source.count)
     tx, prepare, batches = optax.sgd(0.05), train.preparation(config), data.batches(0)
