@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "watch": {"errors"},
     "train": {"augment", "checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "optim",
               "sharding", "visualize", "watch"},
-    "weights": {"checkpoints", "config", "encoder", "errors", "methods", "models", "train", "weights"},
+    "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
     "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "train"},
     "seals": {"errors"},
     "collectives": set(),
