@@ -38,7 +38,7 @@ def measure(config, steps: int) -> dict:
     method, tx, _ = train.build(config, data.source.count)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     with jax.set_mesh(mesh):
-        raw = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        raw = train.shapes_of(data.example)
         resident = () if data.resident is None else sharding.replicate(data.resident, mesh)
         program = train.compile_step(method, tx, train.preparation(config), mesh, raw, resident)
         state = program.init(jax.random.key(config.seed))

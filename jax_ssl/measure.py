@@ -27,11 +27,6 @@ def load_config(folder: str, overrides=()):
     return config.override(config.from_json(path.read_text()), overrides)
 
 
-def images_of(settings) -> dict:
-    """What an Encoder of this config has to know of its images."""
-    return dict(mean=tuple(settings.data.mean), std=tuple(settings.data.std), size=settings.data.eval_size)
-
-
 def untrained_state(settings) -> core.TrainState:
     """The state before the first step, the very one that training with this config and seed starts from."""
     method, tx, _ = train.build(settings, examples=settings.batch_size)
@@ -54,13 +49,13 @@ def encoders(settings, folder: str, wanted, images) -> tuple[dict[str, Encoder],
     backbone, found = train.make_backbone(settings), {}
     loaded, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
     if "untrained" in wanted:
-        found["untrained"] = freeze(backbone, untrained_state(settings), **images_of(settings))
+        found["untrained"] = freeze(backbone, untrained_state(settings), **train.images_of(settings))
         adapted = adapt(found["untrained"], images)
         if adapted is not found["untrained"]:
             found["untrained, statistics adapted"] = adapted
     for name in ("student", "teacher"):
         if name in wanted and (name == "student" or "backbone" in loaded.get("teacher", {})):
-            found[name] = freeze(backbone, loaded, name, **images_of(settings))
+            found[name] = freeze(backbone, loaded, name, **train.images_of(settings))
     return found, step
 
 

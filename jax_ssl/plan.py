@@ -119,7 +119,7 @@ def inputs(config, images: int, side: int | None):
         )
     shape = (images, side, side, 3)
     on_device = config.data.augment == "device"
-    raw = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline.example(config, shape))
+    raw = train.shapes_of(pipeline.example(config, shape))
     return raw, jax.ShapeDtypeStruct(shape, "uint8") if on_device else ()
 
 

@@ -54,6 +54,16 @@ def preparation(config):
     return augment.prepare(config.data.crops, tuple(config.data.mean), tuple(config.data.std))
 
 
+def images_of(config) -> dict:
+    """What an Encoder of this config has to know of its images."""
+    return dict(mean=tuple(config.data.mean), std=tuple(config.data.std), size=config.data.eval_size)
+
+
+def shapes_of(example):
+    """The pipeline's description of a raw batch, as jax takes it."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), example)
+
+
 class Program(NamedTuple):
     """The two compiled programs of a run, and the shapes and layout of its state."""
 
@@ -133,7 +143,7 @@ def train(config, workdir: str) -> bool:
     method, tx, clock = build(config, data.source.count)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
-        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        example = shapes_of(data.example)
         resident = () if data.resident is None else sharding.replicate(data.resident, mesh)
         prepare = preparation(config)
         program = compile_step(method, tx, prepare, mesh, example, resident)
@@ -215,15 +225,16 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         shown = batch
         state, metrics = program.step(state, batch, run.resident)
         writer.tick()
-        if done < total and not stop.asked:  # the next batch is on its way while the devices compute this one
+        stopping = stop.asked  # read once: a signal later in this turn waits for the next one, which saves
+        if done < total and not stopping:  # the next batch is on its way while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
-        last = done == total or stop.asked
+        last = done == total or stopping
         due = lambda every, done=done, finished=done == total: finished or (every and done % every == 0)
         if last or done % config.log_every == 0:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if metrics["skipped"] >= config.max_skipped:
                 watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
-            if due(config.probe_every) and run.probe is not None and not stop.asked:
+            if due(config.probe_every) and run.probe is not None and not stopping:
                 with writer.clock.paused():
                     scores = measure(run, state, done)
             metrics = writer.update(done, metrics | scores)
@@ -233,10 +244,10 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         if last or done % config.checkpoint_every == 0:
             with writer.clock.paused():
                 run.keeper.save(done, state, metrics if "knn" in metrics else None, wait=last)
-        if due(config.picture_every) and not stop.asked:
+        if due(config.picture_every) and not stopping:
             with writer.clock.paused():
                 draw(run, state, shown, done)
-        if stop.asked and done < total:
+        if stopping and done < total:
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
             break
     return done == total
@@ -249,8 +260,7 @@ def last_good(keeper) -> str | None:
 
 def measure(run: Run, state, step: int) -> dict:
     """kNN and linear probe of the student on the held-out images."""
-    image = dict(mean=tuple(run.config.data.mean), std=tuple(run.config.data.std), size=run.config.data.eval_size)
-    encode = freeze(make_backbone(run.config), state, **image)
+    encode = freeze(make_backbone(run.config), state, **images_of(run.config))
     measured = offline.measure(encode, run.probe, run.config.seed)
     k = min(measured.knn, key=lambda k: abs(k - 20))
     return {"knn": measured.knn[k], "linear": measured.linear["top1"], "rankme": measured.rankme}

@@ -45,7 +45,7 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
     def encode_keys(state, images, rng):
         order = jax.random.permutation(rng, len(images)) if shuffled else None
         images = images if order is None else images[order]
-        key, stats = apply.train(net, apply.stop(state.teacher), state.extra["teacher_stats"], images, rng=rng)
+        key, stats = apply.train(net, state.teacher, state.extra["teacher_stats"], images, rng=rng)
         return lax.stop_gradient(key if order is None else key[jnp.argsort(order)]), stats
 
     def loss(params, state, batch, rng):

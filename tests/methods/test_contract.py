@@ -24,10 +24,18 @@ def program(config, tx, devices=1, fsdp=1):
     mesh = sharding.make_mesh(fsdp, jax.devices()[:devices])
     with jax.set_mesh(mesh):
         resident = sharding.replicate(data.resident, mesh)
-        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        example = train.shapes_of(data.example)
         prepare = train.preparation(config)
         compiled = train.compile_step(method, tx, prepare, mesh, example, resident, fsdp_min_size=2**8)
     return compiled, mesh, resident, data.batches(0)
+
+
+def first_batch(name):
+    """(config, method, optimiser, the views of the first batch) of a method at its small size."""
+    config = small(name)
+    data = pipeline.open_data(config)
+    method, tx, _ = train.build(config, data.source.count)
+    return config, method, tx, train.preparation(config)(next(data.batches(0)), data.resident)
 
 
 def run(name, layout, steps=2):
@@ -82,7 +90,7 @@ def test_one_compilation_and_the_state_is_given_up(name):
     mesh = sharding.make_mesh(1, jax.devices()[:2])
     with jax.set_mesh(mesh):
         resident = sharding.replicate(data.resident, mesh)
-        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data.example)
+        example = train.shapes_of(data.example)
         compiled = train.compile_step(method, tx, train.preparation(config), mesh, example, resident)
         old, batches = compiled.init(jax.random.key(0)), data.batches(0)
         state = old
@@ -96,11 +104,8 @@ def test_one_compilation_and_the_state_is_given_up(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_that_is_not_finite_changes_nothing(name):
-    config = small(name)
-    data = pipeline.open_data(config)
-    method, tx, _ = train.build(config, data.source.count)
+    _, method, tx, batch = first_batch(name)
     broken = method._replace(loss=lambda *args: (lambda out: (out[0] * jnp.nan, out[1]))(method.loss(*args)))
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
     before = core.create(method, tx, jax.random.key(0), batch)
     after, metrics = jax.jit(lambda s, b: core.train_step(broken, tx, s, b))(before, batch)
     for part in ("params", "opt_state", "teacher", "extra"):
@@ -110,10 +115,7 @@ def test_a_step_that_is_not_finite_changes_nothing(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_gradient_reaches_every_parameter_and_no_teacher(name):
-    config = small(name)
-    data = pipeline.open_data(config)
-    method, tx, _ = train.build(config, data.source.count)
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    _, method, tx, batch = first_batch(name)
     state = core.create(method, tx, jax.random.key(0), batch)
     state, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)  # past zero-initialised scales
     state, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
@@ -137,10 +139,7 @@ def test_file_is_short_cites_its_source_and_has_a_full_config(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_backbone_can_be_frozen(name):
-    config = small(name)
-    data = pipeline.open_data(config)
-    method, tx, _ = train.build(config, data.source.count)
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    config, method, tx, batch = first_batch(name)
     state = jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch)
     for which in ("student", "teacher")[: 1 + bool(method.teacher)]:
         features = encoder.freeze(train.make_backbone(config), state, which)(batch["views"][:, 0])
