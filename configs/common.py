@@ -16,6 +16,7 @@ def base() -> ConfigDict:
         dict(
             seed=0,
             batch_size=256,  # images, over all devices
+            micro_batch=0,  # images whose activations are in memory at once; 0 = the whole batch
             epochs=100.0,  # passes over the training images
             log_every=20,  # steps
             checkpoint_every=1000,  # steps; the last step is always saved
@@ -73,7 +74,7 @@ def vit(size: str = "B", **overrides) -> dict:
 def optim(name: str, base_lr: float, **overrides) -> dict:
     """An optimiser's settings; see jax_ssl/optim.py."""
     return dict(
-        name=name,  # sgd | adamw | lars
+        name=name,  # sgd | adamw | lars | larc
         base_lr=base_lr,
         scaling="linear_256",  # or linear_512, sqrt_1024, sqrt, absolute: how base_lr follows the batch size
         schedule="cosine",  # or step, constant
@@ -92,13 +93,39 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
         mu_dtype="float32",  # bfloat16 halves Adam's first moment
         clip=0.0,  # gradient norm; 0 = never
         clip_per_parameter=False,
+        frozen=(),  # parameters that keep their first values, such as "backbone/embed"
+        constant_rate=(),  # parameters that keep the peak learning rate, such as "predictor"
+        vector_rate=1.0,  # times the learning rate, for biases and scales of norms
+        unit_rows=(),  # parameters whose rows have length one, such as "prototypes"
     ) | overrides
 
 
-def cifar_data(config: ConfigDict, name: str = "tfds:cifar10") -> None:
-    """32-pixel images that fit in device memory, augmented there; measured beside their baselines at the end."""
-    config.evaluate_at_end = True
-    config.data.update(name=name, augment="device", mean=CIFAR_MEAN, std=CIFAR_STD, eval_size=32, eval_crop=1.0)
+def cifar(epochs: float, views: list) -> ConfigDict:
+    """A start for the `cifar` preset of a method: 32-pixel images in device memory, measured at the end of the run."""
+    config = base()
+    config.epochs, config.evaluate_at_end = epochs, True
+    config.checkpoint_every = config.probe_every = config.picture_every = 500
+    config.data.update(
+        name="tfds:cifar10", augment="device", mean=CIFAR_MEAN, std=CIFAR_STD, eval_size=32, eval_crop=1.0
+    )
+    config.data.crops = dict(views=views)
+    return config
+
+
+def tiny(config: ConfigDict, epochs: float = 3.0) -> ConfigDict:
+    """The `tiny` preset from the `cifar` one: the 5 000 embedded images, under two minutes on two CPU cores."""
+    config.data.name = "embedded"
+    config.epochs, config.log_every = epochs, 5
+    config.data.probe.update(train=0, test=0)
+    return config
+
+
+def imagenet100(config: ConfigDict) -> ConfigDict:
+    """The `imagenet100` preset from the `paper` one: ResNet-18 on a folder of 100 classes, one accelerator, a day."""
+    config.batch_size, config.epochs = 256, 200.0
+    config.data.name = "folder:imagenet100"
+    config.model.update(depth=18)
+    return config
 
 
 def small_cpu_resnet(**overrides) -> dict:

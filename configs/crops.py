@@ -36,6 +36,11 @@ def cifar_simclr(size=32, strength=0.5, count=2):
     return dict(simclr(size, strength, count), blur=0.0)
 
 
+def cifar_short(size=32, count=2):
+    """For minutes instead of days: a short run learns more from crops of at least a fifth of the image than of 8 %."""
+    return dict(cifar_simclr(size, count=count), scale=(0.2, 1.0))
+
+
 def moco_v1(size=224, count=2):
     """facebookresearch/moco main_moco.py without --aug-plus; table 0.7 MoCo v1: grey before jitter, jitter always."""
     crop = plain(size, (0.2, 1.0), "bilinear", count=count)

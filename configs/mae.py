@@ -26,23 +26,15 @@ def paper(size="L"):
 
 
 def cifar():
-    config = paper()
-    config.batch_size, config.epochs = 256, 3.0
-    config.checkpoint_every = config.probe_every = config.picture_every = 500
-    common.cifar_data(config)
-    config.data.crops = dict(views=[crops.mae(32)])
+    config = common.cifar(3.0, [crops.mae(32)])
     config.model = common.small_cpu_vit()
-    config.method.update(decoder_width=96, decoder_depth=1, decoder_heads=4)
-    config.optim.update(base_lr=1e-3, warmup_epochs=0.5)
+    config.method = dict(paper().method, decoder_width=96, decoder_depth=1, decoder_heads=4)
+    config.optim = dict(paper().optim, base_lr=1e-3, warmup_epochs=0.5)
     return config
 
 
 def tiny():
-    config = cifar()
-    config.data.name = "embedded"
-    config.epochs, config.log_every = 5.0, 5
-    config.data.probe.update(train=0, test=0)
-    return config
+    return common.tiny(cifar(), epochs=5.0)
 
 
 def get_config(preset="paper"):

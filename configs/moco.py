@@ -4,6 +4,7 @@
 
 paper   v2, ImageNet, 200 epochs at batch 256: 53 hours on 8 V100, 67.5 % linear (facebookresearch/moco README)
 v1      linear head, temperature 0.07, step schedule: 60.6 % linear
+imagenet100  ResNet-18 on 100 classes, 200 epochs
 cifar   CIFAR-10 with a small network: minutes on two CPU cores; prepare the data with tensorflow-datasets
 tiny    the embedded images, under two minutes on two CPU cores
 """
@@ -32,13 +33,12 @@ def v1():
     return config
 
 
+def imagenet100():
+    return common.imagenet100(paper())
+
+
 def cifar():
-    config = common.base()
-    config.batch_size, config.epochs = 256, 4.0
-    config.checkpoint_every = config.probe_every = config.picture_every = 500
-    common.cifar_data(config)
-    # A short run learns more from crops of at least a fifth of the image (SimSiam, appendix D) than from 8 %.
-    config.data.crops = dict(views=[crops.cifar_simclr(32) | dict(scale=(0.2, 1.0))])
+    config = common.cifar(4.0, [crops.cifar_short()])
     # Groups of 32 images with shuffled keys: with one group, shared batch statistics give the positive away.
     config.model = common.small_cpu_resnet(norm_groups=8)
     # A short run needs a teacher that follows faster and a queue that is not older than an epoch or so.
@@ -48,13 +48,10 @@ def cifar():
 
 
 def tiny():
-    config = cifar()
-    config.data.name = "embedded"
-    config.epochs, config.log_every = 3.0, 5
+    config = common.tiny(cifar())
     config.method.queue = 1024
-    config.data.probe.update(train=0, test=0)
     return config
 
 
 def get_config(preset="paper"):
-    return common.pick(preset, dict(paper=paper, v1=v1, cifar=cifar, tiny=tiny))
+    return common.pick(preset, dict(paper=paper, v1=v1, imagenet100=imagenet100, cifar=cifar, tiny=tiny))

@@ -3,6 +3,7 @@
     python -m jax_ssl train --config=configs/simclr.py --config.data.name=folder:/data/imagenet --workdir=runs/simclr
 
 paper   ImageNet, 100 epochs: 6 hours on 32 TPU v3 cores, 64.5 % linear (google-research/simclr README)
+imagenet100  ResNet-18 on 100 classes, 200 epochs
 cifar   CIFAR-10 with a small network: minutes on two CPU cores; prepare the data with tensorflow-datasets
 tiny    the embedded images, under two minutes on two CPU cores
 """
@@ -28,13 +29,12 @@ def paper_v2():
     return config
 
 
+def imagenet100():
+    return common.imagenet100(paper())
+
+
 def cifar():
-    config = common.base()
-    config.batch_size, config.epochs = 256, 3.0
-    config.checkpoint_every = config.probe_every = config.picture_every = 500
-    common.cifar_data(config)
-    # A short run learns more from crops of at least a fifth of the image (SimSiam, appendix D) than from 8 %.
-    config.data.crops = dict(views=[crops.cifar_simclr(32) | dict(scale=(0.2, 1.0))])
+    config = common.cifar(3.0, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
     config.method = dict(name="simclr", projector=(256, 128), temperature=0.2)
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
@@ -42,12 +42,9 @@ def cifar():
 
 
 def tiny():
-    config = cifar()
-    config.data.name = "embedded"
-    config.epochs, config.log_every = 3.0, 5
-    config.data.probe.update(train=0, test=0)
-    return config
+    return common.tiny(cifar())
 
 
 def get_config(preset="paper"):
-    return common.pick(preset, dict(paper=paper, paper_v2=paper_v2, cifar=cifar, tiny=tiny))
+    presets = dict(paper=paper, paper_v2=paper_v2, imagenet100=imagenet100, cifar=cifar, tiny=tiny)
+    return common.pick(preset, presets)

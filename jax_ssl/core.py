@@ -1,12 +1,16 @@
 """The training contract: what a method is, what a run remembers, how one step works."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax
 import jax
 import jax.numpy as jnp
 import optax
+
+from jax_ssl.errors import UserError
+from jax_ssl.sharding import split_strided
 
 PyTree = Any
 
@@ -32,6 +36,9 @@ class Method(NamedTuple):
     teacher: tuple[str, ...] = ()  # names in `params` that keep an EMA copy
     momentum: Callable = lambda step: 1.0  # EMA rate at `step`
     show: Callable = lambda params, state, batch, rng: {}
+    fresh_teacher: bool = False  # the teacher starts from random parameters of its own (BYOL), not as a copy
+    per_image: bool = False  # the loss is a mean over images that never meet: it can be summed up in pieces
+    guards: Mapping[str, bool] = MappingProxyType({})  # config keys of what prevents collapse, and which are on
 
 
 @flax.struct.dataclass
@@ -48,14 +55,15 @@ class TrainState:
 
 
 def create(method: Method, tx: optax.GradientTransformation, rng: jax.Array, batch: PyTree) -> TrainState:
-    """The state before the first step. The teacher starts as a copy of the student."""
+    """The state before the first step. The teacher starts as a copy of the student, unless it is to be its own."""
     init_rng, run_rng = jax.random.split(rng)
     params, extra = method.init(init_rng, batch)
+    source = method.init(jax.random.fold_in(init_rng, 1), batch)[0] if method.fresh_teacher else params
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=tx.init(params),
-        teacher={name: params[name] for name in method.teacher},
+        teacher={name: source[name] for name in method.teacher},
         extra=extra,
         rng=run_rng,
         skipped=jnp.zeros((), jnp.int32),
@@ -66,6 +74,39 @@ def ema(teacher: PyTree, student: PyTree, momentum) -> PyTree:
     """teacher <- momentum * teacher + (1 - momentum) * student, in float32 (bf16 would round 0.999 to 1)."""
     momentum = jnp.asarray(momentum, jnp.float32)
     return jax.tree.map(lambda t, s: momentum * t + (1 - momentum) * s, teacher, student)
+
+
+def two_views(batch) -> tuple[jax.Array, jax.Array]:
+    """The two views of a batch, (B, H, W, 3) each. Raises UserError if the config makes other views than a pair."""
+    counts = {name: views.shape[1] for name, views in batch.items()}
+    if counts != {"views": 2}:
+        made = ", ".join(f"{count} in data.crops.{name}" for name, count in counts.items())
+        raise UserError(f"This method compares two views of an image, and the config makes {made}: leave one pair.")
+    return batch["views"][:, 0], batch["views"][:, 1]
+
+
+def in_pieces(method: Method, size: int) -> Method:
+    """The same method with the memory of `size` images: piece after piece, each recomputed for its gradient.
+
+    Only for a method whose loss is a mean over images (`per_image`): the mean of the pieces' means is that of all.
+    """
+
+    def loss(params, state, batch, rng):
+        count = len(jax.tree.leaves(batch)[0]) // size
+        pieces = jax.tree.map(lambda x: split_strided(x, count), batch)
+
+        @jax.checkpoint
+        def one(extra, numbered):
+            number, piece = numbered
+            value, (extra, metrics) = method.loss(
+                params, state.replace(extra=extra), piece, jax.random.fold_in(rng, number)
+            )
+            return extra, (value, metrics)
+
+        extra, (values, metrics) = jax.lax.scan(one, state.extra, (jnp.arange(count), pieces))
+        return jnp.mean(values), (extra, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics))
+
+    return method._replace(loss=loss)
 
 
 def train_step(method: Method, tx, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:

@@ -144,6 +144,32 @@ def clip_per_parameter(limit):
     return optax.stateless(lambda updates, params: _map(shorten, updates))
 
 
+def _named(params, names, key):
+    """True for the leaves under one of `names` ("predictor", "backbone/embed"). Raises UserError if one has none."""
+    under = lambda keys, name: "/".join(keys).startswith(name)
+    paths = [_keys(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for name in names:
+        if not any(under(keys, name) for keys in paths):
+            raise UserError(f"config.optim.{key}={name!r} names no parameter; there are {', '.join(sorted(params))}.")
+    return _map(lambda keys, _: any(under(keys, name) for name in names), params)
+
+
+def _where_named(names, key, change):
+    """`change(update, parameter)` for the leaves under `names`, the others as they are."""
+
+    def update(updates, params):
+        mask = _named(params, names, key)
+        return jax.tree.map(lambda named, u, p: change(u, p) if named else u, mask, updates, params)
+
+    return optax.stateless(update)
+
+
+def _to_unit_rows(update, parameter):
+    """The update after which the rows of a parameter (K, D) have length one (SwAV's prototypes)."""
+    moved = parameter + update
+    return moved / jnp.maximum(jnp.linalg.norm(moved, axis=-1, keepdims=True), 1e-12) - parameter
+
+
 def layer_decay(rate):
     """Scale updates by rate ** (distance from the head): the blocks' stack by a vector along its leading axis.
 
@@ -187,6 +213,22 @@ def lars(
     return optax.chain(_add_decay(weight_decay, decay), adapt, *order)
 
 
+def larc(learning_rate, weight_decay=0.0, momentum=0.9, trust_coefficient=0.001, decay="all"):
+    """LARS as SwAV and SimSiam's probe take it from apex (`LARC`, clip off): on every tensor, biases too.
+
+    The trust ratio sets the gradient's length against the parameter's before weight decay joins; a tensor that is
+    zero, or has no gradient, is neither scaled nor decayed. weight_decay: a number, not a schedule.
+    """
+
+    def adapt(keys, g, p, decayed):
+        ours, theirs, wd = _norm(p, keys), _norm(g, keys), weight_decay * decayed
+        ratio = trust_coefficient * ours / (theirs + wd * ours + 1e-8)
+        return jnp.where((ours > 0) & (theirs > 0), ratio * (g + wd * p), g)
+
+    scale = optax.stateless(lambda updates, params: _map(adapt, updates, params, decay_mask(params, decay)))
+    return optax.chain(scale, optax.trace(momentum), optax.scale_by_learning_rate(learning_rate))
+
+
 def sgd(learning_rate, weight_decay=0.0, momentum=0.9, nesterov=False, decay="weights"):
     """Momentum SGD as in PyTorch: weight decay joins the gradient, the learning rate comes after the momentum."""
     trace = optax.trace(momentum, nesterov)
@@ -200,29 +242,44 @@ def adamw(learning_rate, weight_decay=0.0, b1=0.9, b2=0.999, mu_dtype="float32",
     return optax.chain(adam, _add_decay(weight_decay, decay), optax.scale_by_learning_rate(learning_rate))
 
 
+def _optimiser(config, rate, weight_decay):
+    """sgd, adamw, lars or larc with the settings of `config`."""
+    common = {"weight_decay": weight_decay, "decay": config.decay}
+    heavy = {"momentum": config.momentum, **common}
+    adapted = {"trust_coefficient": config.trust_coefficient, **heavy}
+    optimisers = {
+        "sgd": lambda: sgd(rate, nesterov=config.nesterov, **heavy),
+        "adamw": lambda: adamw(rate, b1=config.b1, b2=config.b2, mu_dtype=config.mu_dtype, **common),
+        "lars": lambda: lars(rate, momentum_kind=config.lars_momentum, **adapted),
+        "larc": lambda: larc(rate, **adapted),
+    }
+    return _pick(optimisers, config.name, "name")()
+
+
 def make(config, batch_size, clock) -> optax.GradientTransformation:
-    """The optimiser that `config` (the `optim` part of a config) describes."""
+    """The optimiser that `config` (the `optim` part of a config) describes: its steps in the order they are taken."""
     rate, weight_decay = learning_rate(config, batch_size, clock), config.weight_decay
     if config.final_weight_decay >= 0:
         weight_decay = cosine(config.weight_decay, config.final_weight_decay, clock)
-    common = {"weight_decay": weight_decay, "decay": config.decay}
-    optimisers = {
-        "sgd": lambda: sgd(rate, momentum=config.momentum, nesterov=config.nesterov, **common),
-        "adamw": lambda: adamw(rate, b1=config.b1, b2=config.b2, mu_dtype=config.mu_dtype, **common),
-        "lars": lambda: lars(
-            rate,
-            momentum=config.momentum,
-            trust_coefficient=config.trust_coefficient,
-            momentum_kind=config.lars_momentum,
-            **common,
-        ),
-    }
-    optimiser = _pick(optimisers, config.name, "name")()
     decay_mask({}, config.decay)  # a misspelt rule is refused here and not when the parameters exist
-    if not config.clip:
-        return optimiser
-    clip = clip_per_parameter if config.clip_per_parameter else optax.clip_by_global_norm
-    return optax.chain(clip(config.clip), optimiser)
+    optimiser = _optimiser(config, rate, weight_decay)
+    if config.constant_rate:
+        steady = _optimiser(config, peak_lr(config.base_lr, batch_size, config.scaling), weight_decay)
+        label = lambda params: _named(params, config.constant_rate, "constant_rate")
+        optimiser = optax.partition({True: steady, False: optimiser}, label)
+    steps = [optimiser]
+    if config.clip:
+        clip = clip_per_parameter if config.clip_per_parameter else optax.clip_by_global_norm
+        steps.insert(0, clip(config.clip))
+    if config.vector_rate != 1.0:
+        others = lambda params: jax.tree.map(lambda weight: not weight, decay_mask(params, "weights"))
+        steps.append(optax.masked(optax.scale(config.vector_rate), others))
+    if config.frozen:  # at both ends: neither in the norm that is clipped, nor moved by weight decay
+        freeze = _where_named(config.frozen, "frozen", lambda update, parameter: jnp.zeros_like(update))
+        steps = [freeze, *steps, freeze]
+    if config.unit_rows:
+        steps.append(_where_named(config.unit_rows, "unit_rows", _to_unit_rows))
+    return optax.chain(*steps) if len(steps) > 1 else steps[0]
 
 
 def _pick(options, name, key):

@@ -58,3 +58,17 @@ def batch_constraint(x):
     """Keeps activations split by batch, so that FSDP gathers weights and never activations."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, BATCH)
+
+
+def split_strided(x, count: int):
+    """Cuts a batch into `count` pieces that each have images of every device: (B, ...) -> (count, B / count, ...).
+
+    Piece i has images i, i + count, ...: pieces of neighbours would lie on a few devices and leave the others idle.
+    """
+    return jax.numpy.moveaxis(x.reshape(len(x) // count, count, *x.shape[1:]), 1, 0)
+
+
+def join_strided(pieces):
+    """The inverse of `split_strided`."""
+    count, size, *rest = pieces.shape
+    return jax.numpy.moveaxis(pieces, 0, 1).reshape(count * size, *rest)

@@ -20,6 +20,7 @@ from jax_ssl.encoder import freeze
 from jax_ssl.errors import RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
+from jax_ssl.models.micro import MicroBatched
 from jax_ssl.visualize import pictures
 
 
@@ -46,6 +47,10 @@ def build(config, examples: int):
     clock = optim.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
     make = find_module("methods", config.method.name).make
     method = make(make_backbone(config), clock, **without_name(config.method))
+    if config.micro_batch and method.per_image:
+        method = core.in_pieces(method, config.micro_batch)
+    elif config.micro_batch:
+        method = make(MicroBatched(make_backbone(config), config.micro_batch), clock, **without_name(config.method))
     return method, optim.make(config.optim, config.batch_size, clock), clock
 
 
@@ -105,6 +110,9 @@ def check(config, devices: int) -> None:
             f"batch_size={config.batch_size} is not divisible by the {devices} devices: "
             f"take {max(config.batch_size // devices, 1) * devices}."
         )
+    micro = config.micro_batch
+    if micro and (config.batch_size % micro or micro % devices):
+        raise UserError(f"micro_batch={micro} must divide batch_size={config.batch_size} and fill {devices} devices.")
     if devices % config.mesh.fsdp:
         raise UserError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {devices} devices.")
     if config.on_collapse not in ("warn", "stop"):
@@ -218,7 +226,7 @@ def introduce(run: Run, data, state, clock, first: int) -> None:
 def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
     """Steps, and between them what is due: metrics, probe, pictures, checkpoint."""
     config, writer = run.config, run.writer
-    watcher = watch.Watch(config.method.name, grace=min(100, total // 4))
+    watcher = watch.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
     done, scores, batches = first, {}, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
     for done in range(first + 1, total + 1):

@@ -21,8 +21,7 @@ ONE_PROTOTYPE = 1.5  # of K: fewer than two in effect, so that one takes most im
 TEXTS = {
     "feature_std": (
         "all images get nearly the same feature (feature_std {feature_std:.3f}, healthy is near 1)",
-        "see that what keeps this method from a constant output is on (negatives, a predictor with stop-gradient, "
-        "centring, a variance term), then lower optim.base_lr",
+        "a lower optim.base_lr, or a longer optim.warmup_epochs",
     ),
     "rankme": (
         "the features use a single direction (RankMe {rankme:.2f})",
@@ -46,13 +45,15 @@ TEXTS = {
 class Watch:
     """Tells once, in one sentence, when a symptom of collapse has persisted.
 
+    guards: config keys of what keeps this method from a constant output, and whether each is on (`Method.guards`).
     grace: steps before which nothing counts, such as the warm-up: networks begin with features that are all alike.
     Metrics it knows, all optional: `feature_std`, `rankme`, `loss` with `uniform_loss`, `target_entropy` (mean over
     targets, as a fraction of log K) and `prototype_use` (exp of the entropy of the mean target, 1 to K).
     """
 
-    def __init__(self, method_name: str, grace: int = 0, patience: int = PATIENCE):
+    def __init__(self, method_name: str, grace: int = 0, patience: int = PATIENCE, guards=None):
         self.method_name = method_name
+        self.off = [key for key, on in (guards or {}).items() if not on]
         self.grace = grace
         self.patience = patience
         self._seen: dict[str, int] = {}
@@ -70,8 +71,17 @@ class Watch:
         self._told.update(due)
         if not due:
             return None
-        told = " ".join(_sentence(symptom, metrics) for symptom in due)
+        told = " ".join(self._sentence(symptom, metrics) for symptom in due)
         return f"{self.method_name} looks collapsed at step {step}: {told}"
+
+    def _sentence(self, symptom: str, metrics: dict) -> str:
+        """The symptom, its likeliest cause and what to try: first of all, what this method cannot be without."""
+        text, remedy = TEXTS[symptom]
+        numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
+        if self.off:
+            keys = " and ".join(self.off)
+            remedy = f"switching {keys} back on, without which {self.method_name} has nothing against a constant output"
+        return f"{text.format(**numbers)}; try {remedy}."
 
 
 def symptoms(metrics: dict) -> dict[str, bool]:
@@ -104,9 +114,3 @@ def check_finite(skipped: int, max_skipped: int, step: int, last_good=None) -> N
         f"Loss or gradient was not finite for {skipped} steps in a row, up to step {step}, and none of these steps "
         f"changed the network; {kept}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."
     )
-
-
-def _sentence(symptom: str, metrics: dict) -> str:
-    text, remedy = TEXTS[symptom]
-    numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
-    return f"{text.format(**numbers)}; try {remedy}."

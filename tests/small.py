@@ -8,8 +8,15 @@ VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.head
 SMALL = {  # overrides of the tiny preset
     "simclr": [*RESNET, "--config.method.projector=(32,16)"],
     "moco": [*RESNET, "--config.method.projector=(32,16)", "--config.method.queue=64", "--config.model.norm_groups=4"],
+    "moco_v3": [*RESNET, "--config.method.projector=(32,16)", "--config.method.predictor=(32,16)"],
+    "byol": [*RESNET, "--config.method.projector=(32,16)", "--config.method.predictor=(32,16)"],
+    "simsiam": [*RESNET, "--config.method.projector=(32,32)", "--config.method.predictor=(16,32)"],
+    "barlow_twins": [*RESNET, "--config.method.projector=(32,32)"],
+    "vicreg": [*RESNET, "--config.method.projector=(32,32)"],
+    "swav": [*RESNET, "--config.method.projector=(32,16)", "--config.method.prototypes=24",
+             "--config.method.queue=64", "--config.method.queue_from_epoch=0.0", "--config.method.freeze_steps=1"],
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
-}
+}  # fmt: skip
 
 
 def overrides(name, *more):

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "jax_ssl"
 MAY_IMPORT = {
     "errors": set(),
-    "core": set(),
+    "core": {"errors", "sharding"},
     "sharding": set(),
     "masking": set(),
     "augment": set(),
@@ -25,11 +25,12 @@ MAY_IMPORT = {
     "progress": set(),
     "metrics": {"progress"},
     "watch": {"errors"},
-    "train": {"augment", "checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "optim",
-              "sharding", "visualize", "watch"},
+    "train": {"augment", "checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "models",
+              "optim", "sharding", "visualize", "watch"},
     "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
     "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "train"},
     "seals": {"errors"},
+    "ablate": {"checkpoints", "config", "configs", "errors", "measure", "metrics", "train"},
     "collectives": set(),
     "flops": set(),
     "chips": {"errors"},

@@ -286,3 +286,38 @@ def test_check_finite_stops_after_max_skipped():
         RunError, match="last good checkpoint is runs/a/checkpoints/60.*new --workdir with --config.init_from"
     ):
         watch.check_finite(9, 5, step=81, last_good="runs/a/checkpoints/60")
+
+
+def test_the_alarm_names_the_guard_that_is_off_and_no_other():
+    def said(**guards):
+        alarm = watch.Watch("byol", guards={f"method.{name}": on for name, on in guards.items()})
+        return [alarm.check(step, {"feature_std": 0.01}) for step in range(watch.PATIENCE)][-1]
+
+    off = said(predictor=False, momentum=True)
+    assert "switching method.predictor back on" in off and "momentum" not in off
+    assert "predictor" not in said(predictor=True) and "optim.base_lr" in said(predictor=True)
+
+
+def test_alignment_uniformity_and_pair_cosine_follow_their_definitions():
+    x, y = np.random.default_rng(0).normal(size=(2, 12, 5))
+    x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+    pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
+    first, second = jnp.asarray(3 * x), jnp.asarray(0.5 * y)
+    np.testing.assert_allclose(diagnostics.alignment(first, second), ((x - y) ** 2).sum(1).mean(), rtol=1e-5)
+    potential = np.mean([np.exp(-2 * ((x[i] - x[j]) ** 2).sum()) for i, j in pairs])
+    np.testing.assert_allclose(diagnostics.uniformity(first), np.log(potential), rtol=1e-5)
+    cosine = np.mean([x[i] @ x[j] for i, j in pairs])
+    np.testing.assert_allclose(diagnostics.pair_cosine(first), cosine, rtol=1e-4, atol=1e-6)
+
+
+def test_the_information_bound_of_a_loss_that_knows_nothing_is_zero_and_of_no_loss_is_log_n():
+    assert abs(diagnostics.information(jnp.log(64.0), 64)["information_bound"]) < 1e-6
+    assert diagnostics.information(jnp.float32(0), 64)["information_bound"] == jnp.log(64.0)
+
+
+@pytest.mark.parametrize(
+    "rows, entropy, use", [(np.eye(4), 0, 4), (np.ones((4, 4)) / 4, 1, 4), (np.eye(4)[[0] * 4], 0, 1)]
+)
+def test_prototype_use_tells_decided_from_varied(rows, entropy, use):
+    found = diagnostics.prototype_use(jnp.asarray(rows))
+    np.testing.assert_allclose((found["target_entropy"], found["prototype_use"]), (entropy, use), atol=1e-6)

@@ -31,7 +31,7 @@ def config(**changes):
         name="sgd", base_lr=0.2, scaling="linear_256", schedule="cosine", milestones=(5, 8), warmup_epochs=2.0,
         final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95, momentum=0.9,
         nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
-        clip_per_parameter=False,
+        clip_per_parameter=False, frozen=(), constant_rate=(), vector_rate=1.0, unit_rows=(),
     )  # fmt: skip
     return ConfigDict({**values, **changes})
 
@@ -307,3 +307,65 @@ def test_an_unknown_name_is_refused_with_the_nearest(key, value, nearest):
     name = {"lars_momentum": "lars", "mu_dtype": "adamw"}.get(key, "sgd")
     with pytest.raises(UserError, match=f"config.optim.{key}='{value}' is unknown; did you mean '{nearest}"):
         optim.make(config(**{"name": name, key: value}), 256, CLOCK)
+
+
+# ---- rules for some of the parameters
+
+
+def test_larc_is_apex_step_by_step():
+    """NVIDIA/apex parallel/LARC.py with clip off around torch SGD: ratio before decay joins, zeros untouched."""
+    (w,), gradients = tensors(0, (4, 3)), [tensors(s, (4, 3))[0] for s in (1, 2, 3)]
+    found = run(optim.larc(0.5, 0.01, 0.9, 0.02), {"w": w}, [{"w": g} for g in gradients])
+    p, v = np.asarray(w, np.float64), 0
+    for step, g in enumerate(np.asarray(g, np.float64) for g in gradients):
+        size, force = np.linalg.norm(p), np.linalg.norm(g)
+        v = 0.9 * v + 0.02 * size / (force + 0.01 * size + 1e-8) * (g + 0.01 * p)
+        p = p - 0.5 * v
+        np.testing.assert_allclose(found[step]["w"], p, rtol=1e-5)
+    still = run(optim.larc(0.5, 0.01), {"w": w}, [{"w": jnp.zeros_like(w)}])[0]["w"]
+    np.testing.assert_array_equal(still, w)  # no gradient, no decay
+
+
+def test_frozen_parameters_stay_and_do_not_count_in_the_clip():
+    w, b, g, h = tensors(0, (4, 3), (4, 3), (4, 3), (4, 3))
+    settings = dict(name="adamw", clip=1.0, warmup_epochs=0.0)
+    freezing = optim.make(config(frozen=("head",), **settings), 256, CLOCK)
+    found = run(freezing, {"net": {"w": w}, "head": {"w": b}}, [{"net": {"w": g}, "head": {"w": 9 * h}}])
+    alone = run(optim.make(config(**settings), 256, CLOCK), {"net": {"w": w}}, [{"net": {"w": g}}])
+    np.testing.assert_array_equal(found[0]["head"]["w"], b)
+    np.testing.assert_allclose(found[0]["net"]["w"], alone[0]["net"]["w"], rtol=1e-6)
+
+
+def test_a_constant_rate_for_the_predictor_only():
+    w, g = tensors(0, (4, 3), (4, 3))
+    settings = config(constant_rate=("predictor",), momentum=0.0, weight_decay=0.0, warmup_epochs=0.0)
+    gradient = {"backbone": {"w": g}, "predictor": {"w": g}}
+    found = run(optim.make(settings, 256, CLOCK), {"backbone": {"w": w}, "predictor": {"w": w}}, [gradient] * 3)
+    np.testing.assert_allclose(found[2]["predictor"]["w"], w - 3 * 0.2 * g, rtol=1e-5)
+    rates = sum(optim.cosine(0.2, 0.0, CLOCK)(step) for step in range(3))
+    np.testing.assert_allclose(found[2]["backbone"]["w"], w - rates * g, rtol=1e-5)
+
+
+def test_vectors_may_have_a_smaller_rate_than_matrices():
+    w, b, g, h = tensors(0, (4, 3), (3,), (4, 3), (3,))
+    params, gradients = {"kernel": w, "bias": b}, [{"kernel": g, "bias": h}]
+    settings = config(vector_rate=0.024, momentum=0.0, weight_decay=0.0, warmup_epochs=0.0)
+    found = run(optim.make(settings, 256, CLOCK), params, gradients)[0]
+    np.testing.assert_allclose(found["kernel"], w - 0.2 * g, rtol=1e-5)
+    np.testing.assert_allclose(found["bias"], b - 0.2 * 0.024 * h, rtol=1e-5)
+
+
+def test_prototypes_keep_rows_of_length_one():
+    c, g = tensors(0, (5, 3), (5, 3))
+    settings = config(unit_rows=("prototypes",), momentum=0.0, weight_decay=0.0, warmup_epochs=0.0)
+    moved = run(optim.make(settings, 256, CLOCK), {"prototypes": c}, [{"prototypes": g}])[0]["prototypes"]
+    expected = c - 0.2 * g
+    np.testing.assert_allclose(moved, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["frozen", "constant_rate", "unit_rows"])
+def test_a_name_that_no_parameter_has_is_refused(key):
+    tx = optim.make(config(**{key: ("prototype_head",)}), 256, CLOCK)
+    with pytest.raises(UserError, match="prototype_head.*there are backbone"):
+        params = {"backbone": jnp.ones((2, 2))}
+        tx.update(params, tx.init(params), params)

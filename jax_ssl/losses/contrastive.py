@@ -52,3 +52,18 @@ def info_nce(query, key, queue, temperature):
     positive = jnp.sum(query * key, axis=-1) / temperature  # (B,)
     negative = _scores(query, queue, temperature)  # (B, K)
     return jnp.mean(jnp.logaddexp(positive, logsumexp(negative, axis=1)) - positive)
+
+
+def moco_v3(q1, q2, k1, k2, temperature):
+    """Find each query's key of the other view among the keys of the batch, both ways, times 2 x temperature.
+
+    q1, q2: (B, D) the student's predictions. k1, k2: (B, D) the teacher's projections; no gradient reaches them.
+    Returns a fp32 scalar; 4 x temperature x log B if nothing is known.
+    Chen et al. 2021, https://arxiv.org/abs/2104.02057, Alg. 1; official code moco/builder.py, contrastive_loss.
+    """
+
+    def one_way(query, key):
+        scores = _scores(unit(query), jax.lax.stop_gradient(unit(key)), temperature)
+        return 2 * temperature * jnp.mean(logsumexp(scores, axis=1) - jnp.diagonal(scores))
+
+    return one_way(q1, k2) + one_way(q2, k1)

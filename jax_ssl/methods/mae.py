@@ -79,4 +79,4 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
         rows = images.shape[1] // patch
         return {"reconstruction": jnp.stack([unpatchify(c, patch, rows) for c in columns], axis=1)}
 
-    return Method(init, loss, show=show)
+    return Method(init, loss, show=show, per_image=True)

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_ssl.core import Method
+from jax_ssl.core import Method, two_views
 from jax_ssl.errors import UserError
 from jax_ssl.losses import info_nce, unit
-from jax_ssl.losses.diagnostics import feature_std
+from jax_ssl.losses.diagnostics import information, spread
 from jax_ssl.models import apply
-from jax_ssl.models.heads import Mlp, Projected
+from jax_ssl.models.heads import Mlp, Projected, check_widths
 
 
 def enqueue(queue, keys, step):
@@ -28,16 +28,18 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
     shuffle: keys are encoded in another order, so that with grouped batch norm (`model.norm_groups`, the paper's
     eight devices) a query and its key do not share statistics that give the pair away. With one group it does nothing.
     """
+    check_widths(projector)
     net = Projected(backbone, Mlp(projector))
     shuffled = shuffle and getattr(backbone, "norm_groups", 1) > 1
 
     def init(rng, batch):
-        if queue % len(batch["views"]):
+        query, _ = two_views(batch)
+        if queue % len(query):
             raise UserError(
-                f"method.queue={queue} is not a multiple of batch_size={len(batch['views'])}: "
-                f"take {max(queue // len(batch['views']), 1) * len(batch['views'])}."
+                f"method.queue={queue} is not a multiple of batch_size={len(query)}: "
+                f"take {max(queue // len(query), 1) * len(query)}."
             )
-        params, stats = apply.init(net, rng, batch["views"][:, 0])
+        params, stats = apply.init(net, rng, query)
         keys = unit(jax.random.normal(jax.random.fold_in(rng, 1), (queue, projector[-1])))
         # The teacher's statistics come from its own forward passes; its parameters alone are averaged.
         return params, {"stats": stats, "teacher_stats": stats, "queue": keys}
@@ -54,7 +56,7 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
         key, teacher_stats = encode_keys(state, batch["views"][:, 1], key_rng)
         loss = info_nce(query, key, extra["queue"], temperature)
         new_queue = enqueue(extra["queue"], unit(key), state.step)  # after the logits, or the key would meet itself
-        metrics = {"uniform_loss": jnp.log(1.0 + queue), "feature_std": feature_std(query)}
+        metrics = {"uniform_loss": jnp.log(1.0 + queue)} | spread(query, key) | information(loss, 1 + queue)
         return loss, ({"stats": stats, "teacher_stats": teacher_stats, "queue": new_queue}, metrics)
 
     def show(params, state, batch, rng):

@@ -8,11 +8,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
-from jax_ssl.core import Method
+from jax_ssl.core import Method, two_views
 from jax_ssl.losses import nt_xent, unit
-from jax_ssl.losses.diagnostics import feature_std
+from jax_ssl.losses.diagnostics import information, spread
 from jax_ssl.models import apply
-from jax_ssl.models.heads import Mlp, Projected
+from jax_ssl.models.heads import Mlp, Projected, check_widths
 
 KERNEL_INIT = nn.initializers.normal(0.01)
 
@@ -22,12 +22,13 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.1) -> Method:
 
     The loss is the paper's mean over 2B rows; the official code sums the two views' means, which is twice that.
     """
+    check_widths(projector)
     groups = getattr(backbone, "norm_groups", 1)
     head = Mlp(projector, norm=True, last_norm=True, norm_groups=groups, kernel_init=KERNEL_INIT)
     net = Projected(backbone, head)
 
     def init(rng, batch):
-        params, stats = apply.init(net, rng, batch["views"][:, 0])
+        params, stats = apply.init(net, rng, two_views(batch)[0])
         return params, {"stats": stats}
 
     def embed(params, state, batch, rng):
@@ -38,8 +39,9 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.1) -> Method:
 
     def loss(params, state, batch, rng):
         (first, second), stats = embed(params, state, batch, rng)
-        metrics = {"uniform_loss": jnp.log(2.0 * len(first) - 1), "feature_std": feature_std(first)}
-        return nt_xent(first, second, temperature), ({"stats": stats}, metrics)
+        value, candidates = nt_xent(first, second, temperature), 2 * len(first) - 1
+        metrics = {"uniform_loss": jnp.log(float(candidates))} | spread(first, second) | information(value, candidates)
+        return value, ({"stats": stats}, metrics)
 
     def show(params, state, batch, rng):
         (first, second), _ = embed(params, state, batch, rng)

@@ -1,5 +1,7 @@
 """Flax variables, parted the way the training state wants them: parameters here, running statistics there."""
 
+import jax
+
 
 def init(net, rng, *args, **kwargs):
     """(params, stats): the trainable tree, and the mutable collections (batch statistics), empty without batch norm."""
@@ -12,3 +14,28 @@ def train(net, params, stats, *args, rng=None, **kwargs):
     """Runs `net` in training mode. Returns (output, new stats). rng feeds drop path where there is any."""
     rngs = None if rng is None else {"drop_path": rng}
     return net.apply({"params": params, **stats}, *args, train=True, mutable=list(stats), rngs=rngs, **kwargs)
+
+
+def train_each(net, params, stats, batches, *, rng):
+    """Runs `net` in training mode on several batches, each with batch statistics of its own: ([outputs], new stats)."""
+    outputs = []
+    for i, batch in enumerate(batches):
+        output, stats = train(net, params, stats, batch, rng=jax.random.fold_in(rng, i))
+        outputs.append(output)
+    return outputs, stats
+
+
+def init_with_teacher(student, teacher, rng, images):
+    """(params, extra) of a student and a teacher: the trunk keeps the teacher's parameters, `extra` its statistics."""
+    params, stats = init(student, rng, images)
+    return params, {"stats": stats, "teacher_stats": init(teacher, rng, images)[1]}
+
+
+def train_with_teacher(student, teacher, params, state, batches, *, rng):
+    """Several batches through both networks: ([student's outputs], [teacher's], new extra).
+
+    The teacher runs in training mode too: its batch statistics are those of its own forward passes, never averaged.
+    """
+    ours, stats = train_each(student, params, state.extra["stats"], batches, rng=rng)
+    theirs, teacher_stats = train_each(teacher, state.teacher, state.extra["teacher_stats"], batches, rng=rng)
+    return ours, theirs, {"stats": stats, "teacher_stats": teacher_stats}

@@ -1,23 +1,27 @@
-"""What stands behind a backbone during training: multi-layer perceptrons, and the pair backbone + projector."""
+"""What stands behind a backbone during training: perceptrons, and backbone, projector and predictor in a row."""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jax_ssl.errors import UserError
 from jax_ssl.models.norm import BatchNorm
 
 
 class Mlp(nn.Module):
-    """Linear layers with ReLU between them; the output is float32.
+    """Linear layers with ReLU between them; the output is float32. No widths: the input as it is.
 
-    widths: output width of each layer. norm: batch normalisation after each layer, and then no bias in the linear
-    ones. last_norm: also after the last one, without a learned offset (SimCLR, model_util.py projection_head).
+    widths: output width of each layer. norm: batch normalisation after each layer but the last. last_norm: after the
+    last, without a learned offset (SimCLR), and without a learned scale too where last_scale is off (MoCo v3, SimSiam).
+    A linear layer before a normalisation has no bias: the mean would take it out again. last_bias: has the last one?
     """
 
     widths: Sequence[int]
     norm: bool = False
     last_norm: bool = False
+    last_scale: bool = True
+    last_bias: bool = True
     norm_groups: int = 1
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     dtype: jnp.dtype = jnp.float32
@@ -27,12 +31,25 @@ class Mlp(nn.Module):
         for i, width in enumerate(self.widths):
             last = i == len(self.widths) - 1
             normed = self.last_norm if last else self.norm
-            x = nn.Dense(width, use_bias=not normed, dtype=self.dtype, kernel_init=self.kernel_init)(x)
+            bias = not normed and (self.last_bias or not last)
+            x = nn.Dense(width, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init)(x)
             if normed:
-                x = BatchNorm(groups=self.norm_groups, use_bias=not last)(x, train)
+                scale = self.last_scale or not last
+                x = BatchNorm(groups=self.norm_groups, use_bias=not last, use_scale=scale)(x, train)
             if not last:
                 x = nn.relu(x)
         return x.astype(jnp.float32)
+
+
+def check_widths(projector: Sequence[int], predictor: Sequence[int] = ()) -> None:
+    """Raises UserError unless there is a projector, and a predictor, if any, ends as wide as it does."""
+    if not projector or min((*projector, *predictor)) < 1:
+        raise UserError(f"method.projector={tuple(projector)}: a projector is one or more widths of at least one.")
+    if predictor and predictor[-1] != projector[-1]:
+        raise UserError(
+            f"method.predictor={tuple(predictor)} ends {predictor[-1]} wide and is compared with a projector of "
+            f"{projector[-1]}: end both with the same width."
+        )
 
 
 class Projected(nn.Module):
@@ -43,3 +60,15 @@ class Projected(nn.Module):
 
     def __call__(self, images, train: bool = False):
         return self.projector(self.backbone(images, train).pooled, train)
+
+
+class Predicted(nn.Module):
+    """Backbone, projector and predictor: images (B, H, W, 3) -> (projection, prediction), both (B, D)."""
+
+    backbone: nn.Module
+    projector: nn.Module
+    predictor: nn.Module
+
+    def __call__(self, images, train: bool = False):
+        projection = self.projector(self.backbone(images, train).pooled, train)
+        return projection, self.predictor(projection, train)

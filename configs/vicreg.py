@@ -1,0 +1,47 @@
+"""VICReg, ResNet-50, batch 2048: invariance, variance, covariance.
+
+    python -m jax_ssl train --config=configs/vicreg.py --config.data.name=folder:/data/imagenet --workdir=runs/vicreg
+
+paper        ImageNet, 1000 epochs on 32 GPUs: 73.2 % linear (facebookresearch/vicreg README)
+imagenet100  ResNet-18 on 100 classes, 200 epochs
+cifar        CIFAR-10 with a small network: minutes on two CPU cores
+tiny         the embedded images, under two minutes on two CPU cores
+"""
+
+from jax_ssl.configs import common, crops
+
+
+def paper():
+    config = common.base()
+    config.batch_size, config.epochs = 2048, 1000.0
+    config.data.name = "tfds:imagenet2012"
+    config.data.crops = dict(views=[crops.byol_a(224), crops.byol_b(224)])
+    config.model = common.resnet(50)
+    config.method = dict(
+        name="vicreg", projector=(8192, 8192, 8192), invariance=25.0, variance=25.0, covariance=1.0
+    )
+    config.optim = common.optim("lars", 0.2, warmup_epochs=10.0, final_lr=0.0016, weight_decay=1e-6)
+    return config
+
+
+def imagenet100():
+    config = common.imagenet100(paper())
+    config.method.projector = (2048, 2048, 2048)
+    config.optim.base_lr = 0.3
+    return config
+
+
+def cifar():
+    config = common.cifar(4.0, [crops.cifar_short()])
+    config.model = common.small_cpu_resnet()
+    config.method = dict(name="vicreg", projector=(512, 512), invariance=25.0, variance=25.0, covariance=1.0)
+    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
+    return config
+
+
+def tiny():
+    return common.tiny(cifar())
+
+
+def get_config(preset="paper"):
+    return common.pick(preset, dict(paper=paper, imagenet100=imagenet100, cifar=cifar, tiny=tiny))

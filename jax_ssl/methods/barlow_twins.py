@@ -1,0 +1,44 @@
+"""Barlow Twins: each dimension of the embedding agrees with itself across views and with no other.
+
+Paper: Zbontar et al. 2021, https://arxiv.org/abs/2103.03230, Alg. 1
+Code:  https://github.com/facebookresearch/barlowtwins, main.py
+"""
+
+import jax.numpy as jnp
+from jax.lax import Precision
+
+from jax_ssl.core import Method, two_views
+from jax_ssl.losses import barlow_twins
+from jax_ssl.losses.diagnostics import spread
+from jax_ssl.models import apply
+from jax_ssl.models.heads import Mlp, Projected, check_widths
+
+
+def make(backbone, clock, *, projector=(8192, 8192, 8192), lambd=0.0051, loss_scale=1.0) -> Method:
+    """projector: widths of its layers. lambd: weight of the terms off the diagonal.
+
+    loss_scale: the official code's gradient is the true one divided by its number of GPUs, 16; 1/16 reproduces that,
+    and with it what weight decay and the parameters without a trust ratio saw.
+    """
+    check_widths(projector)
+    groups = getattr(backbone, "norm_groups", 1)
+    net = Projected(backbone, Mlp(projector, norm=True, last_bias=False, norm_groups=groups))
+
+    def init(rng, batch):
+        params, stats = apply.init(net, rng, two_views(batch)[0])
+        return params, {"stats": stats}
+
+    def embed(params, state, batch, rng):
+        return apply.train_each(net, params, state.extra["stats"], two_views(batch), rng=rng)
+
+    def loss(params, state, batch, rng):
+        (z1, z2), stats = embed(params, state, batch, rng)
+        metrics = spread(z1, z2) | {"uniform_loss": jnp.float32(loss_scale * projector[-1])}
+        return loss_scale * barlow_twins(z1, z2, lambd), ({"stats": stats}, metrics)
+
+    def show(params, state, batch, rng):
+        (z1, z2), _ = embed(params, state, batch, rng)
+        a, b = ((z - z.mean(0)) / (z.std(0) + 1e-5) for z in (z1[:, :256], z2[:, :256]))
+        return {"cross_correlation": jnp.matmul(a.T, b, precision=Precision.HIGHEST) / len(a)}  # the identity, in time
+
+    return Method(init, loss, show=show, guards={"method.lambd": lambd > 0})

@@ -1,0 +1,48 @@
+"""MoCo v3: the queue is gone, the batch is large, a predictor is added, and transformers train.
+
+Paper: Chen et al. 2021, https://arxiv.org/abs/2104.02057, Alg. 1
+Code:  https://github.com/facebookresearch/moco-v3, moco/builder.py
+"""
+
+import jax.numpy as jnp
+
+from jax_ssl.core import Method, two_views
+from jax_ssl.losses import moco_v3, unit
+from jax_ssl.losses.diagnostics import information, spread
+from jax_ssl.models import apply
+from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
+from jax_ssl.optim import cosine
+
+
+def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256), predictor_norm=True, temperature=0.2,
+         momentum=0.99) -> Method:  # fmt: skip
+    """projector, predictor: widths of their layers; a ViT's projector has three, a ResNet's two.
+
+    predictor_norm: batch norm behind the predictor's last layer, as with a ViT; a ResNet has none there.
+    temperature: 0.2 with a ViT, 1 with a ResNet. momentum: of the teacher, along a cosine up to 1.
+    The frozen patch embedding of the paper is `optim.frozen=("backbone/embed",)`.
+    """
+    check_widths(projector, predictor)
+    groups = getattr(backbone, "norm_groups", 1)
+    head = Mlp(projector, norm=True, last_norm=True, last_scale=False, norm_groups=groups)
+    last = dict(last_norm=predictor_norm, last_scale=False, last_bias=False)
+    student = Predicted(backbone, head, Mlp(predictor, norm=True, norm_groups=groups, **last))
+    teacher = Projected(backbone, head)
+
+    def init(rng, batch):
+        return apply.init_with_teacher(student, teacher, rng, two_views(batch)[0])
+
+    def embed(params, state, batch, rng):
+        return apply.train_with_teacher(student, teacher, params, state, two_views(batch), rng=rng)
+
+    def loss(params, state, batch, rng):
+        ((_, q1), (_, q2)), (k1, k2), extra = embed(params, state, batch, rng)
+        value, candidates = moco_v3(q1, q2, k1, k2, temperature), len(q1)
+        metrics = {"uniform_loss": 4 * temperature * jnp.log(float(candidates))} | spread(q1, q2)
+        return value, (extra, metrics | information(value / (4 * temperature), candidates))
+
+    def show(params, state, batch, rng):
+        ((_, query), _), (_, key), _ = embed(params, state, batch, rng)
+        return {"query_key_similarity": unit(query) @ unit(key).T}  # a bright diagonal: each image finds itself
+
+    return Method(init, loss, teacher=("backbone", "projector"), momentum=cosine(momentum, 1.0, clock), show=show)

@@ -1,0 +1,88 @@
+"""SwAV: views of an image fall into the same clusters, found online and kept equally full; small crops cost little.
+
+Paper: Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3
+Code:  https://github.com/facebookresearch/swav, main_swav.py, src/resnet50.py
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax.lax import Precision, stop_gradient
+
+from jax_ssl.core import Method
+from jax_ssl.errors import UserError
+from jax_ssl.losses import swapped_prediction, swav_targets, unit
+from jax_ssl.losses.diagnostics import prototype_use, spread
+from jax_ssl.models import apply
+from jax_ssl.models.heads import Mlp, Projected
+
+
+def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature=0.1, epsilon=0.05, iterations=3,
+         queue=0, queue_from_epoch=15.0, freeze_steps=313) -> Method:  # fmt: skip
+    """prototypes: how many clusters. epsilon, iterations: of Sinkhorn-Knopp; with none, clusters may empty.
+
+    queue: how many earlier embeddings of each view join the assignment when the batch is small; 0 = none.
+    It fills at once and is used from `queue_from_epoch` on. freeze_steps: first steps in which prototypes stand still.
+    Prototypes have length one at every step by `optim.unit_rows=("prototypes",)`.
+    """
+    if prototypes < 2 or not projector:
+        raise UserError(f"method.prototypes={prototypes}, method.projector={projector}: take two clusters and a layer.")
+    groups = getattr(backbone, "norm_groups", 1)
+    net = Projected(backbone, Mlp(projector, norm=True, norm_groups=groups))
+
+    def init(rng, batch):
+        views = batch["views"]
+        if views.shape[1] != 2:
+            raise UserError(f"SwAV assigns two views, and data.crops.views makes {views.shape[1]}: `local` takes more.")
+        if queue % len(views):
+            raise UserError(f"method.queue={queue} is not a multiple of batch_size={len(views)}.")
+        params, stats = apply.init(net, rng, views[:, 0])
+        centres = unit(jax.random.normal(jax.random.fold_in(rng, 1), (prototypes, projector[-1])))
+        return params | {"prototypes": centres}, {"stats": stats, "queue": jnp.zeros((2, queue, projector[-1]))}
+
+    def embed(params, state, batch, rng):
+        """Unit embeddings (2, B, D) and (L, B, D): one forward pass for each size of crop."""
+        sizes = [batch[name] for name in ("views", "local") if name in batch]
+        flat = [rearrange(views, "b v h w c -> (b v) h w c") for views in sizes]
+        nets = {name: params[name] for name in ("backbone", "projector")}
+        embedded, stats = apply.train_each(net, nets, state.extra["stats"], flat, rng=rng)
+        embedded = [rearrange(unit(z), "(b v) d -> v b d", v=x.shape[1]) for z, x in zip(embedded, sizes)]
+        return embedded[0], embedded[1] if embedded[1:] else embedded[0][:0], stats
+
+    def compare(z, centres):
+        return jnp.einsum("vbd,kd->vbk", z, centres, precision=Precision.HIGHEST)
+
+    def loss(params, state, batch, rng):
+        high, low, stats = embed(params, state, batch, rng)
+        centres = params["prototypes"]
+        centres = jnp.where(state.step < freeze_steps, stop_gradient(centres), centres)
+        high_scores, low_scores = compare(high, centres), compare(low, centres)
+        targets = assign(state, stop_gradient(high_scores), centres)
+        value = swapped_prediction(targets, high_scores, low_scores, temperature)
+        remembered = jnp.concatenate([stop_gradient(high), state.extra["queue"]], axis=1)[:, :queue]  # newest first
+        metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(high[0], high[1])
+        metrics |= {"target_entropy": prototype_use(targets[0])["target_entropy"]}
+        metrics |= {"prototype_use": prototype_use(jax.nn.softmax(high_scores[0] / temperature))["prototype_use"]}
+        return value, ({"stats": stats, "queue": remembered}, metrics)
+
+    def assign(state, scores, centres):
+        plain = lambda: swav_targets(scores, epsilon, iterations)
+        if not queue:
+            return plain()
+        # Full once as many embeddings were seen as it holds; the official code waits for a last row that is not zero.
+        full = state.step * scores.shape[1] >= queue
+        due = full & (state.step >= queue_from_epoch * clock.steps_per_epoch)
+        with_queue = lambda: swav_targets(
+            scores, epsilon, iterations, compare(state.extra["queue"], stop_gradient(centres))
+        )
+        return jax.lax.cond(due, with_queue, plain)
+
+    def show(params, state, batch, rng):
+        high, _, _ = embed(params, state, batch, rng)
+        scores = compare(high, params["prototypes"])
+        return {  # how images share the clusters, before and after the assignment is balanced
+            "prototype_probabilities": jax.nn.softmax(scores[0] / temperature),
+            "balanced_assignment": swav_targets(scores, epsilon, iterations)[0],
+        }
+
+    return Method(init, loss, show=show, guards={"method.iterations": iterations > 0})
