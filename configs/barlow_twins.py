@@ -31,7 +31,7 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(4.0, [crops.cifar_short()])
+    config = common.cifar(2.5, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
     config.method = dict(name="barlow_twins", projector=(512, 512), lambd=0.0051, loss_scale=1.0)
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)

@@ -128,6 +128,16 @@ def imagenet100(config: ConfigDict) -> ConfigDict:
     return config
 
 
+def cifar_resnet18(config: ConfigDict) -> ConfigDict:
+    """The `resnet18` preset from the `cifar` one: lightly's CIFAR-10 benchmark, batch 512, 200 epochs, a GPU or TPU."""
+    config.batch_size, config.epochs = 512, 200.0
+    config.checkpoint_every = config.probe_every = config.picture_every = 2000
+    config.data.probe.update(train=0, test=0)
+    config.model = resnet(18, stem="cifar")
+    config.optim = optim("sgd", 0.12, weight_decay=5e-4, decay="all")
+    return config
+
+
 def small_cpu_resnet(**overrides) -> dict:
     """Learns on two CPU cores: 4-pixel patches as a stem, two stages of one block, 64 and 128 channels wide.
 

@@ -2,11 +2,11 @@
 
     python -m jax_ssl train --config=configs/moco.py --config.data.name=folder:/data/imagenet --workdir=runs/moco
 
-paper   v2, ImageNet, 200 epochs at batch 256: 53 hours on 8 V100, 67.5 % linear (facebookresearch/moco README)
-v1      linear head, temperature 0.07, step schedule: 60.6 % linear
+paper        v2, ImageNet, 200 epochs at batch 256: 53 hours on 8 V100, 67.5 % linear (facebookresearch/moco README)
+v1           linear head, temperature 0.07, step schedule: 60.6 % linear
 imagenet100  ResNet-18 on 100 classes, 200 epochs
-cifar   CIFAR-10 with a small network: minutes on two CPU cores; prepare the data with tensorflow-datasets
-tiny    the embedded images, under two minutes on two CPU cores
+cifar        CIFAR-10 with a small network: minutes on two CPU cores; prepare the data with tensorflow-datasets
+tiny         the embedded images, under two minutes on two CPU cores
 """
 
 from jax_ssl.configs import common, crops

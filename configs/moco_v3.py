@@ -44,7 +44,7 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(4.0, [crops.cifar_short()])
+    config = common.cifar(2.5, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
     config.method = dict(
         name="moco_v3", projector=(256, 128), predictor=(256, 128), predictor_norm=False, temperature=0.2,

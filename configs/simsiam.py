@@ -27,11 +27,10 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(4.0, [crops.cifar_short()])
+    config = common.cifar(2.5, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
     config.method = dict(name="simsiam", projector=(512, 512), predictor=(128, 512), stop_gradient=True)
-    config.optim = common.optim("sgd", 0.06, warmup_epochs=0.2, weight_decay=5e-4, decay="all",
-                                constant_rate=("predictor",))  # fmt: skip
+    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4, constant_rate=("predictor",))
     return config
 
 

@@ -32,7 +32,7 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(4.0, [crops.cifar_short()])
+    config = common.cifar(2.5, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
     config.method = dict(name="vicreg", projector=(512, 512), invariance=25.0, variance=25.0, covariance=1.0)
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)

@@ -1,0 +1,104 @@
+"""Suites of small runs that test a claim by changing one thing at a time; `python -m jax_ssl ablate` runs them.
+
+    python -m jax_ssl ablate --list
+    python -m jax_ssl ablate --suite=augmentation --workdir=runs/ablations --seeds=0,1
+
+A suite is data. Budgets are for two quiet CPU cores, about 500 images a second; `--config.epochs=` changes them for all
+cells of a suite. A new claim is a new entry of SUITES.
+"""
+
+from typing import NamedTuple
+
+
+class Cell(NamedTuple):
+    """One run of a suite, for each seed."""
+
+    overrides: dict  # config key -> value
+    config: str = ""  # "" = the suite's
+    x: float | None = None  # its place on the horizontal axis; None = cells stand side by side
+    line: str = ""  # cells of one line are joined in the plot
+
+
+class Suite(NamedTuple):
+    """One claim and the cells that show it."""
+
+    title: str
+    claim: str  # one sentence
+    source: str  # who claimed it, where
+    config: str
+    cells: dict[str, Cell]  # by label
+    axis: str  # label of the horizontal axis
+    numbers: tuple[str, ...]  # knn, linear, collapsed, or any name in metrics.jsonl; the first one is plotted
+    budget: str  # of one cell
+    overrides: dict = {}  # of all cells
+
+
+# Nothing but the end is measured: a probe in between costs as much as a twentieth of the run.
+AT_THE_END = {"probe_every": 0, "picture_every": 0}
+
+augmentation = Suite(
+    title="What the views have to hide",
+    claim="Colour distortion has to join the crop: crops of one image share its colours, and that is too easy a task.",
+    source="Chen et al. 2020, SimCLR, section 3.1 and figure 5",
+    config="simclr:cifar",
+    cells={
+        "crop only": Cell({"data.crops.views[0].jitter_probability": 0.0, "data.crops.views[0].grey": 0.0}),
+        "crop+colour": Cell({"data.crops.views[0].jitter_probability": 0.8, "data.crops.views[0].grey": 0.2}),
+        "crop+colour+blur": Cell(
+            {
+                "data.crops.views[0].jitter_probability": 0.8,
+                "data.crops.views[0].grey": 0.2,
+                "data.crops.views[0].blur": 0.5,
+            }
+        ),
+    },
+    axis="what changes between two views",
+    numbers=("knn", "linear"),
+    budget="2 epochs, 100 000 images: 3 to 4 minutes",
+    overrides=AT_THE_END | {"epochs": 2.0},
+)
+
+negatives = Suite(
+    title="Where the negatives come from",
+    claim="SimCLR needs a larger batch for more negatives; MoCo's queue gives as many as wanted at one batch size.",
+    source="Chen et al. 2020, SimCLR, figure 9; He et al. 2020, MoCo, figure 3",
+    config="simclr:cifar",
+    cells={
+        **{
+            f"SimCLR, batch {batch}": Cell({"batch_size": batch}, x=2 * batch - 2, line="SimCLR: 2 (batch - 1)")
+            for batch in (64, 128, 256, 512)
+        },
+        **{
+            f"MoCo, queue {queue}": Cell(
+                {"method.queue": queue}, config="moco:cifar", x=queue, line="MoCo: the queue, batch 256"
+            )
+            for queue in (256, 1024, 4096, 16384)
+        },
+    },
+    axis="negatives of each image",
+    numbers=("knn", "linear"),
+    budget="2 epochs, 100 000 images for every cell: 2 to 4 minutes",
+    # Adam's step goes with the root of the batch, not with the batch. 1.25e-4 is the configs' own 2e-3 at 256 images.
+    overrides=AT_THE_END | {"epochs": 2.0, "optim.scaling": "sqrt", "optim.base_lr": 1.25e-4},
+)
+
+collapse = Suite(
+    title="What keeps a method without negatives from collapsing",
+    claim="Without negatives, stop-gradient and predictor prevent a constant output; a slow teacher alone does not.",
+    source="Chen and He 2021, SimSiam, figure 2 and section 4; Grill et al. 2020, BYOL, table 5",
+    config="byol:tiny",
+    cells={
+        "SimSiam": Cell({"method.stop_gradient": True}, config="simsiam:tiny"),
+        "SimSiam, no stop-gradient": Cell({"method.stop_gradient": False}, config="simsiam:tiny"),
+        "BYOL": Cell({}),
+        "BYOL, no EMA": Cell({"method.momentum": 0.0}),
+        "BYOL, no predictor": Cell({"method.predictor": ()}),
+        "BYOL, neither": Cell({"method.predictor": (), "method.momentum": 0.0}),
+    },
+    axis="method, and what was taken from it",
+    numbers=("feature_std", "rankme", "loss", "collapsed", "knn"),
+    budget="20 epochs of the 5 000 embedded images: 2 to 4 minutes",
+    overrides=AT_THE_END | {"epochs": 20.0},
+)
+
+SUITES = {"augmentation": augmentation, "negatives": negatives, "collapse": collapse}
