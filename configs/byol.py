@@ -33,8 +33,8 @@ def imagenet100():
 def cifar():
     config = common.cifar(2.5, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
-    config.method = dict(name="byol", projector=(512, 128), predictor=(512, 128), momentum=0.97)
-    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
+    config.method = dict(name="byol", projector=(512, 128), predictor=(512, 128), momentum=0.9)
+    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4, constant_rate=("predictor",))
     return config
 
 
