@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from jax_ssl.errors import UserError
+from jax_ssl.models.conv import convolve
 from jax_ssl.models.features import Features
 from jax_ssl.models.norm import BatchNorm
 
@@ -59,7 +60,9 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=KERNEL_INIT)
+        conv = partial(
+            nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=KERNEL_INIT, conv_general_dilated=convolve
+        )
         norm = partial(BatchNorm, groups=self.norm_groups)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
