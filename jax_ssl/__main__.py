@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--config", required=True, help="a config file and preset")
     benchmark.add_argument("--steps", type=int, default=30, help="how many are measured, default 30")
     benchmark.add_argument("--out", default="", help="a file that gets one more line of JSON")
+
+    ablate = verbs.add_parser("ablate", help="small runs that change one thing at a time, with a table and a plot")
+    ablate.add_argument("--suite", default="", help="a name of configs/ablations.py")
+    ablate.add_argument("--workdir", default="runs/ablations", help="a folder for all suites; default runs/ablations")
+    ablate.add_argument("--seeds", default="0", help="each cell runs once with each: 0,1")
+    ablate.add_argument("--list", action="store_true", help="the suites, their claims and cells; runs nothing")
     return top
 
 
@@ -98,12 +104,22 @@ def run_benchmark(args, overrides) -> None:
     benchmark.run(settings, args.steps, args.out, " ".join([args.config, *overrides]))
 
 
+def run_ablate(args, overrides) -> None:
+    from jax_ssl import ablate
+
+    if args.list:
+        print(ablate.listing())
+    else:
+        ablate.run(args.suite, args.workdir, args.seeds, overrides)
+
+
 VERBS = {
     "train": run_train,
     "evaluate": run_evaluate,
     "seals": run_seals,
     "plan": run_plan,
     "benchmark": run_benchmark,
+    "ablate": run_ablate,
 }
 
 

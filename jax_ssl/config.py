@@ -36,7 +36,7 @@ def find(spec: str) -> tuple[Path, str]:
         # A path that names a folder which is not there must not silently fall back on a shipped config.
         if path.is_file() and (path == Path(name) or Path(name).parent.name in ("", "configs")):
             return path.resolve(), preset
-    names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops"))
+    names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops", "ablations"))
     near = difflib.get_close_matches(stem, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"the shipped ones are {', '.join(names)}."
     raise UserError(f"There is no config {name!r}; {hint}")

@@ -170,7 +170,7 @@ def train(config, workdir: str) -> bool:
             writer.say(note)
         run = Run(config, str(workdir), method, probe, writer, keeper, mesh, jax.jit(prepare), resident)
         introduce(run, data, state, clock, first)
-        with stack.enter_context(Stop()) as stop:
+        with Stop() as stop:
             return loop(run, program, state, first, clock.total_steps, data, stop)
 
 
