@@ -53,8 +53,9 @@ def base() -> ConfigDict:
 def resnet(depth: int = 50, **overrides) -> dict:
     """A ResNet's settings; see jax_ssl/models/resnet.py."""
     return dict(
-        name="resnet", depth=depth, width=1.0, stem="imagenet", patch=4, stages=(), norm_groups=1, dtype="bfloat16"
-    ) | overrides
+        name="resnet", depth=depth, width=1.0, stem="imagenet", patch=4, stages=(), norm_groups=1, zero_init=True,
+        dtype="bfloat16",
+    ) | overrides  # fmt: skip
 
 
 VIT_SIZES = dict(
@@ -80,7 +81,8 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
         schedule="cosine",  # or step, constant
         milestones=(),  # epochs at which a step schedule divides by ten
         warmup_epochs=0.0,
-        final_lr=0.0,
+        warmup_lr=0.0,  # where a warm-up before a cosine begins, and
+        final_lr=0.0,  # where the cosine ends, both scaled like base_lr
         weight_decay=0.0,
         final_weight_decay=-1.0,  # -1 = the same to the end
         decay="weights",  # all = biases and norms too

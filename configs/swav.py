@@ -17,14 +17,14 @@ def paper():
     config.batch_size, config.epochs = 4096, 800.0
     config.data.update(name="tfds:imagenet2012", std=(0.228, 0.224, 0.225))  # 0.228: as in the official code
     config.data.crops = dict(views=[crops.swav_global(224)], local=[crops.swav_local(96)])
-    config.model = common.resnet(50, norm_groups=8)  # the official run normalises over groups of eight GPUs of 64
+    config.model = common.resnet(50, norm_groups=8, zero_init=False)  # officially groups of eight of 64 GPUs
     config.method = dict(
         name="swav", projector=(2048, 128), prototypes=3000, temperature=0.1, epsilon=0.05, iterations=3, queue=0,
         queue_from_epoch=15.0, freeze_steps=313,
     )  # fmt: skip
     config.optim = common.optim(
-        "larc", 4.8, scaling="absolute", warmup_epochs=10.0, final_lr=0.0048, weight_decay=1e-6, decay="all",
-        unit_rows=("prototypes",),
+        "larc", 4.8, scaling="absolute", warmup_epochs=10.0, warmup_lr=0.3, final_lr=0.0048, weight_decay=1e-6,
+        decay="all", unit_rows=("prototypes",),
     )  # fmt: skip
     return config
 
@@ -50,8 +50,8 @@ def cifar():
     config.data.crops = dict(views=[crops.cifar_short()], local=[small])
     config.model = common.small_cpu_resnet()
     config.method = dict(
-        name="swav", projector=(256, 128), prototypes=256, temperature=0.1, epsilon=0.05, iterations=3, queue=0,
-        queue_from_epoch=1.0, freeze_steps=50,
+        name="swav", projector=(256, 128), prototypes=128, temperature=0.1, epsilon=0.05, iterations=3, queue=0,
+        queue_from_epoch=1.0, freeze_steps=20,
     )  # fmt: skip
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4, unit_rows=("prototypes",))
     return config

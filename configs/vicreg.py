@@ -20,7 +20,7 @@ def paper():
     config.method = dict(
         name="vicreg", projector=(8192, 8192, 8192), invariance=25.0, variance=25.0, covariance=1.0
     )
-    config.optim = common.optim("lars", 0.2, warmup_epochs=10.0, final_lr=0.0016, weight_decay=1e-6)
+    config.optim = common.optim("lars", 0.2, warmup_epochs=10.0, final_lr=0.0002, weight_decay=1e-6)
     return config
 
 

@@ -22,13 +22,12 @@ class Clock(NamedTuple):
 
 
 # ---- schedules, functions of the step: learning rates, weight decay, temperatures and EMA momenta
-# (`constant(0.999)` of MoCo, `cosine(0.996, 1.0, clock)` of BYOL and DINO, `linear(0.996, 1.0, clock)` of I-JEPA)
 
 
-def _warm_up(peak, schedule, clock, epochs):
-    """Linear from zero over the first `epochs`, which may be fractional, and `schedule` from then on."""
+def _warm_up(peak, schedule, clock, epochs, first=0.0):
+    """Linear from `first` over the first `epochs`, which may be fractional, and `schedule` from then on."""
     steps = epochs * clock.steps_per_epoch if epochs else 0.0
-    return lambda step: jnp.where(step < steps, peak * step / max(steps, 1.0), schedule(step))
+    return lambda step: jnp.where(step < steps, first + (peak - first) * step / max(steps, 1.0), schedule(step))
 
 
 def constant(value, clock=None, warmup_epochs=0.0):
@@ -36,15 +35,15 @@ def constant(value, clock=None, warmup_epochs=0.0):
     return _warm_up(value, lambda step: jnp.float32(value), clock, warmup_epochs)
 
 
-def cosine(start, end, clock, warmup_epochs=0.0):
-    """From `start` to `end` along half a cosine that spans what is left of the run after a linear warm-up from zero."""
+def cosine(start, end, clock, warmup_epochs=0.0, first=0.0):
+    """From `start` to `end` along half a cosine that spans what is left after a linear warm-up from `first`."""
     warmup = warmup_epochs * clock.steps_per_epoch
 
     def schedule(step):
         fraction = jnp.clip((step - warmup) / max(clock.total_steps - warmup, 1.0), 0.0, 1.0)
         return end + (start - end) * (1 + jnp.cos(jnp.pi * fraction)) / 2
 
-    return _warm_up(start, schedule, clock, warmup_epochs)
+    return _warm_up(start, schedule, clock, warmup_epochs, first)
 
 
 def linear(start, end, clock, stretch=1.0):
@@ -52,8 +51,13 @@ def linear(start, end, clock, stretch=1.0):
     return lambda step: start + (end - start) * jnp.clip(step / (stretch * clock.total_steps), 0.0, 1.0)
 
 
+def teacher_momentum(start, clock):
+    """From `start` to 1 along a cosine (BYOL, MoCo v3, DINO); 0 stays 0, a teacher that is the student."""
+    return cosine(start, 1.0, clock) if start else constant(0.0)
+
+
 def step(start, milestones, clock, warmup_epochs=0.0, factor=0.1):
-    """`start`, times `factor` at every milestone (in epochs from the beginning of the run), after a linear warm-up."""
+    """`start`, times `factor` at every milestone (in epochs from the beginning), after a linear warm-up."""
     at = jnp.array([epoch * clock.steps_per_epoch for epoch in milestones], jnp.float32)
     return _warm_up(start, lambda step: start * factor ** jnp.sum(step >= at), clock, warmup_epochs)
 
@@ -72,12 +76,13 @@ def peak_lr(base_lr, batch_size, scaling):
 
 
 def learning_rate(config, batch_size, clock):
-    """The schedule of the learning rate that `config` (the `optim` part of a config) describes."""
-    peak, warmup = peak_lr(config.base_lr, batch_size, config.scaling), config.warmup_epochs
+    """The schedule of the learning rate that `config` (the `optim` part of a config) describes, all by its scaling."""
+    rates = config.base_lr, config.warmup_lr, config.final_lr
+    peak, first, last = (peak_lr(rate, batch_size, config.scaling) for rate in rates)
     schedules = {
-        "cosine": lambda: cosine(peak, config.final_lr, clock, warmup),
-        "step": lambda: step(peak, config.milestones, clock, warmup),
-        "constant": lambda: constant(peak, clock, warmup),
+        "cosine": lambda: cosine(peak, last, clock, config.warmup_epochs, first),
+        "step": lambda: step(peak, config.milestones, clock, config.warmup_epochs),
+        "constant": lambda: constant(peak, clock, config.warmup_epochs),
     }
     return _pick(schedules, config.schedule, "schedule")()
 
@@ -145,11 +150,13 @@ def clip_per_parameter(limit):
 
 
 def _named(params, names, key):
-    """True for the leaves under one of `names` ("predictor", "backbone/embed"). Raises UserError if one has none."""
-    under = lambda keys, name: "/".join(keys).startswith(name)
-    paths = [_keys(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    """True for the leaves under one of `names` ("backbone/embed"). Raises UserError for a name that nothing has."""
+    parts = {name: name.split("/") for name in names}
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    under = lambda keys, name: keys[: len(parts[name])] == parts[name]
     for name in names:
-        if not any(under(keys, name) for keys in paths):
+        switched_off = name in params and not jax.tree.leaves(params[name])  # a predictor without layers
+        if not switched_off and not any(under(_keys(path), name) for path, _ in leaves):
             raise UserError(f"config.optim.{key}={name!r} names no parameter; there are {', '.join(sorted(params))}.")
     return _map(lambda keys, _: any(under(keys, name) for name in names), params)
 
@@ -161,7 +168,11 @@ def _where_named(names, key, change):
         mask = _named(params, names, key)
         return jax.tree.map(lambda named, u, p: change(u, p) if named else u, mask, updates, params)
 
-    return optax.stateless(update)
+    def init(params):
+        _named(params, names, key)  # a name that nothing has is told before the first step is compiled
+        return optax.EmptyState()
+
+    return optax.GradientTransformation(init, optax.stateless(update).update)
 
 
 def _to_unit_rows(update, parameter):
@@ -216,8 +227,8 @@ def lars(
 def larc(learning_rate, weight_decay=0.0, momentum=0.9, trust_coefficient=0.001, decay="all"):
     """LARS as SwAV and SimSiam's probe take it from apex (`LARC`, clip off): on every tensor, biases too.
 
-    The trust ratio sets the gradient's length against the parameter's before weight decay joins; a tensor that is
-    zero, or has no gradient, is neither scaled nor decayed. weight_decay: a number, not a schedule.
+    The trust ratio is taken before weight decay joins; a tensor that is zero, or has no gradient, is neither scaled
+    nor decayed. weight_decay: a number, not a schedule.
     """
 
     def adapt(keys, g, p, decayed):
@@ -267,10 +278,8 @@ def make(config, batch_size, clock) -> optax.GradientTransformation:
         steady = _optimiser(config, peak_lr(config.base_lr, batch_size, config.scaling), weight_decay)
         label = lambda params: _named(params, config.constant_rate, "constant_rate")
         optimiser = optax.partition({True: steady, False: optimiser}, label)
-    steps = [optimiser]
-    if config.clip:
-        clip = clip_per_parameter if config.clip_per_parameter else optax.clip_by_global_norm
-        steps.insert(0, clip(config.clip))
+    clip = clip_per_parameter if config.clip_per_parameter else optax.clip_by_global_norm
+    steps = [clip(config.clip), optimiser] if config.clip else [optimiser]
     if config.vector_rate != 1.0:
         others = lambda params: jax.tree.map(lambda weight: not weight, decay_mask(params, "weights"))
         steps.append(optax.masked(optax.scale(config.vector_rate), others))

@@ -7,7 +7,7 @@ tests shard it over simulated devices.
 import contextlib
 import importlib
 import importlib.util
-import signal
+import inspect
 from typing import NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ from jax_ssl.errors import RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
 from jax_ssl.models.micro import MicroBatched
+from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
 
 
@@ -46,6 +47,10 @@ def build(config, examples: int):
     steps_per_epoch = examples / config.batch_size
     clock = optim.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
     make = find_module("methods", config.method.name).make
+    unknown = set(without_name(config.method)) - set(inspect.signature(make).parameters)
+    if unknown:
+        name = config.method.name
+        raise UserError(f"method.name={name} knows no method.{min(unknown)}: start from --config=configs/{name}.py.")
     method = make(make_backbone(config), clock, **without_name(config.method))
     if config.micro_batch and method.per_image:
         method = core.in_pieces(method, config.micro_batch)
@@ -105,13 +110,18 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
 
 def check(config, devices: int) -> None:
     """The mistakes that are cheap to see before anything is loaded or compiled. Raises UserError."""
+    for key, value in dict(batch_size=config.batch_size, log_every=config.log_every, fsdp=config.mesh.fsdp).items():
+        if value < 1:
+            raise UserError(f"{key}={value} must be at least 1.")
     if config.batch_size % devices:
         raise UserError(
             f"batch_size={config.batch_size} is not divisible by the {devices} devices: "
             f"take {max(config.batch_size // devices, 1) * devices}."
         )
-    micro = config.micro_batch
-    if micro and (config.batch_size % micro or micro % devices):
+    micro, images = config.micro_batch, config.micro_batch or config.batch_size
+    if "norm_groups" in config.model and images % config.model.norm_groups:
+        raise UserError(f"model.norm_groups={config.model.norm_groups} does not divide {images} images at a time.")
+    if micro and (micro < 0 or config.batch_size % micro or micro % devices):
         raise UserError(f"micro_batch={micro} must divide batch_size={config.batch_size} and fill {devices} devices.")
     if devices % config.mesh.fsdp:
         raise UserError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {devices} devices.")
@@ -121,26 +131,6 @@ def check(config, devices: int) -> None:
     for size in {recipe["size"] for group in config.data.crops.values() for recipe in group} | {config.data.eval_size}:
         model.check(size, **without_name(config.model))
     find_module("methods", config.method.name)
-
-
-class Stop:
-    """SIGTERM and Ctrl-C ask for a stop at the next step; a second Ctrl-C does not wait."""
-
-    def __init__(self):
-        self.asked = False
-
-    def __enter__(self):
-        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number, frame):
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def train(config, workdir: str) -> bool:

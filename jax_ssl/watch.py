@@ -80,7 +80,7 @@ class Watch:
         numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
         if self.off:
             keys = " and ".join(self.off)
-            remedy = f"switching {keys} back on, without which {self.method_name} has nothing against a constant output"
+            remedy = f"switching {keys} back on, which {self.method_name} has against just this"
         return f"{text.format(**numbers)}; try {remedy}."
 
 

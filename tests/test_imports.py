@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "checkpoints": {"core", "errors", "manifest", "storage"},
     "progress": set(),
     "metrics": {"progress"},
+    "stop": set(),
     "watch": {"errors"},
     "train": {"augment", "checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "models",
-              "optim", "sharding", "visualize", "watch"},
+              "optim", "sharding", "stop", "visualize", "watch"},
     "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
     "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "train"},
     "seals": {"errors"},
@@ -39,8 +40,9 @@ MAY_IMPORT = {
 }  # fmt: skip
 LIBRARIES = {  # the libraries that some rooms keep out
     "tensorflow": {"data"},
-    "jax": set(MAY_IMPORT) - {"errors", "config", "manifest", "progress", "metrics", "seals", "chips", "watch", "data"},
-}
+    "jax": set(MAY_IMPORT) - {"errors", "config", "manifest", "progress", "metrics", "seals", "chips", "stop", "watch",
+                              "data"},
+}  # fmt: skip
 
 
 def imports(path):

@@ -29,8 +29,8 @@ def tensors(seed, *shapes):
 def config(**changes):
     values = dict(
         name="sgd", base_lr=0.2, scaling="linear_256", schedule="cosine", milestones=(5, 8), warmup_epochs=2.0,
-        final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95, momentum=0.9,
-        nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
+        warmup_lr=0.0, final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95,
+        momentum=0.9, nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
         clip_per_parameter=False, frozen=(), constant_rate=(), vector_rate=1.0, unit_rows=(),
     )  # fmt: skip
     return ConfigDict({**values, **changes})
@@ -365,7 +365,18 @@ def test_prototypes_keep_rows_of_length_one():
 
 @pytest.mark.parametrize("key", ["frozen", "constant_rate", "unit_rows"])
 def test_a_name_that_no_parameter_has_is_refused(key):
-    tx = optim.make(config(**{key: ("prototype_head",)}), 256, CLOCK)
-    with pytest.raises(UserError, match="prototype_head.*there are backbone"):
-        params = {"backbone": jnp.ones((2, 2))}
-        tx.update(params, tx.init(params), params)
+    params = {"backbone": {"Block_10": jnp.ones((2, 2))}, "predictor": {}}
+    for name in ("prototype_head", "backbone/Block_1"):
+        with pytest.raises(UserError, match=f"{name}.*there are backbone, predictor"):
+            optim.make(config(**{key: (name,)}), 256, CLOCK).init(params)
+    optim.make(config(**{key: ("predictor",)}), 256, CLOCK).init(params)  # is there, and has no layers
+
+
+def test_a_warm_up_may_begin_above_zero_and_both_ends_scale_with_the_batch():
+    rate = optim.learning_rate(config(warmup_lr=0.1, final_lr=0.01), 512, CLOCK)
+    np.testing.assert_allclose([rate(0), rate(10), rate(20), rate(100)], [0.2, 0.3, 0.4, 0.02], rtol=1e-5)
+
+
+def test_a_teacher_without_momentum_has_none_at_any_step():
+    assert [float(optim.teacher_momentum(0.0, CLOCK)(step)) for step in (0, 50, 100)] == [0, 0, 0]
+    np.testing.assert_allclose(optim.teacher_momentum(0.9, CLOCK)(50), 0.95, rtol=1e-6)

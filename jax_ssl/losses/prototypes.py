@@ -12,14 +12,15 @@ def sinkhorn(logits, temperature, iterations):
     """Soft assignments in which every prototype gets the same share of the batch.
 
     logits: (B, K). temperature: the smaller, the closer to one prototype an image. Returns (B, K) fp32, rows sum to
-    one, columns about to B / K. Each iteration evens out the prototypes, then the images. In logarithms, so that no
-    exponential can overflow. Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3.1; Cuturi 2013.
+    one, columns about to B / K. Each iteration evens out the prototypes, then the images; none leaves a plain softmax.
+    In logarithms, so that no exponential can overflow.
+    Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3.1; Cuturi 2013.
     """
     scores = logits.astype(jnp.float32) / temperature
     for _ in range(iterations):
         scores = scores - logsumexp(scores, axis=0, keepdims=True)
         scores = scores - logsumexp(scores, axis=1, keepdims=True)
-    return jnp.exp(scores)
+    return jax.nn.softmax(scores)  # changes nothing after an iteration
 
 
 def swav_targets(high, epsilon, iterations, queue=None):

@@ -9,7 +9,7 @@ from jax_ssl.losses import byol, unit
 from jax_ssl.losses.diagnostics import spread
 from jax_ssl.models import apply
 from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
-from jax_ssl.optim import cosine
+from jax_ssl.optim import teacher_momentum
 
 
 def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momentum=0.996) -> Method:
@@ -40,7 +40,6 @@ def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momen
 
     return Method(
         init, loss, teacher=("backbone", "projector"),
-        momentum=cosine(momentum, 1.0, clock) if momentum else lambda step: 0.0,
-        show=show, fresh_teacher=True,
+        momentum=teacher_momentum(momentum, clock), show=show, fresh_teacher=True,
         guards={"method.predictor": bool(predictor), "method.momentum": momentum > 0},
     )  # fmt: skip

@@ -18,7 +18,8 @@ from jax_ssl.models.heads import Mlp, Projected, check_widths
 
 def enqueue(queue, keys, step):
     """Overwrites the oldest rows. queue (K, D), keys (B, D), K a multiple of B; the pointer follows from the step."""
-    return lax.dynamic_update_slice_in_dim(queue, keys, step * len(keys) % len(queue), axis=0)
+    batches = len(queue) // len(keys)  # the remainder first: the product of a long run passes 2^31
+    return lax.dynamic_update_slice_in_dim(queue, keys, step % batches * len(keys), axis=0)
 
 
 def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536,
@@ -62,10 +63,10 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
     def show(params, state, batch, rng):
         query, _ = apply.train(net, params, state.extra["stats"], batch["views"][:, 0], rng=rng)
         key, _ = encode_keys(state, batch["views"][:, 1], rng)
-        newest = jnp.roll(state.extra["queue"], -state.step * len(query), axis=0)[-len(query) :]
+        past = state.extra["queue"][: len(query)]
         return {  # the diagonal is the positive; the queue should show no structure that batches share
             "query_key_similarity": unit(query) @ unit(key).T,
-            "query_queue_similarity": unit(query) @ newest.T,
+            "query_queue_similarity": unit(query) @ past.T,
         }
 
     return Method(init, loss, teacher=("backbone", "projector"), momentum=lambda step: momentum, show=show)

@@ -11,7 +11,7 @@ from jax_ssl.losses import moco_v3, unit
 from jax_ssl.losses.diagnostics import information, spread
 from jax_ssl.models import apply
 from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
-from jax_ssl.optim import cosine
+from jax_ssl.optim import teacher_momentum
 
 
 def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256), predictor_norm=True, temperature=0.2,
@@ -45,4 +45,6 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
         ((_, query), _), (_, key), _ = embed(params, state, batch, rng)
         return {"query_key_similarity": unit(query) @ unit(key).T}  # a bright diagonal: each image finds itself
 
-    return Method(init, loss, teacher=("backbone", "projector"), momentum=cosine(momentum, 1.0, clock), show=show)
+    return Method(
+        init, loss, teacher=("backbone", "projector"), momentum=teacher_momentum(momentum, clock), show=show
+    )

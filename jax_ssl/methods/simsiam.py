@@ -23,7 +23,7 @@ def make(backbone, clock, *, projector=(2048, 2048, 2048), predictor=(512, 2048)
 
     def init(rng, batch):
         params, stats = apply.init(net, rng, two_views(batch)[0])
-        return params, {"stats": stats}
+        return {"predictor": {}} | params, {"stats": stats}
 
     def embed(params, state, batch, rng):
         return apply.train_each(net, params, state.extra["stats"], two_views(batch), rng=rng)

@@ -14,7 +14,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.losses import swapped_prediction, swav_targets, unit
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
-from jax_ssl.models.heads import Mlp, Projected
+from jax_ssl.models.heads import Crops, Mlp
 
 
 def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature=0.1, epsilon=0.05, iterations=3,
@@ -28,7 +28,8 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
     if prototypes < 2 or not projector:
         raise UserError(f"method.prototypes={prototypes}, method.projector={projector}: take two clusters and a layer.")
     groups = getattr(backbone, "norm_groups", 1)
-    net = Projected(backbone, Mlp(projector, norm=True, norm_groups=groups))
+    net = Crops(backbone, Mlp(projector, norm=True, norm_groups=groups))
+    crops = lambda batch: [batch[name] for name in ("views", "local") if name in batch]
 
     def init(rng, batch):
         views = batch["views"]
@@ -36,18 +37,16 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
             raise UserError(f"SwAV assigns two views, and data.crops.views makes {views.shape[1]}: `local` takes more.")
         if queue % len(views):
             raise UserError(f"method.queue={queue} is not a multiple of batch_size={len(views)}.")
-        params, stats = apply.init(net, rng, views[:, 0])
+        params, stats = apply.init(net, rng, crops(batch))
         centres = unit(jax.random.normal(jax.random.fold_in(rng, 1), (prototypes, projector[-1])))
         return params | {"prototypes": centres}, {"stats": stats, "queue": jnp.zeros((2, queue, projector[-1]))}
 
     def embed(params, state, batch, rng):
-        """Unit embeddings (2, B, D) and (L, B, D): one forward pass for each size of crop."""
-        sizes = [batch[name] for name in ("views", "local") if name in batch]
-        flat = [rearrange(views, "b v h w c -> (b v) h w c") for views in sizes]
+        """Unit embeddings of the large crops (2, B, D) and of the small ones (L, B, D)."""
         nets = {name: params[name] for name in ("backbone", "projector")}
-        embedded, stats = apply.train_each(net, nets, state.extra["stats"], flat, rng=rng)
-        embedded = [rearrange(unit(z), "(b v) d -> v b d", v=x.shape[1]) for z, x in zip(embedded, sizes)]
-        return embedded[0], embedded[1] if embedded[1:] else embedded[0][:0], stats
+        embedded, stats = apply.train(net, nets, state.extra["stats"], crops(batch), rng=rng)
+        embedded = rearrange(unit(embedded), "b v d -> v b d")
+        return embedded[:2], embedded[2:], stats
 
     def compare(z, centres):
         return jnp.einsum("vbd,kd->vbk", z, centres, precision=Precision.HIGHEST)
@@ -70,7 +69,7 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
         if not queue:
             return plain()
         # Full once as many embeddings were seen as it holds; the official code waits for a last row that is not zero.
-        full = state.step * scores.shape[1] >= queue
+        full = state.step >= queue // scores.shape[1]
         due = full & (state.step >= queue_from_epoch * clock.steps_per_epoch)
         with_queue = lambda: swav_targets(
             scores, epsilon, iterations, compare(state.extra["queue"], stop_gradient(centres))

@@ -26,9 +26,12 @@ def train_each(net, params, stats, batches, *, rng):
 
 
 def init_with_teacher(student, teacher, rng, images):
-    """(params, extra) of a student and a teacher: the trunk keeps the teacher's parameters, `extra` its statistics."""
+    """(params, extra) of a student and a teacher: the trunk keeps the teacher's parameters, `extra` its statistics.
+
+    A student without predictor layers has an empty `predictor`, so that an optimiser may name it.
+    """
     params, stats = init(student, rng, images)
-    return params, {"stats": stats, "teacher_stats": init(teacher, rng, images)[1]}
+    return {"predictor": {}} | params, {"stats": stats, "teacher_stats": init(teacher, rng, images)[1]}
 
 
 def train_with_teacher(student, teacher, params, state, batches, *, rng):

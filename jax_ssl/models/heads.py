@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from einops import rearrange
 
 from jax_ssl.errors import UserError
 from jax_ssl.models.norm import BatchNorm
@@ -60,6 +61,25 @@ class Projected(nn.Module):
 
     def __call__(self, images, train: bool = False):
         return self.projector(self.backbone(images, train).pooled, train)
+
+
+class Crops(nn.Module):
+    """A backbone over crops of several sizes, one forward pass for each, and its projector over all of them together.
+
+    groups of images (B, V, H, W, 3), the largest first -> (B, sum of V, widths[-1]).
+    """
+
+    backbone: nn.Module
+    projector: nn.Module
+
+    def __call__(self, groups, train: bool = False):
+        pooled = []
+        for images in groups:
+            features = self.backbone(rearrange(images, "b v h w c -> (b v) h w c"), train).pooled
+            pooled.append(rearrange(features, "(b v) d -> b v d", v=images.shape[1]))
+        pooled = jnp.concatenate(pooled, axis=1)
+        projected = self.projector(rearrange(pooled, "b v d -> (b v) d"), train)
+        return rearrange(projected, "(b v) d -> b v d", v=pooled.shape[1])
 
 
 class Predicted(nn.Module):

@@ -28,6 +28,7 @@ class Block(nn.Module):
     width: int
     stride: int
     bottleneck: bool
+    zero_init: bool
     conv: partial
     norm: partial
 
@@ -41,7 +42,7 @@ class Block(nn.Module):
         else:
             y = nn.relu(self.norm()(self.conv(self.width, (3, 3), self.stride)(x), train))
             y = self.conv(out, (3, 3))(y)
-        y = self.norm(zero_scale=True)(y, train)
+        y = self.norm(zero_scale=self.zero_init)(y, train)
         if shortcut.shape != y.shape:
             shortcut = self.norm()(self.conv(out, (1, 1), self.stride)(x), train)
         return nn.relu(y + shortcut)
@@ -56,6 +57,7 @@ class ResNet(nn.Module):
     stem: str
     patch: int
     norm_groups: int
+    zero_init: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -78,7 +80,7 @@ class ResNet(nn.Module):
                 # Symmetric padding, as in torch: XLA's SAME pads a strided convolution on one side only.
                 padded = partial(_padded, conv)
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = Block(self.width * 2**stage, stride, self.bottleneck, padded, norm)(x, train)
+                x = Block(self.width * 2**stage, stride, self.bottleneck, self.zero_init, padded, norm)(x, train)
         x = x.astype(jnp.float32)
         patches = rearrange(x, "b h w d -> b (h w) d")
         return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
@@ -89,9 +91,11 @@ def _padded(conv, features, kernel, stride=1):
     return conv(features, kernel, stride, padding=((side, side), (side, side)))
 
 
-def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm_groups: int, dtype: str) -> ResNet:
+def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm_groups: int,
+         zero_init: bool, dtype: str) -> ResNet:  # fmt: skip
     """depth 10..200; width multiplies 64 channels (2, 4, 0.25); stem `imagenet`, `cifar` or `patch`.
 
+    zero_init: each block begins as the identity, its last norm's scale at zero (SimCLR, BYOL; not MoCo v1/v2, SwAV).
     stages overrides the blocks of each stage (a shorter tuple makes a smaller network); () = by depth.
     """
     if depth not in STAGES:
@@ -105,6 +109,7 @@ def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm
         stem=stem,
         patch=patch,
         norm_groups=norm_groups,
+        zero_init=zero_init,
         dtype=jnp.dtype(dtype),
     )
 

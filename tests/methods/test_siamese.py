@@ -7,7 +7,7 @@ import pytest
 
 from jax_ssl import core, losses, optim, train
 from jax_ssl.methods import byol
-from jax_ssl.models import apply
+from jax_ssl.models import apply, heads
 from tests.methods.test_contract import first_batch
 
 CLOCK = optim.Clock(10.0, 100)
@@ -26,8 +26,10 @@ def test_byol_teacher_starts_on_its_own_and_follows_the_new_student():
     config, method, tx, state, batch = started("byol", "--config.method.momentum=0.9")
     kernel = lambda tree: np.asarray(tree["projector"]["Dense_0"]["kernel"])
     assert np.abs(kernel(state.teacher) - kernel(state.params)).max() > 0.01
+    _, _, clock = train.build(config, 5000)
+    state = state.replace(step=jnp.int32(clock.total_steps // 3))
     after, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
-    tau = 1 - (1 - 0.9) * (np.cos(0) + 1) / 2
+    tau = 1 - (1 - 0.9) * (np.cos(np.pi * (clock.total_steps // 3) / clock.total_steps) + 1) / 2
     expected = tau * kernel(state.teacher) + (1 - tau) * kernel(after.params)
     np.testing.assert_allclose(kernel(after.teacher), expected, rtol=1e-5, atol=1e-7)
     assert float(method.momentum(10**9)) == 1.0
@@ -66,7 +68,7 @@ def head(name, config):
 ])  # fmt: skip
 def test_a_mechanism_can_be_switched_off_and_the_doctor_knows(name, switch, key):
     _, method, _, state, batch = started(name, switch)
-    assert not method.guards[key]
+    assert not method.guards[key] and len(method.guards) - sum(method.guards.values()) == 1
     loss, _ = jax.jit(method.loss)(state.params, state, batch, jax.random.key(0))
     assert jnp.isfinite(loss)
 
@@ -95,7 +97,7 @@ def test_swav_prototypes_stand_still_at_first_and_keep_length_one():
 @pytest.mark.seal(2, "swav")
 def test_swav_queue_is_shifted_newest_first_and_used_once_full():
     config, method, tx, state, batch = started("swav")
-    net = byol.Projected(train.make_backbone(config), byol.Mlp(config.method.projector, norm=True))
+    net = heads.Crops(train.make_backbone(config), heads.Mlp(config.method.projector, norm=True))
     loss = jax.jit(lambda s: method.loss(s.params, s, batch, jax.random.key(0)))
     size, seen = len(batch["views"]), []
     for step in range(3):
@@ -111,16 +113,29 @@ def test_swav_queue_is_shifted_newest_first_and_used_once_full():
 
 
 def scores(net, state, batch):
-    """Prototype scores of the large and small crops, each size encoded with all its crops together."""
+    """Prototype scores of the large and the small crops; src/resnet50.py: a forward pass a size, one head for all."""
     params, stats = {k: state.params[k] for k in ("backbone", "projector")}, state.extra["stats"]
-    result = []
-    for name in ("views", "local"):
-        crops = batch[name]
+    z, _ = apply.train(net, params, stats, [batch["views"], batch["local"]])
+    result = jnp.einsum("bvd,kd->vbk", losses.unit(z), state.params["prototypes"])
+    return result[:2], result[2:]
+
+
+@pytest.mark.seal(2, "swav")
+def test_crops_of_a_size_share_a_forward_pass_and_all_sizes_share_the_head():
+    config, _, _, state, batch = started("swav")
+    backbone, projector = train.make_backbone(config), heads.Mlp(config.method.projector, norm=True)
+    params, stats = {k: state.params[k] for k in ("backbone", "projector")}, state.extra["stats"]
+    found, _ = apply.train(heads.Crops(backbone, projector), params, stats, [batch["views"], batch["local"]])
+    pooled = []
+    for crops in (batch["views"], batch["local"]):
         flat = crops.reshape(-1, *crops.shape[2:])
-        z, stats = apply.train(net, params, stats, flat)
-        z = losses.unit(z).reshape(*crops.shape[:2], -1)
-        result.append(jnp.einsum("bvd,kd->vbk", z, state.params["prototypes"]))
-    return result
+        own = {name: tree["backbone"] for name, tree in stats.items()}
+        features, _ = apply.train(backbone, params["backbone"], own, flat)
+        pooled.append(features.pooled.reshape(*crops.shape[:2], -1))
+    pooled = jnp.concatenate(pooled, 1)
+    own = {name: tree["projector"] for name, tree in stats.items()}
+    expected, _ = apply.train(projector, params["projector"], own, pooled.reshape(-1, pooled.shape[-1]))
+    np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-4, atol=1e-5)
 
 
 # ---- collapse, at the length of the tiny preset: the doctor speaks when a mechanism is off, and only then

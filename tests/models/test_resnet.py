@@ -57,7 +57,7 @@ def test_fewer_stages_make_a_smaller_network():
 
 def test_the_patch_stem_is_a_convolution_whose_stride_is_its_size():
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    stem = resnet.ResNet((), False, 16, "patch", 4, 1, jnp.dtype("float32"))
+    stem = resnet.ResNet((), False, 16, "patch", 4, 1, True, jnp.dtype("float32"))
     features, variables = stem.init_with_output(jax.random.key(1), images)
     kernel = np.asarray(variables["params"]["Dense_0"]["kernel"]).reshape(4, 4, 3, 16)
     expected = np.einsum("pqc,pqcd->d", images[1, 4:8, 0:4], kernel) / np.sqrt(1 + 1e-5)
