@@ -4,6 +4,7 @@ Paper: Chen et al. 2021, https://arxiv.org/abs/2104.02057, Alg. 1
 Code:  https://github.com/facebookresearch/moco-v3, moco/builder.py
 """
 
+import jax
 import jax.numpy as jnp
 
 from jax_ssl.core import Method, two_views
@@ -12,6 +13,16 @@ from jax_ssl.losses.diagnostics import information, spread
 from jax_ssl.models import apply
 from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
 from jax_ssl.optim import teacher_momentum
+
+
+def official_start(params):
+    """vits.py: queries, keys and values drawn as three matrices, sqrt(2) wider than as one; class token N(0, 1e-6)."""
+    factors = {"['qkv']['kernel']": 2**0.5, "['cls_token']": 1e-6 / 0.02}  # the ViT's own draw is MAE's
+
+    def rescale(path, x):
+        return x * next((f for end, f in factors.items() if jax.tree_util.keystr(path).endswith(end)), 1.0)
+
+    return jax.tree_util.tree_map_with_path(rescale, params)
 
 
 def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256), predictor_norm=True, temperature=0.2,
@@ -30,7 +41,8 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
     teacher = Projected(backbone, head)
 
     def init(rng, batch):
-        return apply.init_with_teacher(student, teacher, rng, two_views(batch)[0])
+        params, extra = apply.init_with_teacher(student, teacher, rng, two_views(batch)[0])
+        return official_start(params), extra
 
     def embed(params, state, batch, rng):
         return apply.train_with_teacher(student, teacher, params, state, two_views(batch), rng=rng)

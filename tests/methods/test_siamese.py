@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax_ssl.configs import common
+from jax_ssl.configs import moco_v3 as moco_v3_config
 
 from jax_ssl import core, losses, optim, train
 from jax_ssl.methods import byol
 from jax_ssl.models import apply, heads
 from tests.methods.test_contract import first_batch
+from tests.small import small
 
 CLOCK = optim.Clock(10.0, 100)
 
@@ -51,6 +54,27 @@ def test_teachers_normalise_by_their_own_batch_and_average_no_statistics(name):
         _, stats = apply.train(net, state.teacher, stats, view)
     np.testing.assert_allclose(mean(after.extra["teacher_stats"]), mean(stats), rtol=1e-4, atol=1e-6)
     assert "predictor" not in after.teacher and "predictor" in after.params
+
+
+@pytest.mark.seal(2, "moco_v3")
+def test_moco_v3_draws_a_transformer_as_vits_py_does_and_leaves_its_patch_embedding_alone():
+    vit = common.vit("Ti", patch=8, width=64, depth=2, heads=2, positions="sincos_row", remat="none", dtype="float32")
+    config = small("moco_v3").copy_and_resolve_references()
+    config.model, config.optim = vit, moco_v3_config.paper().optim
+    method, tx, _ = train.build(config, 100)
+    batch = {"views": jax.random.normal(jax.random.key(1), (8, 2, 32, 32, 3))}
+    state = jax.jit(lambda: core.create(method, tx, jax.random.key(0), batch))()
+    blocks, start = state.params["backbone"]["encoder"]["blocks"], jax.device_get(state.params)
+    bound = np.abs(blocks["attention"]["qkv"]["kernel"]).max()
+    np.testing.assert_allclose(bound, np.sqrt(6 / (2 * 64)), rtol=0.01)
+    np.testing.assert_allclose(np.abs(blocks["attention"]["out"]["kernel"]).max(), np.sqrt(6 / (2 * 64)), rtol=0.01)
+    assert np.abs(state.params["backbone"]["cls_token"]).max() < 1e-5
+    state = state.replace(step=jnp.int32(50))  # the learning rate of the first step is zero
+    for _ in range(2):
+        state, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), start["backbone"], jax.device_get(state.params["backbone"]))
+    assert not moved["embed"]["kernel"] and not moved["embed"]["bias"]
+    assert moved["encoder"]["blocks"]["attention"]["qkv"]["kernel"]
 
 
 def head(name, config):

@@ -75,7 +75,7 @@ def test_pooled_is_the_mean_of_the_positions():
 @pytest.mark.parametrize("bottleneck, width", [(False, 8), (True, 2)])
 def test_a_new_block_is_the_identity_because_its_last_norm_starts_at_zero(bottleneck, width):
     conv = partial(resnet._padded, partial(nn.Conv, use_bias=False))
-    block = resnet.Block(width, 1, bottleneck, conv, BatchNorm)
+    block = resnet.Block(width, 1, bottleneck, True, conv, BatchNorm)
     x = jax.random.uniform(jax.random.key(0), (4, 6, 6, 8))
     (y, _), variables = block.init_with_output(jax.random.key(1), x, False), block.init(jax.random.key(1), x, False)
     np.testing.assert_allclose(y, x, atol=1e-6)
