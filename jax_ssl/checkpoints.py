@@ -43,7 +43,7 @@ class Checkpoints:
 
     def __init__(self, folder, keep_last: int = 2, keep_best: int = 1, metric: str = "knn", say: Callable = _tell):
         _quiet()
-        self.folder = epath.Path(folder)
+        self.folder = _absolute(folder)
         self.metric = metric
         self.say = say
         self._keep = AnyPreservationPolicy([LatestN(max(keep_last, 1)), _Best(keep_best)])
@@ -189,7 +189,7 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
     a typed PRNG key is its uint32 data.
     """
     _quiet()
-    folder = epath.Path(folder)
+    folder = _absolute(folder)
     if step is not None and not (folder / str(step)).exists():
         raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {_list(_steps(folder))}.")
     problems = []
@@ -200,6 +200,11 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
             problems.append(f"step {candidate}: {reason}")
     detail = f" ({'; '.join(problems)})" if problems else ""
     raise UserError(f"There is no good checkpoint in {folder}{detail}; name the folder of a run that has saved one.")
+
+
+def _absolute(folder) -> epath.Path:
+    """Orbax refuses a relative path; an address such as gs://bucket is absolute, and `resolve` would spoil it."""
+    return epath.Path(folder) if "://" in str(folder) else epath.Path(folder).resolve()
 
 
 def _steps(folder: epath.Path) -> list[int]:

@@ -96,6 +96,16 @@ def test_what_was_saved_comes_back(tmp_path):
     checkpoints.close()
 
 
+def test_a_relative_folder_is_as_good_as_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = make_state(2.0)
+    keeper = Checkpoints("runs/mine/checkpoints")
+    keeper.save(1, state, wait=True)
+    keeper.close()
+    loaded, step = load_raw("runs/mine/checkpoints")
+    assert step == 1 and (tmp_path / "runs/mine/checkpoints/1").is_dir() and "params" in loaded
+
+
 def test_training_on_does_not_change_what_is_being_saved(tmp_path):
     """The step is donated: its buffers are written over while the save still runs."""
     advance = jax.jit(lambda x: x * 1.5 + 1, donate_argnums=0)
