@@ -45,8 +45,8 @@ def imagenet100():
 
 
 def cifar():
-    small = crops.cifar_short() | dict(size=16, scale=(0.05, 0.3), count=2)
-    config = common.cifar(2.5, [crops.cifar_short()])
+    small = crops.cifar_short() | dict(size=16, scale=(0.1, 0.4), count=2)
+    config = common.cifar(4.0, [crops.cifar_short()])
     config.data.crops = dict(views=[crops.cifar_short()], local=[small])
     config.model = common.small_cpu_resnet()
     config.method = dict(

@@ -321,3 +321,15 @@ def test_the_information_bound_of_a_loss_that_knows_nothing_is_zero_and_of_no_lo
 def test_prototype_use_tells_decided_from_varied(rows, entropy, use):
     found = diagnostics.prototype_use(jnp.asarray(rows))
     np.testing.assert_allclose((found["target_entropy"], found["prototype_use"]), (entropy, use), atol=1e-6)
+
+
+def test_lost_spread_is_an_alarm_only_where_the_loss_does_not_push_apart():
+    def said(guards, values):
+        alarm = watch.Watch("simsiam", grace=2, guards=guards)
+        return [alarm.check(step, {"uniformity": value}) for step, value in enumerate(values)]
+
+    falling, steady = [-3.2, -2.0, -1.4, -1.3, -1.2, -1.1], [-3.2, -2.9, -2.6, -2.5, -2.5, -2.5]
+    off = said({"method.stop_gradient": False}, falling)
+    assert off[:4] == [None] * 4 and "lost more than half of their spread" in off[4] and "stop_gradient" in off[4]
+    assert not any(said({"method.stop_gradient": True}, steady))
+    assert not any(said({"method.iterations": True}, falling))

@@ -1,12 +1,27 @@
 """Losses of self-supervised learning: pure functions of arrays for the global batch, fp32 inside."""
 
-from jax_ssl.losses.contrastive import info_nce, moco_v3, nt_xent, unit
+from jax_ssl.losses.contrastive import clip, info_nce, moco_v3, nt_xent, unit
+from jax_ssl.losses.distillation import (
+    cross_entropy,
+    dino,
+    dino_center,
+    dino_targets,
+    ibot_patch,
+    in_chunks,
+    koleo,
+    masked_cross_entropy,
+    patch_weights,
+    view_cross_entropy,
+)
 from jax_ssl.losses.masked import mae, patchify, unpatchify
+from jax_ssl.losses.predictive import smooth_l1
 from jax_ssl.losses.prototypes import sinkhorn, swapped_prediction, swav, swav_targets
 from jax_ssl.losses.redundancy import barlow_twins, vicreg
 from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
-    "barlow_twins", "byol", "info_nce", "mae", "moco_v3", "nt_xent", "patchify", "simsiam", "sinkhorn",
-    "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg",
+    "barlow_twins", "byol", "clip", "cross_entropy", "dino", "dino_center", "dino_targets", "ibot_patch", "in_chunks",
+    "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent", "patch_weights", "patchify", "simsiam",
+    "sinkhorn", "smooth_l1", "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg",
+    "view_cross_entropy",
 ]  # fmt: skip

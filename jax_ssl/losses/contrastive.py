@@ -67,3 +67,16 @@ def moco_v3(q1, q2, k1, k2, temperature):
         return 2 * temperature * jnp.mean(logsumexp(scores, axis=1) - jnp.diagonal(scores))
 
     return one_way(q1, k2) + one_way(q2, k1)
+
+
+def clip(image, text, logit_scale):
+    """Find each image's caption among all captions of the batch, and each caption's image, averaged.
+
+    image, text: (B, D) of any length, made unit here. logit_scale: one over the temperature, a scalar, which gets a
+    gradient (CLIP learns its logarithm and keeps it below 100). Returns a fp32 scalar; log B if nothing is known.
+    Radford et al. 2021, https://arxiv.org/abs/2103.00020, Fig. 3.
+    """
+    image, text = unit(image), unit(text)
+    scores = jnp.matmul(image, text.T, precision=HIGHEST) * logit_scale
+    among = (logsumexp(scores, axis=0) + logsumexp(scores, axis=1)) / 2
+    return jnp.mean(among - jnp.diagonal(scores))

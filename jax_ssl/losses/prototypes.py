@@ -5,22 +5,27 @@ Letters: B images, L low-resolution crops, K prototypes, Q length of a queue. Ar
 
 import jax
 import jax.numpy as jnp
-from jax.nn import log_softmax, logsumexp
+from jax.nn import logsumexp
+
+from jax_ssl.losses.distillation import view_cross_entropy
 
 
-def sinkhorn(logits, temperature, iterations):
+def sinkhorn(logits, temperature, iterations, mask=None):
     """Soft assignments in which every prototype gets the same share of the batch.
 
-    logits: (B, K). temperature: the smaller, the closer to one prototype an image. Returns (B, K) fp32, rows sum to
-    one, columns about to B / K. Each iteration evens out the prototypes, then the images; none leaves a plain softmax.
+    logits: (B, K). temperature: the smaller, the closer to one prototype an image. mask: (B,), False = padding, which
+    takes no part and gets zeros; or None. Returns (B, K) fp32, rows sum to one, columns about to B / K. Each iteration
+    evens out the prototypes, then the images; none leaves a plain softmax.
     In logarithms, so that no exponential can overflow.
     Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3.1; Cuturi 2013.
     """
     scores = logits.astype(jnp.float32) / temperature
+    padding = 0.0 if mask is None else jnp.where(mask, 0.0, -1e9)[:, None]
     for _ in range(iterations):
-        scores = scores - logsumexp(scores, axis=0, keepdims=True)
+        scores = scores - logsumexp(scores + padding, axis=0, keepdims=True)
         scores = scores - logsumexp(scores, axis=1, keepdims=True)
-    return jax.nn.softmax(scores)  # changes nothing after an iteration
+    assigned = jax.nn.softmax(scores)  # changes nothing after an iteration
+    return assigned if mask is None else jnp.where(mask[:, None], assigned, 0.0)
 
 
 def swav_targets(high, epsilon, iterations, queue=None):
@@ -39,10 +44,7 @@ def swapped_prediction(targets, high, low, temperature):
 
     targets, high: (2, B, K); low: (L, B, K), L may be 0. Returns a fp32 scalar; log K if nothing is known.
     """
-    predicted = log_softmax(jnp.concatenate([high, low]).astype(jnp.float32) / temperature)
-    entropy = -jnp.einsum("tbk,vbk->tv", targets, predicted, precision=jax.lax.Precision.HIGHEST) / high.shape[1]
-    others = 1 - jnp.eye(*entropy.shape)
-    return jnp.sum(entropy * others) / jnp.sum(others)
+    return view_cross_entropy(jnp.concatenate([high, low]), targets, temperature)
 
 
 def swav(high, low, temperature, epsilon, iterations):

@@ -39,11 +39,32 @@ def test_info_nce_and_its_gradient_are_those_of_moco(golden):
     assert not grads[1].any() and not grads[2].any()
 
 
+def test_clip_is_that_of_open_clip_and_its_gradient_that_of_the_definition(golden):
+    g = golden("clip")
+    loss, grads = jax.value_and_grad(losses.clip, (0, 1, 2))(g["image"], g["text"], g["logit_scale"])
+    np.testing.assert_allclose(loss, g["loss"], rtol=1e-5)
+    image, text = (np.asarray(losses.unit(g[key]), np.float64) for key in ("image", "text"))
+    cosines, scale = image @ text.T, float(g["logit_scale"])
+    e = np.exp(scale * cosines)
+    slope = (e / e.sum(0) + e / e.sum(1, keepdims=True)) / 2 / len(e) - np.eye(len(e)) / len(e)  # of the scores
+    np.testing.assert_allclose(grads[2], np.sum(slope * cosines), rtol=1e-5)
+    ways = (grads[0], slope @ text, g["image"], image), (grads[1], slope.T @ image, g["text"], text)
+    for grad, along, x, ours in ways:
+        across = along - ours * np.sum(along * ours, axis=1, keepdims=True)
+        expected = scale * across / np.linalg.norm(x, axis=1, keepdims=True)
+        assert np.linalg.norm(grad - expected) / np.linalg.norm(expected) < 1e-5
+
+
+def test_clip_of_captions_that_say_nothing_is_log_of_the_batch():
+    np.testing.assert_allclose(losses.clip(jnp.ones((5, 3)), jnp.ones((5, 3)), 14.3), np.log(5), rtol=1e-5)
+
+
 def test_half_precision_inputs_are_computed_in_fp32():
     z = jax.random.normal(jax.random.key(0), (2, 16, 8), jnp.bfloat16)
     loss = losses.nt_xent(z[0], z[1], 0.05)
     assert loss.dtype == jnp.float32
     assert loss == losses.nt_xent(z[0].astype(jnp.float32), z[1].astype(jnp.float32), 0.05)
+    assert losses.clip(z[0], z[1], 20.0) == losses.clip(z[0].astype(jnp.float32), z[1].astype(jnp.float32), 20.0)
     queue = losses.unit(z[1]).astype(jnp.bfloat16)
     loss = losses.info_nce(z[0], z[1], queue, 0.05)
     assert loss == losses.info_nce(*(x.astype(jnp.float32) for x in (z[0], z[1], queue)), 0.05)
@@ -54,6 +75,7 @@ def test_logits_are_multiplied_at_highest_precision():
     for text in (
         str(jax.make_jaxpr(lambda z: losses.nt_xent(z, z, 0.1))(z)),
         str(jax.make_jaxpr(lambda z: losses.info_nce(z, z, z, 0.1))(z)),
+        str(jax.make_jaxpr(lambda z: losses.clip(z, z, 10.0))(z)),
     ):
         assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0
 
@@ -65,7 +87,7 @@ def test_the_same_on_a_mesh(shape):
     queue = losses.unit(jax.random.normal(jax.random.key(2), (24, 8)))
 
     def both(a, b, k):
-        return losses.nt_xent(a, b, 0.1) + losses.info_nce(a, k, queue, 0.1)
+        return losses.nt_xent(a, b, 0.1) + losses.info_nce(a, k, queue, 0.1) + losses.clip(a, b, 10.0)
 
     expected = jax.jit(jax.value_and_grad(both))(*z)
     placed = [jax.device_put(x, NamedSharding(mesh, P(("data", "fsdp")))) for x in z]
