@@ -70,13 +70,14 @@ def test_trains_on_real_images_and_shows_itself(name, tmp_path, capfd):
     seen = lines(tmp_path)
     assert [line["step"] for line in seen] == list(range(1, 21))
     assert all(np.isfinite(line["loss"]) and line["skipped"] == 0 for line in seen)
-    assert seen[-1]["loss"] < seen[0]["loss"] or name == "moco"  # a queue that fills up makes the task harder first
     assert 0 <= seen[-1]["knn"] <= 1 and seen[-1]["rankme"] >= 1
     pictures = {path.name.rsplit("_", 1)[0] for path in (tmp_path / "pictures").glob("*.png")}
     assert "views" in pictures and (tmp_path / "pictures/curves.png").exists()
     assert pictures - {"views", "local", "curves"}, "a method shows something of its own"
     results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert {"pixels", "untrained", "student"} <= {r["weights"] for r in results}
+    losses, taught = [line["loss"] for line in seen], "teacher" in {r["weights"] for r in results}
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) or taught  # a moving target may make the task harder first
     out, err = capfd.readouterr()
     assert "raw pixels" in out and "step 20/20" in out and err == ""
 
