@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jax_ssl import augment, checkpoints, core, optim, sharding, watch
+from jax_ssl import augment, checkpoints, core, optim, schedules, sharding, watch
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import freeze
@@ -45,7 +45,7 @@ def make_backbone(config):
 def build(config, examples: int):
     """Everything that touches no device: (method, optimiser, clock). examples: how many images an epoch has."""
     steps_per_epoch = examples / config.batch_size
-    clock = optim.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
+    clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
     make = find_module("methods", config.method.name).make
     unknown = set(without_name(config.method)) - set(inspect.signature(make).parameters)
     if unknown:

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from jax_ssl import core, optim, train
+from jax_ssl import core, schedules, train
 from jax_ssl.errors import UserError
 from jax_ssl.methods import mae, moco_v3, simclr, vicreg
 from jax_ssl.models.micro import MicroBatched
 from tests.small import small
 
-CLOCK = optim.Clock(10.0, 100)
+CLOCK = schedules.Clock(10.0, 100)
 BATCH = {"views": jax.random.normal(jax.random.key(1), (16, 2, 32, 32, 3))}
 METHODS = {
     "simclr": lambda backbone: simclr.make(backbone, CLOCK, projector=(32, 16)),

@@ -5,10 +5,10 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from jax_ssl import optim
+from jax_ssl import optim, schedules
 from jax_ssl.errors import UserError
 
-CLOCK = optim.Clock(steps_per_epoch=10.0, total_steps=100)
+CLOCK = schedules.Clock(steps_per_epoch=10.0, total_steps=100)
 
 
 def run(tx, params, gradients):
@@ -31,55 +31,10 @@ def config(**changes):
         name="sgd", base_lr=0.2, scaling="linear_256", schedule="cosine", milestones=(5, 8), warmup_epochs=2.0,
         warmup_lr=0.0, final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95,
         momentum=0.9, nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
-        clip_per_parameter=False, frozen=(), constant_rate=(), vector_rate=1.0, unit_rows=(),
+        clip_per="network", frozen=(), late=(), late_epochs=0.0, late_moments=False, layer_decay=1.0, embed_rate=1.0,
+        constant_rate=(), vector_rate=1.0, unit_rows=(),
     )  # fmt: skip
     return ConfigDict({**values, **changes})
-
-
-# ---- schedules
-
-
-@pytest.mark.parametrize("step, value", [(0, 0), (10, 0.5), (20, 1.0), (40, 0.8535534), (60, 0.5), (100, 0), (120, 0)])
-def test_cosine_after_a_warm_up_of_two_epochs(step, value):
-    assert optim.cosine(1.0, 0.0, CLOCK, 2.0)(step) == pytest.approx(value, abs=1e-6)
-
-
-def test_cosine_to_a_floor_and_with_fractional_epochs():
-    assert optim.cosine(1.0, 0.2, CLOCK)(50) == pytest.approx(0.6)
-    clock = optim.Clock(2.5, 20)
-    assert optim.cosine(1.0, 0.0, clock, 1.0)(2) == pytest.approx(2 / 2.5)
-    assert optim.cosine(1.0, 0.0, clock, 1.0)(3) == pytest.approx((1 + np.cos(np.pi * 0.5 / 17.5)) / 2)
-
-
-def test_a_warm_up_as_long_as_the_run_or_longer_stays_finite():
-    assert optim.cosine(1.0, 0.0, CLOCK, 10.0)(100) == 1.0
-    assert [float(optim.cosine(1.0, 0.0, CLOCK, 20.0)(step)) for step in (0, 100)] == [0.0, 0.5]
-
-
-@pytest.mark.parametrize("step, value", [(0, 0), (5, 1), (10, 2), (49, 2), (50, 0.2), (79, 0.2), (80, 0.02)])
-def test_step_falls_at_epochs_counted_from_the_beginning(step, value):
-    assert optim.step(2.0, (5, 8), CLOCK, warmup_epochs=1.0)(step) == pytest.approx(value)
-
-
-def test_step_without_milestones_or_warm_up_is_constant():
-    assert optim.step(2.0, (), CLOCK)(99) == optim.constant(2.0)(0) == optim.constant(2.0)(99) == 2.0
-    assert optim.constant(2.0, CLOCK, 1.0)(5) == 1.0
-
-
-def test_ema_schedules_of_the_papers():
-    momentum = optim.cosine(0.996, 1.0, CLOCK)
-    for step in (0, 25, 70, 100):
-        byol = 1 - (1 - 0.996) * (np.cos(np.pi * step / 100) + 1) / 2
-        assert 1 - float(momentum(step)) == pytest.approx(1 - byol, abs=1e-7)
-    assert optim.linear(0.996, 1.0, CLOCK)(50) == pytest.approx(0.998)
-    assert optim.linear(0.996, 1.0, CLOCK)(100) == 1.0
-    assert optim.linear(0.998, 1.0, CLOCK, stretch=1.25)(100) == pytest.approx(0.998 + 0.002 * 0.8)
-
-
-def test_schedules_are_fp32_under_jit():
-    falling = optim.cosine(1.0, 0.0, CLOCK, 1.0), optim.step(1.0, (1,), CLOCK)
-    for schedule in (optim.constant(0.999), optim.linear(0, 1, CLOCK), *falling):
-        assert jax.jit(schedule)(jnp.int32(3)).dtype == jnp.float32
 
 
 def test_scaling_rules():
@@ -88,37 +43,6 @@ def test_scaling_rules():
         assert optim.peak_lr(0.1, 8192, scaling) == pytest.approx(0.1 * factor)
     assert optim.peak_lr(0.03, 8192, "absolute") == 0.03
     assert optim.peak_lr(0.3, 4096, "linear_256") == pytest.approx(optim.peak_lr(0.075, 4096, "sqrt"))
-
-
-# ---- which leaf is what
-
-
-def vit_like():
-    block = {"mlp": {"kernel": 3, "bias": 2}, "norm1": {"scale": 2, "bias": 2}, "gamma1": 2}
-    return {
-        "backbone": {
-            "embed": {"kernel": jnp.ones((4, 5)), "bias": jnp.ones(5)},
-            "cls_token": jnp.ones((1, 1, 5)),
-            "encoder": {"blocks": jax.tree.map(lambda axes: jnp.ones((3, 5, 5)[:axes]), block)},
-            "norm": {"scale": jnp.ones(5), "bias": jnp.ones(5)},
-        },
-        "head": {"kernel": jnp.ones((5, 2)), "bias": jnp.ones(2)},
-    }
-
-
-def kept(mask):
-    return {"/".join(str(key.key) for key in path) for path, on in jax.tree_util.tree_leaves_with_path(mask) if on}
-
-
-def test_decay_masks():
-    kernels = {"backbone/embed/kernel", "backbone/encoder/blocks/mlp/kernel", "head/kernel"}
-    assert kept(optim.decay_mask(vit_like(), "kernels")) == kernels
-    assert kept(optim.decay_mask(vit_like(), "weights")) == kernels | {"backbone/cls_token"}
-    assert len(kept(optim.decay_mask(vit_like(), "all"))) == len(jax.tree.leaves(vit_like()))
-
-
-def test_a_bias_of_two_axes_is_still_a_bias():
-    assert not optim.decay_mask({"qkv": {"bias": jnp.ones((3, 4))}}, "weights")["qkv"]["bias"]
 
 
 # ---- optimisers
@@ -141,7 +65,7 @@ def test_lars_is_that_of_moco_v3_step_for_step(golden):
 def test_classic_lars_is_that_of_optax_for_any_schedule():
     params = dict(zip("wb", tensors(0, (5, 7), (7,))))
     gradients = [dict(zip("wb", tensors(seed, (5, 7), (7,)))) for seed in range(1, 5)]
-    rate = optim.cosine(0.3, 0.0, optim.Clock(1.0, 5), 1.0)
+    rate = schedules.cosine(0.3, 0.0, schedules.Clock(1.0, 5), 1.0)
     mask = {"w": True, "b": False}
     reference = optax.lars(rate, 0.01, mask, trust_ratio_mask=mask)
     ours = run(optim.lars(rate, 0.01, momentum_kind="classic"), params, gradients)
@@ -151,7 +75,7 @@ def test_classic_lars_is_that_of_optax_for_any_schedule():
 
 def test_the_two_momenta_agree_only_while_the_rate_is_constant():
     params, gradients = {"w": tensors(0, (5, 7))[0]}, [{"w": tensors(seed, (5, 7))[0]} for seed in range(1, 5)]
-    for rate, agree in ((0.3, True), (optim.cosine(0.3, 0.0, optim.Clock(1.0, 5)), False)):
+    for rate, agree in ((0.3, True), (schedules.cosine(0.3, 0.0, schedules.Clock(1.0, 5)), False)):
         popular = run(optim.lars(rate, momentum_kind="popular"), params, gradients)[-1]["w"]
         classic = run(optim.lars(rate, momentum_kind="classic"), params, gradients)[-1]["w"]
         assert np.allclose(popular, classic, rtol=1e-6, atol=1e-7) == agree
@@ -214,70 +138,28 @@ def test_the_first_moment_alone_may_be_bfloat16():
         assert (adam.mu["w"].dtype, adam.nu["w"].dtype, updates["w"].dtype) == (dtype, jnp.float32, jnp.float32)
 
 
-# ---- clipping and layer decay
-
-
-def updates_of(tx, gradient):
-    return tx.update(gradient, tx.init(gradient), gradient)[0]
-
-
-def test_clipping_per_parameter_is_per_tensor_of_a_stack_too():
-    long, short = 6.0 * jnp.ones((1, 4)), 0.5 * jnp.ones((1, 4))  # lengths 12 and 1
-    gradient = {"a": long, "b": short, "blocks": {"c": jnp.stack([long, short]), "bias": jnp.array([[12.0], [1.0]])}}
-    found = updates_of(optim.clip_per_parameter(3.0), gradient)
-    np.testing.assert_allclose(found["a"], long / 4, rtol=1e-5)
-    np.testing.assert_array_equal(found["b"], short)
-    np.testing.assert_allclose(found["blocks"]["c"], jnp.stack([long / 4, short]), rtol=1e-5)
-    np.testing.assert_allclose(found["blocks"]["bias"], [[3.0], [1.0]], rtol=1e-5)
+# ---- make
 
 
 def test_make_clips_before_the_optimiser_globally_or_by_parameter():
     params = {"a": jnp.zeros((1, 1)), "b": jnp.zeros((1, 1))}
     gradient = {"a": jnp.full((1, 1), 3.0), "b": jnp.full((1, 1), 4.0)}
-    for by_parameter, expected in ((False, [-1.2, -1.6]), (True, [-2.0, -2.0])):
-        settings = config(
-            clip=1.0, clip_per_parameter=by_parameter, base_lr=2.0, warmup_epochs=0.0, schedule="constant", momentum=0.0
-        )
+    for per, expected in (("network", [-1.2, -1.6]), ("parameter", [-2.0, -2.0])):
+        settings = config(clip=1.0, clip_per=per, base_lr=2.0, warmup_epochs=0.0, schedule="constant", momentum=0.0)
         found = run(optim.make(settings, 256, CLOCK), params, [gradient])[0]
         np.testing.assert_allclose([found["a"][0, 0], found["b"][0, 0]], expected, rtol=1e-5)
 
 
-def test_layer_decay_of_a_transformer_of_three_blocks():
-    found = updates_of(optim.layer_decay(0.5), vit_like())
-    backbone = found["backbone"]
-    np.testing.assert_allclose(backbone["encoder"]["blocks"]["mlp"]["kernel"][:, 0, 0], [1 / 8, 1 / 4, 1 / 2])
-    np.testing.assert_allclose(backbone["encoder"]["blocks"]["norm1"]["scale"][:, 0], [1 / 8, 1 / 4, 1 / 2])
-    assert float(backbone["embed"]["kernel"][0, 0]) == float(backbone["cls_token"][0, 0, 0]) == 1 / 16
-    assert float(backbone["norm"]["scale"][0]) == float(found["head"]["kernel"][0, 0]) == 1.0
-
-
-def test_layer_decay_scales_weight_decay_too():
-    params = vit_like()
-    settings = config(name="adamw", base_lr=0.1, warmup_epochs=0.0, schedule="constant")
-    tx = optax.chain(optim.make(settings, 256, CLOCK), optim.layer_decay(0.5))
-    still = jax.tree.map(jnp.zeros_like, params)
-    updates = tx.update(still, tx.init(params), params)[0]
-    np.testing.assert_allclose(updates["backbone"]["embed"]["kernel"], -0.1 * 0.1 / 16, rtol=1e-5)
-
-
-def test_layer_decay_without_blocks_is_refused():
-    with pytest.raises(UserError, match="transformer"):
-        updates_of(optim.layer_decay(0.5), {"head": {"kernel": jnp.ones((2, 2))}})
-
-
-# ---- make
-
-
 def test_make_follows_the_config():
     params, gradients = {"w": tensors(0, (5, 7))[0]}, [{"w": tensors(seed, (5, 7))[0]} for seed in (1, 2, 3)]
-    rate = optim.cosine(0.4, 0.0, CLOCK, 2.0)
+    rate = schedules.cosine(0.4, 0.0, CLOCK, 2.0)
     pairs = (
         (dict(name="sgd", nesterov=True), optim.sgd(rate, 0.1, 0.9, True)),
         (dict(name="adamw", b1=0.8), optim.adamw(rate, 0.1, 0.8, 0.95)),
         (dict(name="lars", lars_momentum="classic"), optim.lars(rate, 0.1, momentum_kind="classic")),
         (dict(name="lars", trust_coefficient=0.02), optim.lars(rate, 0.1, trust_coefficient=0.02)),
-        (dict(schedule="step"), optim.sgd(optim.step(0.4, (5, 8), CLOCK, 2.0), 0.1)),
-        (dict(final_weight_decay=0.5), optim.sgd(rate, optim.cosine(0.1, 0.5, CLOCK))),
+        (dict(schedule="step"), optim.sgd(schedules.step(0.4, (5, 8), CLOCK, 2.0), 0.1)),
+        (dict(final_weight_decay=0.5), optim.sgd(rate, schedules.cosine(0.1, 0.5, CLOCK))),
     )
     for changes, reference in pairs:
         found = run(optim.make(config(**changes), 512, CLOCK), params, gradients)[-1]
@@ -285,7 +167,7 @@ def test_make_follows_the_config():
 
 
 def test_weight_decay_may_follow_a_schedule():
-    tx = optim.sgd(1.0, optim.linear(0.0, 0.5, optim.Clock(1.0, 2)), momentum=0.0)
+    tx = optim.sgd(1.0, schedules.linear(0.0, 0.5, schedules.Clock(1.0, 2)), momentum=0.0)
     still = {"w": jnp.zeros((1, 1))}
     history = run(tx, {"w": jnp.ones((1, 1))}, [still] * 3)
     np.testing.assert_allclose([params["w"][0, 0] for params in history], [1.0, 0.75, 0.375])
@@ -342,8 +224,49 @@ def test_a_constant_rate_for_the_predictor_only():
     gradient = {"backbone": {"w": g}, "predictor": {"w": g}}
     found = run(optim.make(settings, 256, CLOCK), {"backbone": {"w": w}, "predictor": {"w": w}}, [gradient] * 3)
     np.testing.assert_allclose(found[2]["predictor"]["w"], w - 3 * 0.2 * g, rtol=1e-5)
-    rates = sum(optim.cosine(0.2, 0.0, CLOCK)(step) for step in range(3))
+    rates = sum(schedules.cosine(0.2, 0.0, CLOCK)(step) for step in range(3))
     np.testing.assert_allclose(found[2]["backbone"]["w"], w - rates * g, rtol=1e-5)
+
+
+def test_a_late_part_is_as_if_its_training_began_later_under_the_same_schedule():
+    w, *gradients = tensors(0, *[(4, 3)] * 9)
+    settings = config(name="adamw", late=("head",), late_epochs=0.45, warmup_epochs=0.3, final_weight_decay=0.4)
+    params, both = {"backbone": w, "head": w}, [{"backbone": g, "head": g} for g in gradients]
+    found = run(optim.make(settings, 256, CLOCK), params, both)
+    usual = run(optim.make(config(**{**settings, "late": ()}), 256, CLOCK), params, both)
+    for step in range(8):
+        np.testing.assert_allclose(found[step]["backbone"], usual[step]["backbone"], rtol=1e-6)
+    for step in range(5):  # 4.5 steps are not over before the sixth begins
+        np.testing.assert_array_equal(found[step]["head"], w)
+    rate = optim.learning_rate(settings, 256, CLOCK)
+    decay = schedules.cosine(0.1, 0.4, CLOCK)
+    own = optim.adamw(lambda n: rate(n + 5), lambda n: decay(n + 5), b1=settings.b1, b2=settings.b2)
+    expected = run(own, {"head": w}, [{"head": g} for g in gradients[5:]])
+    for step in range(3):
+        np.testing.assert_allclose(found[5 + step]["head"], expected[step]["head"], rtol=1e-5)
+
+
+def test_late_moments_gather_while_the_late_part_stands_still():
+    w, *gradients = tensors(0, *[(4, 3)] * 7)
+    settings = config(name="adamw", late=("head",), late_epochs=0.4, late_moments=True, weight_decay=0.0)
+    found = run(optim.make(settings, 256, CLOCK), {"head": w}, [{"head": g} for g in gradients])
+    plain = run(
+        optim.make(config(**{**settings, "late": ()}), 256, CLOCK), {"head": w}, [{"head": g} for g in gradients]
+    )
+    np.testing.assert_array_equal(found[3]["head"], w)
+    moves = [plain[step + 1]["head"] - plain[step]["head"] for step in (3, 4)]
+    np.testing.assert_allclose(found[4]["head"], w + moves[0], rtol=1e-5)
+    np.testing.assert_allclose(found[5]["head"], w + moves[0] + moves[1], rtol=1e-5)
+
+
+def test_layer_decay_and_a_rate_for_the_embedding():
+    backbone = {"embed": {"kernel": jnp.ones((2, 2))}, "encoder": {"blocks": {"kernel": jnp.ones((2, 2, 2))}}}
+    params = {"backbone": backbone, "head": {"kernel": jnp.ones((2, 2))}}
+    settings = config(layer_decay=0.5, embed_rate=0.2, warmup_epochs=0.0, weight_decay=0.0, momentum=0.0)
+    moved = jax.tree.map(lambda p, q: (p - q).ravel()[0] / 0.2, params,
+                         run(optim.make(settings, 256, CLOCK), params, [params])[0])  # fmt: skip
+    assert moved["head"]["kernel"] == pytest.approx(1.0)
+    assert moved["backbone"]["embed"]["kernel"] == pytest.approx(0.125 * 0.2)
 
 
 def test_vectors_may_have_a_smaller_rate_than_matrices():
@@ -363,7 +286,7 @@ def test_prototypes_keep_rows_of_length_one():
     np.testing.assert_allclose(moved, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
 
 
-@pytest.mark.parametrize("key", ["frozen", "constant_rate", "unit_rows"])
+@pytest.mark.parametrize("key", ["frozen", "late", "constant_rate", "unit_rows"])
 def test_a_name_that_no_parameter_has_is_refused(key):
     params = {"backbone": {"Block_10": jnp.ones((2, 2))}, "predictor": {}}
     for name in ("prototype_head", "backbone/Block_1"):
@@ -375,8 +298,3 @@ def test_a_name_that_no_parameter_has_is_refused(key):
 def test_a_warm_up_may_begin_above_zero_and_both_ends_scale_with_the_batch():
     rate = optim.learning_rate(config(warmup_lr=0.1, final_lr=0.01), 512, CLOCK)
     np.testing.assert_allclose([rate(0), rate(10), rate(20), rate(100)], [0.2, 0.3, 0.4, 0.02], rtol=1e-5)
-
-
-def test_a_teacher_without_momentum_has_none_at_any_step():
-    assert [float(optim.teacher_momentum(0.0, CLOCK)(step)) for step in (0, 50, 100)] == [0, 0, 0]
-    np.testing.assert_allclose(optim.teacher_momentum(0.9, CLOCK)(50), 0.95, rtol=1e-6)

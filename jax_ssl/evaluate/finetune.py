@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl import augment, optim
+from jax_ssl import augment, optim, schedules, updates
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.sharding import batch_constraint
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
     backbone: nn.Module
     pixel: tuple  # mean and deviation, by channel
     pool: str
-    clock: optim.Clock
+    clock: schedules.Clock
     warmup_epochs: float
     layer_decay: float
     weight_decay: float
@@ -64,7 +64,7 @@ def finetune(
     fitted = np.setdiff1d(np.arange(len(train_labels)), held_out)
     images, labels = jnp.asarray(train_images[fitted]), jnp.asarray(train_labels[fitted])  # on the device from here on
     rows = batches(len(fitted), min(batch, len(fitted)), epochs, seed)
-    backbone, clock = adjusted(encode.backbone, drop_path), optim.Clock(len(rows) / epochs, len(rows))
+    backbone, clock = adjusted(encode.backbone, drop_path), schedules.Clock(len(rows) / epochs, len(rows))
     layer_decay, pixel = 1.0 if scratch else layer_decay, (tuple(encode.mean), tuple(encode.std))
     recipe = Recipe(backbone, pixel, pool, clock, warmup * epochs, layer_decay, weight_decay)
     weights_key, views_key = jax.random.split(jax.random.key(seed))
@@ -133,9 +133,9 @@ def begin(encode: Encoder, recipe: Recipe, side: int, classes: int, key, scratch
 
 def optimiser(peak, recipe: Recipe) -> optax.GradientTransformation:
     """AdamW, slower towards the input. peak may be traced."""
-    schedule = optim.cosine(peak, 0.0, recipe.clock, recipe.warmup_epochs)
+    schedule = schedules.cosine(peak, 0.0, recipe.clock, recipe.warmup_epochs)
     adam = optim.adamw(schedule, recipe.weight_decay, decay="kernels")
-    return adam if recipe.layer_decay == 1.0 else optax.chain(adam, optim.layer_decay(recipe.layer_decay))
+    return adam if recipe.layer_decay == 1.0 else optax.chain(adam, updates.layer_decay(recipe.layer_decay))
 
 
 def views(images, key):

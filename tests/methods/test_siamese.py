@@ -7,13 +7,13 @@ import pytest
 from jax_ssl.configs import common
 from jax_ssl.configs import moco_v3 as moco_v3_config
 
-from jax_ssl import core, losses, optim, train
+from jax_ssl import core, losses, optim, schedules, train
 from jax_ssl.methods import byol
 from jax_ssl.models import apply, heads
 from tests.methods.test_contract import first_batch
 from tests.small import small
 
-CLOCK = optim.Clock(10.0, 100)
+CLOCK = schedules.Clock(10.0, 100)
 
 
 def started(name, *more):
