@@ -13,15 +13,15 @@ from jax_ssl.losses.distillation import (
     patch_weights,
     view_cross_entropy,
 )
-from jax_ssl.losses.masked import mae, patchify, unpatchify
+from jax_ssl.losses.masked import beit, dvae, mae, patchify, simmim, unpatchify
 from jax_ssl.losses.predictive import smooth_l1
-from jax_ssl.losses.prototypes import sinkhorn, swapped_prediction, swav, swav_targets
+from jax_ssl.losses.prototypes import sinkhorn, sinkhorn_center, swapped_prediction, swav, swav_targets
 from jax_ssl.losses.redundancy import barlow_twins, vicreg
 from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
-    "barlow_twins", "byol", "clip", "cross_entropy", "dino", "dino_center", "dino_targets", "ibot_patch", "in_chunks",
-    "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent", "patch_weights", "patchify", "simsiam",
-    "sinkhorn", "smooth_l1", "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg",
-    "view_cross_entropy",
+    "barlow_twins", "beit", "byol", "clip", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
+    "ibot_patch", "in_chunks", "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent",
+    "patch_weights", "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "swapped_prediction", "swav",
+    "swav_targets", "unit", "unpatchify", "vicreg", "view_cross_entropy",
 ]  # fmt: skip

@@ -7,7 +7,28 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from jax_ssl.losses.distillation import view_cross_entropy
+from jax_ssl.losses.distillation import in_chunks, view_cross_entropy
+
+
+def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mask=None, chunks=1):
+    """What to take from scores so that their softmax gives every prototype the same share of the batch: (K,) fp32.
+
+    rows: (B, K) scores, or (B, D) embeddings of which `scores` makes them, a `chunks`-th of the rows at a time, so that
+    no more are stored. temperature, iterations, mask: as in `sinkhorn`. A drop-in for DINO's center, of this batch
+    alone: the last step of each iteration, which makes an image's assignments sum to one, is what a softmax does.
+    """
+    mask = jnp.ones(len(rows), bool) if mask is None else mask
+    shift = 0.0
+    for iteration in range(iterations):
+
+        def totals(rows, mask, shift=shift, first=iteration == 0):
+            logits = scores(rows).astype(jnp.float32) / temperature - shift
+            if not first:
+                logits = logits - logsumexp(logits, axis=1, keepdims=True)
+            return logsumexp(logits + jnp.where(mask, 0.0, -1e9)[:, None], axis=0)
+
+        shift = shift + logsumexp(in_chunks(totals, chunks, rows, mask), axis=0)
+    return jax.lax.stop_gradient(temperature * shift)
 
 
 def sinkhorn(logits, temperature, iterations, mask=None):
@@ -19,12 +40,8 @@ def sinkhorn(logits, temperature, iterations, mask=None):
     In logarithms, so that no exponential can overflow.
     Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3.1; Cuturi 2013.
     """
-    scores = logits.astype(jnp.float32) / temperature
-    padding = 0.0 if mask is None else jnp.where(mask, 0.0, -1e9)[:, None]
-    for _ in range(iterations):
-        scores = scores - logsumexp(scores + padding, axis=0, keepdims=True)
-        scores = scores - logsumexp(scores, axis=1, keepdims=True)
-    assigned = jax.nn.softmax(scores)  # changes nothing after an iteration
+    center = sinkhorn_center(logits, temperature, iterations, mask=mask)
+    assigned = jax.nn.softmax((logits.astype(jnp.float32) - center) / temperature)
     return assigned if mask is None else jnp.where(mask[:, None], assigned, 0.0)
 
 

@@ -105,6 +105,15 @@ def oracle_sinkhorn(scores, epsilon, iterations):
 
 
 @pytest.mark.seal(2, "swav")
+def test_sinkhorn_of_scores_that_are_never_stored_is_the_same():
+    """Embeddings and prototypes in chunks of rows, with padding: a center, whose softmax is the assignment."""
+    z, c = (jnp.asarray(x, jnp.float32) for x in np.random.RandomState(0).randn(2, 12, 6))
+    real = jnp.arange(12) < 10
+    center = losses.sinkhorn_center(z, 0.5, 3, lambda z: z @ c.T, mask=real, chunks=4)
+    expected = losses.sinkhorn(z[:10] @ c.T, 0.5, 3)
+    np.testing.assert_allclose(losses.dino_targets(z @ c.T, center, 0.5)[:10], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_sinkhorn_is_the_papers_and_balances_the_prototypes():
     scores = 0.5 * np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
     ours = losses.sinkhorn(jnp.asarray(scores), 0.05, 3)

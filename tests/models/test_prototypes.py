@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import losses
-from jax_ssl.models.prototypes import DinoHead, scores
+from jax_ssl.models.prototypes import DinoHead, matrix, scores
 
 SMALL = dict(prototypes=30, hidden=16, bottleneck=6)
 X = jax.random.normal(jax.random.key(0), (2, 5, 12))
@@ -18,6 +18,10 @@ def make(**overrides):
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), X))["params"]
     random = np.random.RandomState(0)
     return net, jax.tree.map(lambda x: jnp.asarray(random.randn(*x.shape) / 2, jnp.float32), shapes)
+
+
+def logits(net, params):
+    return scores(net.apply({"params": params}, X), matrix(params))
 
 
 def oracle(params, x):
@@ -37,29 +41,27 @@ def test_the_head_is_that_of_the_paper(norm_last_layer):
     net, params = make(norm_last_layer=norm_last_layer)
     assert ("length" in params) != norm_last_layer and all("bias" in params[f"layers_{i}"] for i in range(3))
     embedding, expected = oracle(params, np.asarray(X, np.float64))
-    np.testing.assert_allclose(net.apply({"params": params}, X), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(net.apply({"params": params}, X, method="embed"), embedding, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits(net, params), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(net.apply({"params": params}, X), embedding, rtol=1e-4, atol=1e-5)
 
 
 def test_prototypes_of_length_one_are_learned_in_direction_only():
     net, params = make()
-    loss = lambda p: jnp.sum(net.apply({"params": p}, X)[..., 0] ** 2)
+    loss = lambda p: jnp.sum(logits(net, p)[..., 0] ** 2)
     grad, rows = jax.grad(loss)(params)["directions"], params["directions"]
     assert np.abs(grad[0]).max() > 1e-3
     np.testing.assert_allclose(np.sum(grad * rows, axis=1), 0, atol=1e-5)
     doubled = params | {"directions": 2 * rows}
-    np.testing.assert_allclose(net.apply({"params": doubled}, X), net.apply({"params": params}, X), atol=1e-5)
+    np.testing.assert_allclose(logits(net, doubled), logits(net, params), atol=1e-5)
 
 
 def test_a_learned_length_begins_at_one_and_gets_a_gradient():
     net = DinoHead(**SMALL, norm_last_layer=False)
     params = net.init(jax.random.key(1), X)["params"]
     assert params["length"].shape == (30, 1) and (params["length"] == 1).all()
-    assert jax.grad(lambda p: jnp.sum(net.apply({"params": p}, X) ** 2))(params)["length"].all()
+    assert jax.grad(lambda p: jnp.sum(logits(net, p) ** 2))(params)["length"].all()
     fixed = {name: params[name] for name in params if name != "length"}
-    np.testing.assert_allclose(
-        net.apply({"params": params}, X), DinoHead(**SMALL).apply({"params": fixed}, X), rtol=1e-6
-    )
+    np.testing.assert_allclose(logits(net, params), logits(DinoHead(**SMALL), fixed), rtol=1e-6)
 
 
 def test_parameters_begin_as_in_the_official_code():
@@ -71,22 +73,19 @@ def test_parameters_begin_as_in_the_official_code():
 
 def test_in_half_precision_only_the_layers_are_rounded():
     net, params = make(dtype=jnp.bfloat16)
-    logits = net.apply({"params": params}, X)
-    assert logits.dtype == jnp.float32
-    np.testing.assert_allclose(logits, make()[0].apply({"params": params}, X), atol=0.05)
-    embedding, matrix = (net.apply({"params": params}, *a, method=m) for a, m in (((X,), "embed"), ((), "matrix")))
-    assert embedding.dtype == matrix.dtype == jnp.float32
-    np.testing.assert_array_equal(scores(embedding, matrix), logits)
-    text = str(jax.make_jaxpr(scores)(embedding, matrix))
+    embedding, rows = net.apply({"params": params}, X), matrix(params)
+    assert embedding.dtype == rows.dtype == scores(embedding, rows).dtype == jnp.float32
+    np.testing.assert_allclose(scores(embedding, rows), logits(make()[0], params), atol=0.05)
+    text = str(jax.make_jaxpr(scores)(embedding, rows))
     assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in text
 
 
 def test_the_mean_score_is_the_score_of_the_mean_embedding():
     net, params = make(norm_last_layer=False)
-    embedding, matrix = (net.apply({"params": params}, *a, method=m) for a, m in (((X,), "embed"), ((), "matrix")))
+    embedding, rows = net.apply({"params": params}, X), matrix(params)
     center = jnp.linspace(-1, 1, 30)
-    expected = losses.dino_center(center, scores(embedding, matrix), 0.9)
-    found = losses.dino_center(center, scores(embedding.mean((0, 1), keepdims=True), matrix), 0.9)
+    expected = losses.dino_center(center, scores(embedding, rows), 0.9)
+    found = losses.dino_center(center, scores(embedding.mean((0, 1), keepdims=True), rows), 0.9)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -97,10 +96,9 @@ def test_head_and_loss_in_chunks_are_the_same():
     views = jax.random.normal(jax.random.key(3), (4, 8, 12))  # (V, B, width)
 
     def loss(params, count):
-        of = lambda p, *x, method: net.apply({"params": p}, *x, method=method)
-        ours, theirs = of(params, method="matrix"), of(teacher, method="matrix")
+        ours, theirs = matrix(params), matrix(teacher)
         dino = lambda s, t: losses.dino(scores(s, ours), scores(t, theirs), jnp.zeros(30), 0.1, 0.04)
-        s, t = of(params, views, method="embed"), of(teacher, views[:2], method="embed")
+        s, t = net.apply({"params": params}, views), net.apply({"params": teacher}, views[:2])
         return losses.in_chunks(dino, count, s, t, axis=1).mean() if count else dino(s, t)
 
     value, grads = jax.value_and_grad(loss)(params, 4)
