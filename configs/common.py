@@ -69,6 +69,8 @@ def vit(size: str = "B", **overrides) -> dict:
     return dict(
         name="vit", patch=16, width=width, depth=depth, heads=heads, mlp_ratio=4.0, positions="sincos_column",
         pool="cls", registers=0, layer_scale=0.0, drop_path=0.0, epsilon=1e-6, remat="dots", dtype="bfloat16",
+        mlp="gelu", init="xavier", key_bias=True, relative_bias="none", position_offset=0.0, position_antialias=False,
+        drop_path_uniform=False,
     ) | overrides  # fmt: skip
 
 

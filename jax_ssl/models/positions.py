@@ -18,20 +18,30 @@ def sincos(grid: tuple[int, int], width: int, first: str = "column") -> np.ndarr
     return np.concatenate(halves, 1).astype(np.float32)
 
 
-def resize(positions, grid: tuple[int, int]):
-    """Learned codes (h, w, D) on another grid -> (h', w', D): bicubic with a = -0.75, no antialiasing, as in torch."""
-    rows, columns = (_cubic(new, old) for new, old in zip(grid, positions.shape[:2]))
+def resize(positions, grid: tuple[int, int], offset: float = 0.0, antialias: bool = False):
+    """Learned codes (h, w, D) on another grid -> (h', w', D), bicubic as torch's interpolate does it.
+
+    offset: added to h' and w' in the scale (alone), as DINO and DINOv2 do with 0.1. antialias: torch then takes
+    a = -0.5 in place of -0.75, and a wider filter when it shrinks (DINOv2 with registers).
+    """
+    rows, columns = (_cubic(new, old, offset, antialias) for new, old in zip(grid, positions.shape[:2]))
     return jnp.einsum("ih,jw,hwd->ijd", rows, columns, positions, precision="highest")
 
 
-def _cubic(new: int, old: int, a: float = -0.75) -> np.ndarray:
-    """The (new, old) matrix of one-dimensional cubic interpolation, half-pixel centres, edges repeated."""
-    centre = (np.arange(new) + 0.5) * old / new - 0.5
-    start = np.floor(centre).astype(int) - 1
+def _cubic(new: int, old: int, offset: float, antialias: bool) -> np.ndarray:
+    """The (new, old) matrix of one-dimensional cubic interpolation, half-pixel centres."""
+    a, scale = -0.5 if antialias else -0.75, old / (new + offset)
+    stretch = max(scale, 1.0) if antialias else 1.0
+    centre = (np.arange(new) + 0.5) * scale - 0.5
+    reach = int(np.ceil(2 * stretch))
     matrix = np.zeros((new, old))
-    for tap in range(4):
-        distance = np.abs(centre - (start + tap))
+    for tap in range(-reach, reach + 1):
+        place = np.floor(centre).astype(int) + tap
+        distance = np.abs(centre - place) / stretch
         near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
         far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-        np.add.at(matrix, (np.arange(new), np.clip(start + tap, 0, old - 1)), np.where(distance <= 1, near, far))
-    return matrix.astype(np.float32)
+        weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+        if antialias:  # leaves out what lies beyond the edge; the other repeats the edge
+            weight = weight * ((place >= 0) & (place < old))
+        np.add.at(matrix, (np.arange(new), np.clip(place, 0, old - 1)), weight)
+    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)

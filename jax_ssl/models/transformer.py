@@ -1,16 +1,43 @@
 """A pre-norm transformer as one scanned stack: compiled once, whatever the depth."""
 
+from collections.abc import Callable
+from math import gcd
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_ssl.models.relative import RelativeBias
 from jax_ssl.sharding import batch_constraint
 
 XAVIER = nn.initializers.xavier_uniform()
+NORMAL = nn.initializers.normal(0.02)  # torch's trunc_normal(0.02) cuts at +-2, that is not at all
 REMAT = {  # what the backward pass finds stored; the rest it computes again
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Init(NamedTuple):
+    """First values of kernels, of the patch embedding's kernel and bias (None: as torch's Conv2d), and of tokens."""
+
+    linear: Callable
+    patch: Callable | None
+    token: Callable
+
+
+def cut_normal(key, shape, dtype=jnp.float32):
+    """Normal(0.02) without what lies beyond +-0.02: what BEiT's and SimMIM's own trunc_normal_ draws."""
+    return 0.02 * jax.random.truncated_normal(key, -1, 1, shape, dtype)
+
+
+INITS = {
+    "xavier": Init(XAVIER, XAVIER, NORMAL),  # MAE, MoCo v3
+    "normal": Init(NORMAL, None, NORMAL),  # DINO, iBOT, DINOv2
+    "normal_all": Init(NORMAL, NORMAL, NORMAL),  # I-JEPA
+    "cut_normal": Init(cut_normal, cut_normal, cut_normal),  # BEiT, SimMIM
 }
 
 
@@ -20,22 +47,35 @@ def layer_norm(name=None, epsilon=1e-6):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; logits and softmax in float32. x (B, N, D) -> (B, N, D)."""
+    """Multi-head self-attention; logits and softmax in float32. x (B, N, D) -> (B, N, D).
+
+    relative: None or (heads, N, N), added to the logits. Without key_bias only queries and values have one (BEiT).
+    """
 
     heads: int
     dtype: jnp.dtype
+    initial: str = "xavier"
+    key_bias: bool = True
 
     @nn.compact
-    def __call__(self, x):
-        width = x.shape[-1]
-        dense = lambda size, name: nn.Dense(size, dtype=self.dtype, kernel_init=XAVIER, name=name)
-        qkv = dense(3 * width, "qkv")(x).reshape(*x.shape[:2], 3, self.heads, width // self.heads)
+    def __call__(self, x, relative=None):
+        width, kernel = x.shape[-1], INITS[self.initial].linear
+        dense = lambda size, name, **bias: nn.Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
+        qkv = dense(3 * width, "qkv", use_bias=self.key_bias)(x)
+        if not self.key_bias:
+            query, value = (self.bias(name, width) for name in ("query_bias", "value_bias"))
+            qkv = qkv + jnp.concatenate([query, jnp.zeros_like(query), value]).astype(qkv.dtype)
+        qkv = qkv.reshape(*x.shape[:2], 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits * (width // self.heads) ** -0.5)
+        logits = logits * (width // self.heads) ** -0.5
+        weights = jax.nn.softmax(logits if relative is None else logits + relative)
         self.sow("intermediates", "attention", weights)  # kept only when a picture asks for it
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), value)
         return dense(width, "out")(mixed.reshape(x.shape))
+
+    def bias(self, name, width):
+        return self.param(name, nn.initializers.zeros, (width,), jnp.float32)
 
 
 class Mlp(nn.Module):
@@ -43,44 +83,109 @@ class Mlp(nn.Module):
 
     ratio: float
     dtype: jnp.dtype
+    initial: str = "xavier"
 
     @nn.compact
     def __call__(self, x):
-        width = x.shape[-1]
-        x = nn.Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=XAVIER, name="fc1")(x)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=XAVIER, name="fc2")(nn.gelu(x, approximate=False))
+        width, kernel = x.shape[-1], INITS[self.initial].linear
+        x = nn.Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(nn.gelu(x, approximate=False))
+
+
+class SwiGlu(nn.Module):
+    """silu(x1) * x2 between two linears, the first of which makes both halves in one matmul. dinov2, swiglu_ffn.py.
+
+    Two thirds as wide as an Mlp of this ratio, hence of as many parameters, rounded up to a multiple of 8.
+    """
+
+    ratio: float
+    dtype: jnp.dtype
+    initial: str = "xavier"
+
+    @nn.compact
+    def __call__(self, x):
+        width, kernel = x.shape[-1], INITS[self.initial].linear
+        hidden = (int(int(width * self.ratio) * 2 / 3) + 7) // 8 * 8
+        gate, value = jnp.split(nn.Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x), 2, axis=-1)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel, name="w3")(nn.silu(gate) * value)
+
+
+MLPS = {"gelu": Mlp, "swiglu": SwiGlu}
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); each branch may be scaled and may be dropped per image."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); each branch may be scaled and may be dropped per image.
+
+    drop_rate: this block's own, an array, or None: `drop_path`, the same in all blocks. window: the grid and whether
+    there is a class token, in a block that has its own relative positions; otherwise `relative` are the shared ones.
+    """
 
     heads: int
     mlp_ratio: float
     layer_scale: float
+    drop_path: float
     epsilon: float
     dtype: jnp.dtype
+    mlp: str
+    initial: str
+    key_bias: bool
+    window: tuple | None
 
     @nn.compact
-    def __call__(self, x, drop_rate, train: bool):
-        branches = (("norm1", Attention(self.heads, self.dtype, name="attention"), "gamma1"),
-                    ("norm2", Mlp(self.mlp_ratio, self.dtype, name="mlp"), "gamma2"))  # fmt: skip
-        for norm, branch, gamma in branches:
-            y = branch(layer_norm(norm, self.epsilon)(x))
-            if self.layer_scale:
+    def __call__(self, x, drop_rate, relative, train: bool):
+        if self.window:
+            relative = RelativeBias(self.heads, *self.window, name="relative_bias")()
+        attention = Attention(self.heads, self.dtype, self.initial, self.key_bias, name="attention")
+        mlp = MLPS[self.mlp](self.mlp_ratio, self.dtype, self.initial, name="mlp")
+        branches = (("norm1", lambda y: attention(y, relative), "gamma1"), ("norm2", mlp, "gamma2"))
+        for norm, function, gamma in branches:
+
+            def branch(x, norm=norm, function=function, gamma=gamma):
+                y = function(layer_norm(norm, self.epsilon)(x))
+                if not self.layer_scale:
+                    return y
                 scale = self.param(gamma, nn.initializers.constant(self.layer_scale), (x.shape[-1],), jnp.float32)
-                y = y * scale.astype(y.dtype)
-            if train and drop_rate is not None:
-                kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - drop_rate, (len(x), 1, 1))
-                y = y * (kept / (1 - drop_rate)).astype(y.dtype)
-            x = batch_constraint(x + y.astype(x.dtype))
+                return y * scale.astype(y.dtype)
+
+            x = batch_constraint(self.residual(branch, x, drop_rate, train))
         return x, None
+
+    def residual(self, branch, x, drop_rate, train):
+        if not train or (drop_rate is None and not self.drop_path):
+            return x + branch(x).astype(x.dtype)
+        key, rate = self.make_rng("drop_path"), self.drop_path if drop_rate is None else drop_rate
+        if drop_rate is None and rate > 0.1 and gcd(len(x), 16) >= 8:
+            return add_to_some(branch, x, rate, key)
+        y = branch(x)
+        kept = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1))
+        return x + (y * (kept / (1 - rate)).astype(y.dtype)).astype(x.dtype)
+
+
+def add_to_some(branch, x, rate: float, key):
+    """x plus branch of a random subset of its rows, scaled up to what all of them would add; the others cost nothing.
+
+    x (B, N, D), B a multiple of 8. Of every 16 (or 8) rows in a row, floor(16 (1 - rate)) are chosen: rows of one
+    device, so that on a mesh nothing moves, and yet the same ones on any mesh. dinov2, layers/block.py,
+    drop_add_residual_stochastic_depth, which chooses among all rows of a device.
+    """
+    group = gcd(len(x), 16)
+    keep = max(1, int(group * (1 - rate)))
+    groups = x.reshape(-1, group, *x.shape[1:])
+    chosen = jnp.argsort(jax.random.uniform(key, groups.shape[:2]), axis=1)[:, :keep]
+    safe = dict(mode="promise_in_bounds", unique_indices=True)
+    some = jax.vmap(lambda rows, i: rows.at[i].get(**safe))(groups, chosen)
+    y = branch(batch_constraint(some.reshape(-1, *x.shape[1:])))
+    y = (y * (group / keep)).astype(x.dtype).reshape(some.shape)
+    return jax.vmap(lambda rows, i, y: rows.at[i].add(y, **safe))(groups, chosen, y).reshape(x.shape)
 
 
 class Transformer(nn.Module):
     """`depth` blocks scanned over parameters stacked on a leading axis, under `params["blocks"]`.
 
-    x (B, N, D) -> (B, N, D), residual stream in `dtype`. drop_path: rate of the last block, rising linearly from 0;
-    needs an rng named "drop_path" when train. remat: a key of REMAT.
+    x (B, N, D) -> (B, N, D), residual stream in `dtype`. remat: a key of REMAT; mlp of MLPS; initial of INITS.
+    drop_path: rate of the last block, rising linearly from 0, or with drop_path_uniform that of every block; needs an
+    rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
+    (`block`), for tokens in a window (rows, columns, whether a class token comes first).
     """
 
     depth: int
@@ -91,18 +196,45 @@ class Transformer(nn.Module):
     epsilon: float = 1e-6
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
+    mlp: str = "gelu"
+    initial: str = "xavier"
+    key_bias: bool = True
+    relative_bias: str = "none"
+    drop_path_uniform: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool = False):
+    def __call__(self, x, train: bool = False, window: tuple | None = None):
+        rising = self.drop_path and not self.drop_path_uniform
         block = Block
         if REMAT[self.remat] is not None:
-            block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(3,))
+            block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(4,))
         stack = nn.scan(
             block,
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "drop_path": True},
-            in_axes=(0 if self.drop_path else nn.broadcast, nn.broadcast),
+            in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
-        )(self.heads, self.mlp_ratio, self.layer_scale, self.epsilon, self.dtype, name="blocks")
-        rates = jnp.linspace(0, self.drop_path, self.depth) if self.drop_path else None
-        return stack(x.astype(self.dtype), rates, train)[0]
+        )(
+            heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
+            drop_path=0.0 if rising else self.drop_path, dtype=self.dtype, mlp=self.mlp, initial=self.initial,
+            key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, name="blocks",
+        )  # fmt: skip
+        shared = self.relative_bias == "shared"
+        relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else None
+        rates = jnp.linspace(0, self.drop_path, self.depth) if rising else None
+        return stack(x.astype(self.dtype), rates, relative, train)[0]
+
+
+def rescale_residuals(params):
+    """The parameters of a network with what each block adds made smaller: out and fc2 (w3) over sqrt(2 l), l from 1.
+
+    params: any tree that holds stacks of blocks, such as a backbone's. BEiT, modeling_pretrain.py, fix_init_weight.
+    """
+
+    def rescale(path, x):
+        layer, leaf = (str(getattr(entry, "key", entry)) for entry in path[-2:]) if len(path) > 1 else ("", "")
+        if layer not in ("out", "fc2", "w3") or leaf != "kernel" or x.ndim != 3:
+            return x
+        return x / jnp.sqrt(2.0 * jnp.arange(1, len(x) + 1, dtype=x.dtype))[:, None, None]
+
+    return jax.tree_util.tree_map_with_path(rescale, params)

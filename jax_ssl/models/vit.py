@@ -2,18 +2,23 @@
 
 Paper: Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929
 Code:  https://github.com/facebookresearch/mae, models_mae.py (initialisation, class token added after masking)
+       https://github.com/facebookresearch/dinov2, models/vision_transformer.py (registers, how positions are resized)
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 
 from jax_ssl.errors import UserError
 from jax_ssl.models import positions
 from jax_ssl.models.features import Features
-from jax_ssl.models.transformer import REMAT, XAVIER, Transformer, layer_norm
+from jax_ssl.models.transformer import INITS, MLPS, REMAT, Transformer, layer_norm
 
-TOKEN = nn.initializers.normal(0.02)  # torch's trunc_normal(0.02) cuts at +-2, that is not at all
+CHOICES = dict(
+    positions=("sincos_column", "sincos_row", "learned", "none"), pool=("cls", "mean", "norm_of_mean"),
+    remat=tuple(REMAT), mlp=tuple(MLPS), relative_bias=("none", "shared", "block"),
+)  # fmt: skip
 
 
 class ViT(nn.Module):
@@ -36,38 +41,57 @@ class ViT(nn.Module):
     epsilon: float
     remat: str
     dtype: jnp.dtype
+    mlp: str = "gelu"
+    initial: str = "xavier"
+    key_bias: bool = True
+    relative_bias: str = "none"
+    position_offset: float = 0.0
+    position_antialias: bool = False
+    drop_path_uniform: bool = False
 
     @nn.compact
     def __call__(self, images, train: bool = False, keep=None, mask=None):
         batch, grid = len(images), (images.shape[1] // self.patch, images.shape[2] // self.patch)
-        # A patch embedding is a matmul on cut-out patches: the same numbers as a strided convolution, (p q c) order.
-        x = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=self.patch, q=self.patch)
-        x = nn.Dense(self.width, dtype=self.dtype, kernel_init=XAVIER, name="embed")(x)
+        if keep is not None and self.relative_bias != "none":
+            raise UserError("Relative positions need every patch: set model.relative_bias='none' to encode a part.")
+        x = self.embed(images)
         if mask is not None:
             x = jnp.where(mask[..., None], self.token("mask_token").astype(x.dtype), x)
-        x = x + self.codes(grid).astype(x.dtype)
+        if self.positions != "none":
+            x = x + self.codes(grid).astype(x.dtype)
         if keep is not None:
             x = jnp.take_along_axis(x, keep[..., None], axis=1)
 
-        extra = []
-        if self.pool == "cls":
+        extra, first = [], int(self.pool != "mean")
+        if first:
             cls = self.token("cls_token")
             extra.append(cls + self.token("cls_position") if self.positions == "learned" else cls)
         if self.registers:
-            extra.append(self.param("registers", TOKEN, (1, self.registers, self.width), jnp.float32))
+            extra.append(self.token("registers", self.registers))
         x = jnp.concatenate([jnp.broadcast_to(e, (batch, *e.shape[1:])).astype(x.dtype) for e in extra] + [x], axis=1)
 
         x = Transformer(
             self.depth, self.heads, self.mlp_ratio, self.layer_scale, self.drop_path, self.epsilon, self.remat,
-            self.dtype, name="encoder",
-        )(x, train)  # fmt: skip
-        x = layer_norm("norm", self.epsilon)(x)
-        first = int(self.pool == "cls")
-        registers, patches = x[:, first : first + self.registers], x[:, first + self.registers :]
-        return Features(x[:, 0] if first else patches.mean(1), patches, registers)
+            self.dtype, self.mlp, self.initial, self.key_bias, self.relative_bias, self.drop_path_uniform,
+            name="encoder",
+        )(x, train, (*grid, bool(first)))  # fmt: skip
+        norm, start = layer_norm("norm", self.epsilon), first + self.registers
+        if self.pool == "norm_of_mean":
+            x = x.astype(jnp.float32)
+            return Features(norm(x[:, start:].mean(1)), x[:, start:], x[:, first:start])
+        x = norm(x)
+        return Features(x[:, 0] if first else x[:, start:].mean(1), x[:, start:], x[:, first:start])
 
-    def token(self, name):
-        return self.param(name, TOKEN, (1, 1, self.width), jnp.float32)
+    def embed(self, images):
+        """A patch embedding is a matmul on cut-out patches: what a strided convolution computes, in (p q c) order."""
+        x = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=self.patch, q=self.patch)
+        kernel, bias = INITS[self.initial].patch, nn.initializers.zeros
+        if kernel is None:
+            kernel = bias = torch_uniform(x.shape[-1])
+        return nn.Dense(self.width, dtype=self.dtype, kernel_init=kernel, bias_init=bias, name="embed")(x)
+
+    def token(self, name, count=1):
+        return self.param(name, INITS[self.initial].token, (1, count, self.width), jnp.float32)
 
     def codes(self, grid):
         """Positions of the patches, (1, N, D); learned ones are resized when the grid is not the one of init."""
@@ -76,26 +100,47 @@ class ViT(nn.Module):
         if self.has_variable("params", "positions"):
             learned = self.get_variable("params", "positions")
         else:
-            learned = self.param("positions", TOKEN, (*grid, self.width), jnp.float32)
+            learned = self.param("positions", INITS[self.initial].token, (*grid, self.width), jnp.float32)
         if learned.shape[:2] != tuple(grid):
-            learned = positions.resize(learned, grid)
+            learned = positions.resize(learned, grid, self.position_offset, self.position_antialias)
         return learned.reshape(1, -1, self.width)
 
 
-def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, positions: str, pool: str, registers: int,
-         layer_scale: float, drop_path: float, epsilon: float, remat: str, dtype: str) -> ViT:  # fmt: skip
-    """positions `sincos_column` (MAE), `sincos_row` (MoCo v3) or `learned`; pool `cls` or `mean`; remat see REMAT."""
-    for name, value, known in (
-        ("positions", positions, ("sincos_column", "sincos_row", "learned")),
-        ("pool", pool, ("cls", "mean")),
-        ("remat", remat, tuple(REMAT)),
-    ):
+def torch_uniform(inputs: int):
+    """What torch leaves in kernel and bias of a convolution that sees `inputs` numbers: uniform +- 1 / sqrt(inputs)."""
+    bound = inputs**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def make(*, dtype: str, init: str = "xavier", **settings) -> ViT:
+    """A ViT of these fields, choices checked.
+
+    positions: `sincos_column` (MAE, I-JEPA), `sincos_row` (MoCo v3), `learned` or `none`.
+    pool: `cls`, `mean` of the patches (no class token), or `norm_of_mean` (BEiT fine-tuned: a class token takes part,
+        the last norm comes behind the mean of the patches, which are returned without a norm).
+    mlp: `gelu` or `swiglu`; init: a key of INITS; remat: of REMAT.
+    key_bias: False leaves it to queries and values (BEiT). relative_bias: `none`, `shared` by all blocks, or `block`.
+    position_offset: added to the number of patches in the scale by which learned positions are resized (DINO: 0.1);
+        position_antialias: whether that is filtered when it shrinks (DINOv2 with registers).
+    drop_path: rate of the last block, rising from 0, or with drop_path_uniform of all; then, beyond 0.1, dropped
+        branches are not computed.
+    """
+    net = ViT(dtype=jnp.dtype(dtype), initial=init, **settings)  # `init` is a method of every Flax module
+    for name, value, known in (("init", init, INITS), *((name, getattr(net, name), CHOICES[name]) for name in CHOICES)):
         if value not in known:
             raise UserError(f"model.{name}={value!r}: choose one of {', '.join(known)}.")
-    if width % heads or width % 4:
-        raise UserError(f"model.width={width} must be a multiple of 4 and of model.heads={heads}.")
-    return ViT(patch, width, depth, heads, mlp_ratio, positions, pool, registers, layer_scale, drop_path, epsilon,
-               remat, jnp.dtype(dtype))  # fmt: skip
+    if net.width % net.heads or net.width % 4:
+        raise UserError(f"model.width={net.width} must be a multiple of 4 and of model.heads={net.heads}.")
+    if net.registers and net.relative_bias != "none":
+        raise UserError(f"model.registers={net.registers} have no relative position: set one of the two to none.")
+    return net
+
+
+def attention(backbone: nn.Module, variables: dict, images):
+    """Attention of the last block, (B, heads, N, N) float32, rows are queries: class token, registers, then patches."""
+    _, seen = backbone.apply(variables, images, mutable=["intermediates"])
+    (weights,) = seen["intermediates"]["encoder"]["blocks"]["attention"]["attention"]  # (depth, B, heads, N, N)
+    return weights[-1]
 
 
 def check(image_size: int, *, patch: int, **_) -> None:
