@@ -1,8 +1,10 @@
 """Losses of masked image modelling: fill in what was hidden.
 
-Letters: B images, N patches, P values in a patch (patch side squared times channels).
+Letters: B images, N patches, P values in a patch (patch side squared times channels), M hidden patches of an image, K
+codes in the vocabulary of a tokenizer.
 """
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 
@@ -30,3 +32,39 @@ def mae(prediction, patches, mask, norm_pix):
         target = (target - mean) / jnp.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
     error = jnp.square(prediction - target).mean(-1)
     return jnp.sum(error * hidden) / jnp.sum(hidden)
+
+
+def simmim(prediction, patches, mask):
+    """Absolute error of the predicted pixels, averaged over the hidden pixels of the batch and their three channels.
+
+    prediction, patches: (B, N, P), 3 channels. mask: (B, N), 1 or True = hidden. Returns a fp32 scalar.
+    Xie et al. 2022, https://arxiv.org/abs/2111.09886, Eq. 1; official code models/simmim.py, SimMIM.forward.
+    """
+    prediction, target, hidden = (x.astype(jnp.float32) for x in (prediction, patches, mask))
+    error = jnp.sum(jnp.abs(prediction - target), axis=-1)
+    pixels = jnp.sum(hidden) * (target.shape[-1] // 3)
+    return jnp.sum(error * hidden) / (pixels + 1e-5) / 3
+
+
+def beit(logits, codes):
+    """Cross-entropy of telling the code of each hidden patch, averaged over all of them; log K if nothing is known.
+
+    logits: (B, M, K) scores of the hidden patches only. codes: (B, M) int, the tokenizer's. Returns a
+    fp32 scalar. Bao et al. 2022, https://arxiv.org/abs/2106.08254, Eq. 2; official code engine_for_pretraining.py.
+    """
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), codes[..., None], axis=-1)
+    return -jnp.mean(chosen)
+
+
+def dvae(painted, images, logits, kl_weight):
+    """Squared error of an image painted from its codes, and how far the codes are from all being equally likely.
+
+    painted, images: any equal shapes, averaged over everything. logits: (B, N, K) scores of the codes: their divergence
+    from a uniform choice, in nats, averaged over images and patches, counts `kl_weight`. Returns a fp32 scalar.
+    Ramesh et al. 2021, https://arxiv.org/abs/2102.12092, Eq. 1, with a Gaussian for the logit-Laplace. The official code
+    (BEiT's modeling_discrete_vae.py) sums the divergence over images and patches: its weight is ours over B N.
+    """
+    error = jnp.mean(jnp.square(painted.astype(jnp.float32) - images.astype(jnp.float32)))
+    logp = jax.nn.log_softmax(logits.astype(jnp.float32))
+    divergence = jnp.mean(jnp.sum(jnp.exp(logp) * logp, axis=-1)) + jnp.log(float(logits.shape[-1]))
+    return error + kl_weight * divergence
