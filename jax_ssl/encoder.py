@@ -28,6 +28,10 @@ class Encoder:
     def __call__(self, images) -> Features:
         return _run(self.backbone, self.variables, images)
 
+    def normalise(self, images):
+        """uint8 (B, H, W, 3) -> the float32 that the encoder takes."""
+        return (jnp.asarray(images, jnp.float32) / 255 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run(backbone, variables, images):

@@ -57,9 +57,7 @@ class Plan(NamedTuple):
         """-> records int64 (share,) and {group: draws with leading (share, V)}."""
         first = step * self.batch_size + self.offset
         epoch, record = sample_ids(self.seed, first, self.share, self.total)
-        drawn = {
-            name: draws(group, self.seed, epoch, record, GROUPS.index(name)) for name, group in self.crops.items()
-        }
+        drawn = {name: draws(group, self.seed, epoch, record, GROUPS.index(name)) for name, group in self.crops.items()}
         return record, drawn
 
 
@@ -78,7 +76,7 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
                 f"data.augment='device' holds all images in device memory, so they must have one size and fit; "
                 f"those of {config.data.name} don't: set data.augment='hybrid'."
             )
-        return Data(source, source.images, lambda first=0: _ahead(_device_batches(plan, source, first)),
+        return Data(source, source.images, lambda first=0: _ahead(device_batches(plan, source, first)),
                     example(config, source.images.shape), broken)  # fmt: skip
     from jax_ssl.data.stream import host_batches  # TensorFlow, which the device mode does without
 
@@ -86,7 +84,7 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
                 example(config), broken)  # fmt: skip
 
 
-def _device_batches(plan: Plan, source: Source, first: int) -> Iterator[dict]:
+def device_batches(plan: Plan, source: Source, first: int) -> Iterator[dict]:
     """Numbers only: which image, which box, which factors."""
     height, width = source.images.shape[1:3]
     step = first
