@@ -25,11 +25,24 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = verbs.add_parser("evaluate", help="measure a run's frozen or fine-tuned features")
     evaluate.add_argument("--run", required=True, help="a run's folder")
-    evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune; several with commas")
+    evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune, emergence; several with commas")
     evaluate.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
     evaluate.add_argument("--labels", type=int, default=1000, help="finetune: how many labelled images")
     evaluate.add_argument("--epochs", type=int, default=20, help="finetune: passes over them")
+    evaluate.add_argument(
+        "--images", help="emergence: a folder of objects cut out of their background, PNGs with alpha"
+    )
     evaluate.add_argument("--seed", type=int, help="of the probe; default the run's")
+
+    visualize = verbs.add_parser("visualize", help="pictures of what frozen features see in a few images")
+    visualize.add_argument("--run", help="a run's folder")
+    visualize.add_argument("--what", default="", help="several with commas; default what fits the run: "
+                           "views, attention, pca, correspondences, reconstruction, shown")  # fmt: skip
+    visualize.add_argument("--weights", default="student", help="student, teacher, untrained; or a file, without --run")
+    visualize.add_argument("--images", help="a folder; default the run's held-out images")
+    visualize.add_argument("--size", type=int, help="their side in pixels; default the run's")
+    visualize.add_argument("--count", type=int, default=8, help="how many images, default 8")
+    visualize.add_argument("--out", help="a folder; default RUN/pictures")
 
     seals = verbs.add_parser("seals", help="the table of what is proven for each method")
     seals.add_argument("--record", help="a run's folder, or what `plan --out` wrote, to keep as evidence")
@@ -74,12 +87,23 @@ def run_evaluate(args, overrides) -> None:
         wrong = sorted(set(given) - set(known))
         if wrong:
             raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
+    if "emergence" in tasks and not args.images:
+        raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
     wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
     if set(tasks) & {"knn", "linear"}:
         measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
     if "finetune" in tasks:
         which = "teacher" if wanted == ("teacher",) else "student"
         measure.finetuned(args.run, args.labels, args.epochs, which, overrides=overrides)
+    if "emergence" in tasks:
+        measure.emerged(args.run, args.images, wanted, overrides=overrides)
+
+
+def run_visualize(args, overrides) -> None:
+    from jax_ssl import gallery
+
+    what = args.what.split(",") if args.what else ()
+    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out)
 
 
 def run_seals(args, overrides) -> None:
@@ -116,6 +140,7 @@ def run_ablate(args, overrides) -> None:
 VERBS = {
     "train": run_train,
     "evaluate": run_evaluate,
+    "visualize": run_visualize,
     "seals": run_seals,
     "plan": run_plan,
     "benchmark": run_benchmark,

@@ -1,5 +1,6 @@
 """From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network."""
 
+import functools
 import json
 import platform
 import time
@@ -9,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from jax_ssl import checkpoints, config, core, metrics, train
-from jax_ssl.data import pipeline
+from jax_ssl.data import cutouts, pipeline
 from jax_ssl.encoder import Encoder, adapt, freeze
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import finetune, offline
+from jax_ssl.evaluate import emergence, finetune, offline
 
-TASKS = ("knn", "linear", "finetune")
+TASKS = ("knn", "linear", "finetune", "emergence")
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
+CUTOUTS = 256  # objects, at most, on which emergence is measured
 RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained network and by its control alike
 
 
@@ -30,15 +32,16 @@ def load_config(folder: str, overrides=()):
 def untrained_state(settings) -> core.TrainState:
     """The state before the first step, the very one that training with this config and seed starts from."""
     method, tx, _ = train.build(settings, examples=settings.batch_size)
+    return jax.jit(functools.partial(new_state, settings, method, tx))(jax.random.key(settings.seed))
+
+
+def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
+    """`core.create` on views of zeros: to be jitted (XLA then removes their forward pass) or asked for its shapes."""
     shapes = {
         name: (settings.batch_size, sum(recipe["count"] for recipe in group), group[0]["size"], group[0]["size"], 3)
         for name, group in settings.data.crops.items()
     }
-
-    def create(key):  # under jit XLA removes the forward pass on zeros
-        return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
-
-    return jax.jit(create)(jax.random.key(settings.seed))
+    return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
 
 
 def encoders(settings, folder: str, wanted, images) -> tuple[dict[str, Encoder], int]:
@@ -130,6 +133,34 @@ def finetuned(folder: str, labels=1000, epochs=20, which="student", say=print, o
             )
         )  # fmt: skip
     return records
+
+
+def emerged(folder: str, images: str, wanted=WEIGHTS, say=print, overrides=()) -> list[dict]:
+    """Whether the class token attends to objects: Jaccard similarity with the outlines of cut-outs, beside baselines.
+
+    images: a folder of objects cut out of their background, see `data/cutouts.py`.
+    """
+    settings = load_config(folder, overrides)
+    emergence.check(train.make_backbone(settings))
+    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size)
+    named, step = encoders(settings, folder, wanted, scenes)
+    measured = {}
+    for name, encode in named.items():
+        maps = emergence.class_attention(encode, encode.normalise(scenes))
+        measured[name] = emergence.emergence(maps, outlines)
+        measured.setdefault("noise", emergence.chance(maps.shape, outlines, settings.seed))
+    say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")
+    say(f"{'':32}{'best head':>10}{'all heads':>10}")
+    for name, found in measured.items():
+        say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
+    where = dict(data=images, split="test", k=None, step=step, seed=settings.seed)
+    where["protocol"] = dict(mass=emergence.MASS, images=len(scenes), size=settings.data.eval_size,
+                             heads=settings.model.heads, scenes="composed on noise", hardware=hardware())  # fmt: skip
+    return [
+        metrics.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
+        for name, found in measured.items()
+        for metric, value in found.items()
+    ]
 
 
 def hardware() -> str:

@@ -33,6 +33,8 @@ MAY_IMPORT = {
               "optim", "schedules", "sharding", "stop", "visualize", "watch"},
     "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
     "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "train"},
+    "gallery": {"checkpoints", "core", "data", "encoder", "errors", "evaluate", "measure", "schedules", "train",
+                "visualize", "weights"},
     "seals": {"errors"},
     "ablate": {"checkpoints", "config", "configs", "errors", "measure", "metrics", "train"},
     "collectives": set(),

@@ -1,12 +1,15 @@
-"""Arrays to PNG files: grids of images, heat maps, and the curves of a run."""
+"""Arrays to PNG files: grids of images, sheets with titles, heat maps, and the curves of a run."""
 
 import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 GAP = 2  # pixels between the images of a grid
+TITLE = 24  # pixels above a column for its title
+WIDE = 8  # columns of a sheet whose cells have their full size
+CELL = 192, 96  # pixels, the largest and the smallest side of a cell
 CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # in this order, where they exist
 
 
@@ -23,6 +26,59 @@ def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96
             y, x = row * (height + GAP), column * (width + GAP)
             sheet[y : y + height, x : x + width] = pixels[row, column]
     return Image.fromarray(sheet)
+
+
+def sheet(columns, titles) -> Image.Image:
+    """One picture of columns, each float (R, H, W, 3) in [0, 1], with a title above each.
+
+    Few columns of many rows are folded: every second row goes to the right of the one before it.
+    """
+    columns, titles = list(columns), list(titles)
+    while 2 * len(columns) <= WIDE and len(columns[0]) > 2 and len(columns[0]) % 2 == 0:
+        columns, titles = [column[half::2] for half in (0, 1) for column in columns], 2 * titles
+    picture = grid(np.stack(columns, axis=1), rows=len(columns[0]), zoom_to=1)
+    page = Image.new("RGB", (picture.width, picture.height + TITLE), "white")
+    page.paste(picture, (0, TITLE))
+    font, width = ImageFont.load_default(14), (picture.width + GAP) / len(titles)
+    for column, title in enumerate(titles):
+        middle = ((column + 0.5) * width - GAP / 2, TITLE / 2)
+        ImageDraw.Draw(page).text(middle, title, fill="black", font=font, anchor="mm")
+    return page
+
+
+def stack(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures one below the other."""
+    size = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
+    page = Image.new("RGB", size, "white")
+    for number, picture in enumerate(pictures):
+        page.paste(picture, (0, sum(above.height for above in pictures[:number])))
+    return page
+
+
+def cell(columns: int) -> int:
+    """The side of the cells of a sheet with so many columns, in pixels."""
+    return max(CELL[1], CELL[0] * WIDE // max(columns, WIDE))
+
+
+def fit(images, side: int, smooth: bool = False) -> np.ndarray:
+    """Images (N, H, W, C) or maps (N, H, W) at (side, side), float32.
+
+    Small images keep their pixels as visible squares, unless `smooth`; whatever shrinks or hardly grows is resampled.
+    """
+    images = np.asarray(images, np.float32)
+    how = Image.Resampling.BICUBIC if smooth or 2 * images.shape[1] > side else Image.Resampling.NEAREST
+    planes = images[..., None] if images.ndim == 3 else images
+    resized = [[Image.fromarray(plane).resize((side, side), how) for plane in np.moveaxis(image, -1, 0)]
+               for image in planes]  # fmt: skip
+    return np.stack([np.stack(image, axis=-1) for image in resized]).reshape(len(images), side, side, *images.shape[3:])
+
+
+def heat(maps) -> np.ndarray:
+    """Maps (N, H, W) from 0 to their own maximum, in colours: float32 (N, H, W, 3)."""
+    from matplotlib import colormaps  # imported late, as below
+
+    maps = np.asarray(maps, np.float32)
+    return colormaps["inferno"](maps / maps.max((1, 2), keepdims=True))[..., :3].astype(np.float32)
 
 
 def save_heat_map(values, title: str, path) -> None:

@@ -1,0 +1,85 @@
+"""Does the class token look at the object? Attention masks of the last block against true foregrounds.
+
+Paper: Caron et al. 2021, https://arxiv.org/abs/2104.14294, Sec. 4.2.2 and Fig. 4 (Jaccard similarity, 60 % of the mass)
+Code:  https://github.com/facebookresearch/dino, visualize_attention.py
+"""
+
+import functools
+
+import jax
+import numpy as np
+
+from jax_ssl.encoder import Encoder
+from jax_ssl.errors import UserError
+from jax_ssl.models.vit import attention
+
+MASS = 0.6
+
+
+def check(backbone) -> None:
+    """Raises UserError for a network that has no class token to ask."""
+    if getattr(backbone, "pool", "mean") == "mean":
+        raise UserError(
+            "Attention is that of the class token, and this network has none (it averages its patches): "
+            "draw pca or correspondences, or train a vit with model.pool='cls'."
+        )
+
+
+def class_attention(encode: Encoder, images) -> np.ndarray:
+    """How each head of the last block spreads the class token's attention over the patches.
+
+    images: normalised float32 (B, H, W, 3). Returns float32 (B, heads, H / patch, W / patch); what went to the class
+    token itself and to registers is left out, and the rest sums to one.
+    """
+    check(encode.backbone)
+    rows = images.shape[1] // encode.backbone.patch
+    # One image at a time: at a high resolution, the weights of all pairs of tokens are what fills the memory.
+    maps = [np.asarray(_class_row(encode.backbone, encode.variables, image[None])) for image in images]
+    return np.concatenate(maps).reshape(len(images), encode.backbone.heads, rows, -1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _class_row(backbone, variables, images):
+    row = attention(backbone, variables, images)[:, :, 0, 1 + backbone.registers :]
+    return row / row.sum(-1, keepdims=True)
+
+
+def attention_mask(maps: np.ndarray, mass: float = MASS) -> np.ndarray:
+    """The fewest patches that hold at least `mass` of a map's attention: (..., h, w) -> bool (..., h, w)."""
+    flat = np.asarray(maps, np.float64).reshape(*maps.shape[:-2], -1)
+    order = np.argsort(-flat, axis=-1, kind="stable")
+    ranked = np.take_along_axis(flat, order, axis=-1)
+    # A patch is needed as long as those before it do not hold enough. The slack is for sums that miss it by rounding.
+    before = np.cumsum(ranked, axis=-1) - ranked
+    needed = before < mass * flat.sum(-1, keepdims=True) - 1e-9
+    mask = np.empty_like(needed)
+    np.put_along_axis(mask, order, needed, axis=-1)
+    return mask.reshape(maps.shape)
+
+
+def jaccard(masks: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+    """Intersection over union of each head's mask with the foreground of its image: float64 (B, heads).
+
+    masks: bool (B, heads, h, w), patches. foreground: bool (B, H, W), pixels, H and W multiples of h and w. Where both
+    are empty the two agree: 1.
+    """
+    patch = foreground.shape[1] // masks.shape[2]
+    masks = masks.repeat(patch, axis=2).repeat(patch, axis=3)
+    truth = foreground[:, None]
+    shared, either = ((pair).sum((2, 3)) for pair in (masks & truth, masks | truth))
+    return np.where(either == 0, 1.0, shared / np.maximum(either, 1))
+
+
+def emergence(maps: np.ndarray, foreground: np.ndarray, mass: float = MASS) -> dict[str, float]:
+    """Jaccard similarity of each image's best head (the paper's number) and of all heads, means over images.
+
+    maps: attention (B, heads, h, w); foreground: bool (B, H, W). The best head is chosen with the truth in hand, which
+    flatters networks with many heads: compare numbers of equally many, and with `chance`.
+    """
+    overlaps = jaccard(attention_mask(maps, mass), foreground)
+    return {"jaccard_best_head": float(overlaps.max(1).mean()), "jaccard_mean_head": float(overlaps.mean())}
+
+
+def chance(shape: tuple[int, ...], foreground: np.ndarray, seed: int = 0, mass: float = MASS) -> dict[str, float]:
+    """What attention that is nothing but uniform noise of `shape` (B, heads, h, w) reaches."""
+    return emergence(np.random.default_rng(seed).uniform(size=shape), foreground, mass)

@@ -1,0 +1,122 @@
+"""`visualize` from a run's folder or a file to pictures; what can't be drawn is one sentence and exit code 2."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jax_ssl import __main__ as command
+from jax_ssl import gallery
+from jax_ssl.visualize import pictures
+from tests.runs import save_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of runs by the name of their method, made when first asked for."""
+    made = {}
+
+    def find(name):
+        return made.get(name) or made.setdefault(name, save_run(tmp_path_factory.mktemp("runs") / name, name))
+
+    return find
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images of several sizes, in two folders."""
+    random = np.random.default_rng(0)
+    for number in range(5):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (40 + number, 60, 3), np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def visualize(capsys, *arguments):
+    """Runs the verb and returns what it drew: {name: pixels}."""
+    assert command.main(["visualize", *arguments]) == 0
+    found = {}
+    for line in capsys.readouterr().out.splitlines():
+        sentence, _, path = line.partition("  ->  ")
+        assert ": " in sentence and sentence.endswith(" images")
+        found[path.rpartition("/")[2]] = np.asarray(Image.open(path).convert("RGB"))
+    return found
+
+
+def test_a_run_is_drawn_with_all_that_fits_and_twice_the_same(runs, tmp_path, capsys):
+    run = runs("mae")
+    drawn = visualize(capsys, f"--run={run}", "--count=4")
+    kinds = ("views", "attention", "pca", "correspondences", "reconstruction")
+    assert set(drawn) == {f"{kind}_student.png" for kind in kinds}
+    assert {path.name for path in (run / "pictures").iterdir()} == set(drawn)
+    assert all(picture.std() > 10 and picture.shape[1] > 500 for picture in drawn.values())
+    # The saved state is the first one, so all that is restored must look like what is made anew.
+    again = visualize(capsys, f"--run={run}", "--count=4", "--weights=untrained", f"--out={tmp_path}")
+    for kind in kinds:
+        np.testing.assert_array_equal(drawn[f"{kind}_student.png"], again[f"{kind}_untrained.png"])
+
+
+def test_any_folder_at_any_size_that_the_patch_divides(runs, folder, tmp_path, capsys):
+    what = "--what=attention,pca,reconstruction"
+    drawn = visualize(capsys, f"--run={runs('mae')}", what, f"--images={folder}", "--size=48", f"--out={tmp_path}")
+    rows = 5 * (pictures.cell(4) + pictures.GAP) - pictures.GAP + pictures.TITLE
+    assert len(drawn) == 3 and drawn["attention_student.png"].shape[0] == rows
+
+
+def test_a_teacher_and_what_a_method_of_two_views_shows(runs, capsys):
+    drawn = visualize(capsys, f"--run={runs('moco')}", "--weights=teacher", "--what=pca,correspondences,views,shown")
+    shown = {"shown_query_key_similarity_teacher.png", "shown_query_queue_similarity_teacher.png"}
+    assert set(drawn) == shown | {"pca_teacher.png", "correspondences_teacher.png", "views_teacher.png"}
+
+
+def test_a_file_of_weights_is_drawn_without_a_run(request, folder, tmp_path, capsys):
+    file = request.config.rootpath / "tests" / "golden" / "dino_vit.pth"
+    drawn = visualize(capsys, f"--weights={file}", f"--images={folder}", f"--out={tmp_path}", "--size=16")
+    assert set(drawn) == {f"{kind}_dino_vit.png" for kind in ("attention", "pca", "correspondences")}
+
+
+MISTAKES = {
+    "an unknown picture": ("mae", ["--what=atention"], "choose of views, attention"),
+    "a size that the patch does not divide": ("mae", ["--size=30"], "take 24"),
+    "no pixels": ("mae", ["--size=0"], "at least 1"),
+    "no images": ("mae", ["--count=0"], "at least 1"),
+    "a missing folder": ("mae", ["--images=/nowhere/at/all"], "/nowhere/at/all"),
+    "a file beside a run": ("mae", ["--weights=weights.pth"], "--weights=FILE alone"),
+    "a teacher that there is not": ("mae", ["--weights=teacher"], "mae, without a teacher"),
+    "one image for a correspondence": ("mae", ["--what=correspondences", "--count=1"], "raise --count"),
+    "attention without a class token": ("moco", ["--what=attention"], "model.pool='cls'"),
+    "a method that hides nothing": ("moco", ["--what=reconstruction"], "moco has no method.mask_ratio"),
+    "groups of more images than there are": ("moco", ["--what=shown", "--count=3"], "norm_groups=4"),
+    "a folder that can't be made": ("mae", ["--out=/dev/null/pictures"], "another --out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_sentence_and_exit_code_two(mistake, runs, capsys):
+    name, flags, remedy = MISTAKES[mistake]
+    assert command.main(["visualize", f"--run={runs(name)}", *flags]) == 2
+    said = capsys.readouterr()
+    assert remedy in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_neither_a_run_nor_a_file_and_no_run_at_all(tmp_path, capsys):
+    assert command.main(["visualize"]) == 2 and "Give --run=FOLDER" in capsys.readouterr().err
+    assert command.main(["visualize", f"--run={tmp_path}"]) == 2 and "no run folder" in capsys.readouterr().err
+
+
+def test_an_unreadable_image_is_named(runs, folder, capsys):
+    (folder / "a" / "0.jpg").write_bytes(b"no image")
+    assert command.main(["visualize", f"--run={runs('mae')}", f"--images={folder}"]) == 2
+    assert "a/0.jpg" in capsys.readouterr().err
+
+
+def test_a_file_has_no_method_to_show(request, folder, capsys):
+    file = request.config.rootpath / "tests" / "golden" / "dino_vit.pth"
+    for what in ("views", "reconstruction", "shown"):
+        assert command.main(["visualize", f"--weights={file}", f"--images={folder}", f"--what={what}"]) == 2
+        assert "give --run=FOLDER" in capsys.readouterr().err
+
+
+def test_what_is_restored_has_the_structure_of_a_new_state(runs):
+    subject = gallery.open_subject(str(runs("mae")), "student", None, None, 1)
+    assert subject.state.extra == {"stats": {}} and int(subject.state.step) == 3
