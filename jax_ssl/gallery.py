@@ -211,7 +211,8 @@ def make_views(subject: Subject) -> dict:
 
 def draw_views(subject: Subject, path) -> dict[str, str]:
     encode = subject.encode
-    pixels = {name: np.asarray(x) * encode.std + encode.mean for name, x in make_views(subject).items()}
+    groups = sorted(make_views(subject).items(), key=lambda group: group[0] != "views")  # small crops come last
+    pixels = {name: np.asarray(x) * encode.std + encode.mean for name, x in groups}
     views.draw(subject.images, pixels).save(path("views"))
     counts = ", ".join(f"{name} {x.shape[1]}" for name, x in pixels.items())
     return {"views": f"what {subject.config.method.name} is given of each image ({counts})"}
@@ -273,7 +274,10 @@ def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
     pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
     shown = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
     reconstruct.draw(shown).save(path("reconstruction"))
-    return {"reconstruction": f"{', '.join(f'{100 * ratio:.0f}' for ratio in RATIOS)} % hidden and filled in"}
+    settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
+    # Such a method predicts a patch in units of its own mean and spread, which must come from the image to be drawn.
+    known = "norm_pix" in settings and settings.norm_pix
+    return {"reconstruction": f"{ratios} % hidden and filled in{', mean and spread of patches given' if known else ''}"}
 
 
 PICTURES = {

@@ -11,6 +11,7 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.visualize import pictures
 
 MOSTLY = 0.5  # of the variance of features: so much position is taken out
+DARKEST = 0.15  # of an object's colours, so that nothing of it is as black as what surrounds it
 ENOUGH = 4  # images whose mean tells what is position
 
 
@@ -82,7 +83,7 @@ def colours(features: np.ndarray, inside: np.ndarray) -> np.ndarray:
     if inside.sum() > 1:
         scores = components(features[inside], 3)
         low, high = np.percentile(scores, (2, 98), axis=0)
-        painted[inside] = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
+        painted[inside] = DARKEST + (1 - DARKEST) * np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
     return painted
 
 

@@ -84,7 +84,9 @@ def heat(maps) -> np.ndarray:
 def save_heat_map(values, title: str, path) -> None:
     """(H, W) -> a labelled picture with its colour scale."""
     figure, axes = _figure(1)
-    drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest")
+    longish = max(np.shape(values)) > 4 * min(np.shape(values))  # 8 images by 128 prototypes would be a thin line
+    aspect = "auto" if longish else "equal"
+    drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest", aspect=aspect)
     axes[0].set_title(title.replace("_", " "))
     figure.colorbar(drawn)
     figure.savefig(path, dpi=110)

@@ -54,7 +54,7 @@ def test_halves_of_an_object_get_colours_of_their_own_and_the_rest_none():
     features, which = scene()
     colours = pca.colours(features, which > 0)
     assert colours.shape == (*which.shape, 3) and colours.min() >= 0 and colours.max() <= 1
-    assert not colours[which == 0].any()
+    assert not colours[which == 0].any() and colours[which > 0].min() >= pca.DARKEST
     left, right = colours[which == 1], colours[which == 2]
     assert np.abs(left.mean(0) - right.mean(0)).max() > 0.5
 
