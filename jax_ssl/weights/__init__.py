@@ -1,5 +1,5 @@
 """Weights from elsewhere: a run folder, or an official file of another library, as one `Encoder`."""
 
-from jax_ssl.weights.load import load, load_mae
+from jax_ssl.weights.load import load, load_mae, load_predictor
 
-__all__ = ["load", "load_mae"]
+__all__ = ["load", "load_mae", "load_predictor"]

@@ -26,11 +26,11 @@ DTYPES = dict(
     LongStorage="int64", IntStorage="int32", ShortStorage="int16", CharStorage="int8", ByteStorage="uint8",
     BoolStorage="bool",
 )  # fmt: skip
-TORCH = (".pth", ".pt", ".bin")
+TORCH = (".pth", ".pt", ".bin", ".tar")  # the last as in NAME.pth.tar
 
 
 def read(path, section: str | None = None) -> dict[str, np.ndarray]:
-    """{name: array} of a .pth (.pt, .bin), .safetensors or .npz file; bfloat16 stays so, as of ml_dtypes.
+    """{name: array} of a .pth (.pt, .bin, .pth.tar), .safetensors or .npz file; bfloat16 stays so, as of ml_dtypes.
 
     section: which network of a torch file that holds several, such as "teacher".
     """

@@ -115,18 +115,18 @@ def test_a_width_without_published_heads_must_be_told(save):
 
 def test_every_unknown_name_and_every_unfilled_parameter_is_told_at_once(save):
     arrays = timm(depth=3)
-    for name in ("blocks.1.attn.qkv.weight", "blocks.1.mlp.fc2.bias", "norm.bias", "cls_token"):
+    for name in ("blocks.1.attn.qkv.weight", "blocks.1.mlp.fc2.bias", "norm.bias", "pos_embed"):
         del arrays[name]
-    arrays |= {"head.weight": np.ones(3), "blocks.0.ls1.gamma": np.ones(3), "blocks.77777777.norm1.bias": np.ones(3)}
+    arrays |= {"head.weight": np.ones(3), "blocks.0.ls.gamma": np.ones(3), "blocks.77777777.norm1.bias": np.ones(3)}
     arrays["blocks.2.norm2.weight"] = np.ones((2, 2, 2), np.float32)
     arrays["patch_embed.proj.weight"] = np.ones((16, 12), np.float32)
     with pytest.raises(UserError) as caught:
         load(save(arrays))
     message = str(caught.value)
     for told in (
-        "head.weight", "blocks.0.ls1.gamma", "blocks.77777777.norm1.bias",
+        "head.weight", "blocks.0.ls.gamma", "blocks.77777777.norm1.bias",
         "backbone/encoder/blocks/attention/qkv/kernel of block 1", "backbone/encoder/blocks/mlp/fc2/bias of block 1",
-        "backbone/norm/bias", "backbone/cls_token", "patch_embed.proj.weight (16, 12)", "blocks/norm2/scale",
+        "backbone/norm/bias", "positions/backbone", "patch_embed.proj.weight (16, 12)", "blocks/norm2/scale",
     ):  # fmt: skip
         assert told in message
     for fine in ("qkv/kernel of block 0", "fc2/bias of block 2", "backbone/norm/scale", "blocks/norm1/bias"):
@@ -140,12 +140,16 @@ def test_a_shape_that_the_network_cannot_have_is_told(save):
         load(save(arrays))
     arrays = timm()
     arrays["pos_embed"] = arrays["pos_embed"][:, :-1]
+    with pytest.raises(UserError, match="no square grid and a class token"):
+        load(save(arrays))
+    arrays = timm()
+    del arrays["cls_token"]
     with pytest.raises(UserError, match="no square grid"):
         load(save(arrays))
 
 
 def test_names_of_an_unknown_library(save):
-    with pytest.raises(UserError, match="conv1.weight.*timm and Hugging Face"):
+    with pytest.raises(UserError, match="conv1.weight.*DINOv2.*I-JEPA, timm, Hugging Face"):
         load(save({"conv1.weight": np.ones(3)}))
 
 
