@@ -226,8 +226,14 @@ def method_batch(subject: Subject) -> dict:
     return make_views(subject)
 
 
-def check_shown(subject: Subject) -> None:
+def check_show(subject: Subject) -> None:
     check_run(subject)
+    if subject.name == "teacher":
+        raise UserError("What a method shows of itself, it shows of its student: take --weights=student.")
+
+
+def check_shown(subject: Subject) -> None:
+    check_show(subject)
     model = subject.config.model
     if "norm_groups" in model and len(subject.images) % model.norm_groups:
         raise UserError(
@@ -260,7 +266,7 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
 
 
 def check_reconstruction(subject: Subject) -> None:
-    check_run(subject)
+    check_show(subject)
     name = subject.config.method.name
     if "mask_ratio" not in inspect.signature(train.find_module("methods", name).make).parameters:
         raise UserError(f"{name} has no method.mask_ratio to hide more and more by: take --what=shown.")
