@@ -85,6 +85,19 @@ def two_views(batch) -> tuple[jax.Array, jax.Array]:
     return batch["views"][:, 0], batch["views"][:, 1]
 
 
+def crop_groups(batch) -> list[jax.Array]:
+    """The crops of a batch by size: two large ones (B, 2, H, W, 3), and small ones (B, L, h, w, 3) if there are any.
+
+    Raises UserError if the config makes another number of large ones.
+    """
+    large = batch["views"].shape[1]
+    if large != 2:
+        raise UserError(
+            f"This method compares two large crops, and data.crops.views makes {large}: small ones go to `local`."
+        )
+    return [batch[name] for name in ("views", "local") if name in batch]
+
+
 def in_pieces(method: Method, size: int) -> Method:
     """The same method with the memory of `size` images: piece after piece, each recomputed for its gradient.
 

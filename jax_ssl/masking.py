@@ -26,16 +26,17 @@ def grid_scores(rng, batch: int, grid: tuple[int, int]):
     return rank + jax.random.uniform(rng, (batch, grid[0] * grid[1]))
 
 
-def block_scores(rng, batch: int, grid: tuple[int, int], hidden: int, blocks: int = 24):
+def block_scores(rng, batch: int, grid: tuple[int, int], hidden, blocks: int = 24):
     """What is hidden is a union of rectangles laid one after another (BEiT, masking_generator.py).
 
     A patch's score falls with the order in which a rectangle first covered it, so hiding the `hidden` highest keeps
     whole early rectangles and trims the last: BEiT stops at a random count instead, which no static shape allows.
+    hidden: how many patches, for all images or (B,) for each.
     """
     height, width = grid
     ys, xs = jnp.mgrid[:height, :width].reshape(2, -1, 1)
 
-    def one(rng):
+    def one(rng, hidden):
         area, aspect, top, left, tie = jax.random.split(rng, 5)
         # Small against what is hidden, so that several rectangles are needed.
         area = jax.random.uniform(area, (blocks,), minval=hidden / 8, maxval=hidden / 2)
@@ -48,7 +49,43 @@ def block_scores(rng, batch: int, grid: tuple[int, int], hidden: int, blocks: in
         first = jnp.where(inside.any(-1), jnp.argmax(inside, -1), blocks)
         return jax.random.uniform(tie, (height * width,)) - first
 
-    return jax.vmap(one)(jax.random.split(rng, batch))
+    return jax.vmap(one)(jax.random.split(rng, batch), jnp.broadcast_to(hidden, (batch,)))
+
+
+def hide(scores, count):
+    """The `count` highest scores of each row, scores (B, N) and count (B,) int -> (B, N) bool, True = hidden."""
+    rank = jnp.argsort(jnp.argsort(-scores, axis=-1), axis=-1)
+    return rank < count[:, None]
+
+
+def hidden_places(mask, most: int):
+    """Where the hidden patches are, in a fixed number of places. mask (..., N) bool.
+
+    Returns index int32 (..., most) and weight float32 (..., most): one over the number of hidden patches of that image
+    at each of them, zero at the places that are left over.
+    """
+    index = jnp.argsort(~mask, axis=-1, stable=True)[..., :most]
+    count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
+    return index, jnp.take_along_axis(mask, index, axis=-1) / count.astype(jnp.float32)
+
+
+def mixed_ratios(rng, batch: int, ratios, spread):
+    """A share to hide for each image: one of `ratios` by chance, plus or minus its `spread`: (B,) (iBOT, loader.py)."""
+    which, where = jax.random.split(rng)
+    chosen = jax.random.randint(which, (batch,), 0, len(ratios))
+    middle, around = jnp.asarray(ratios)[chosen], jnp.asarray(spread)[chosen]
+    return middle + around * jax.random.uniform(where, (batch,), minval=-1.0)
+
+
+def stratified_ratios(rng, batch: int, share: float, least: float, most: float):
+    """A share to hide for each image: none, but for int(share * B) images, which cover [least, most] evenly. -> (B,).
+
+    DINOv2, data/collate.py: as many bins as images that are masked, one image in each, then shuffled.
+    """
+    masked = int(batch * share)
+    within, order = jax.random.split(rng)
+    edges = least + (most - least) * (jnp.arange(masked) + jax.random.uniform(within, (masked,))) / max(masked, 1)
+    return jax.random.permutation(order, jnp.concatenate([edges, jnp.zeros(batch - masked)]))
 
 
 def split(scores, keep: int):
@@ -60,3 +97,11 @@ def split(scores, keep: int):
     order = jnp.argsort(scores, axis=-1)
     restore = jnp.argsort(order, axis=-1)
     return order[:, :keep], restore, (restore >= keep).astype(jnp.float32)
+
+
+def cover(images, mask, patch: int):
+    """Images with their hidden patches black, for a picture. images (..., H, W, 3) normalised, mask (..., N) bool."""
+    rows, columns = images.shape[-3] // patch, images.shape[-2] // patch
+    mask = mask.reshape(*mask.shape[:-1], rows, columns)
+    mask = jnp.repeat(jnp.repeat(mask, patch, axis=-2), patch, axis=-1)
+    return jnp.where(mask[..., None], -2.2, images)  # about black in every normalisation of the configs

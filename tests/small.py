@@ -5,6 +5,7 @@ from jax_ssl import config, seals
 METHODS = seals.methods()
 RESNET = ["--config.model.width=0.125"]
 VIT = ["--config.model.width=32", "--config.model.depth=2", "--config.model.heads=2", "--config.model.patch=8"]
+HEAD = ["--config.method.prototypes=24", "--config.method.hidden=32", "--config.method.bottleneck=16"]
 SMALL = {  # overrides of the tiny preset
     "simclr": [*RESNET, "--config.method.projector=(32,16)"],
     "moco": [*RESNET, "--config.method.projector=(32,16)", "--config.method.queue=64", "--config.model.norm_groups=4"],
@@ -15,6 +16,10 @@ SMALL = {  # overrides of the tiny preset
     "vicreg": [*RESNET, "--config.method.projector=(32,32)"],
     "swav": [*RESNET, "--config.method.projector=(32,16)", "--config.method.prototypes=24",
              "--config.method.queue=64", "--config.method.queue_from_epoch=0.0", "--config.method.freeze_steps=1"],
+    "dino": [*VIT, *HEAD, "--config.method.chunks=2"],
+    "ibot": [*VIT, *HEAD, "--config.method.shared_head=False"],
+    "dinov2": [*VIT, *HEAD, "--config.method.patch_prototypes=20", "--config.method.chunks=2",
+               "--config.method.koleo_images=8"],
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax.lax import Precision, stop_gradient
 
-from jax_ssl.core import Method
+from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
 from jax_ssl.losses import swapped_prediction, swav_targets, unit
 from jax_ssl.losses.diagnostics import prototype_use, spread
@@ -29,22 +29,19 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
         raise UserError(f"method.prototypes={prototypes}, method.projector={projector}: take two clusters and a layer.")
     groups = getattr(backbone, "norm_groups", 1)
     net = Crops(backbone, Mlp(projector, norm=True, norm_groups=groups))
-    crops = lambda batch: [batch[name] for name in ("views", "local") if name in batch]
 
     def init(rng, batch):
-        views = batch["views"]
-        if views.shape[1] != 2:
-            raise UserError(f"SwAV assigns two views, and data.crops.views makes {views.shape[1]}: `local` takes more.")
-        if queue % len(views):
-            raise UserError(f"method.queue={queue} is not a multiple of batch_size={len(views)}.")
-        params, stats = apply.init(net, rng, crops(batch))
+        groups = crop_groups(batch)
+        if queue % len(groups[0]):
+            raise UserError(f"method.queue={queue} is not a multiple of batch_size={len(groups[0])}.")
+        params, stats = apply.init(net, rng, groups)
         centres = unit(jax.random.normal(jax.random.fold_in(rng, 1), (prototypes, projector[-1])))
         return params | {"prototypes": centres}, {"stats": stats, "queue": jnp.zeros((2, queue, projector[-1]))}
 
     def embed(params, state, batch, rng):
         """Unit embeddings of the large crops (2, B, D) and of the small ones (L, B, D)."""
         nets = {name: params[name] for name in ("backbone", "projector")}
-        embedded, stats = apply.train(net, nets, state.extra["stats"], crops(batch), rng=rng)
+        embedded, stats = apply.train(net, nets, state.extra["stats"], crop_groups(batch), rng=rng)
         embedded = rearrange(unit(embedded), "b v d -> v b d")
         return embedded[:2], embedded[2:], stats
 

@@ -42,3 +42,10 @@ def train_with_teacher(student, teacher, params, state, batches, *, rng):
     ours, stats = train_each(student, params, state.extra["stats"], batches, rng=rng)
     theirs, teacher_stats = train_each(teacher, state.teacher, state.extra["teacher_stats"], batches, rng=rng)
     return ours, theirs, {"stats": stats, "teacher_stats": teacher_stats}
+
+
+def without_drop_path(backbone):
+    """The same backbone as a teacher takes it: with the same parameters, and all of its branches."""
+    if hasattr(backbone, "backbone"):  # one that looks at a batch in pieces
+        return backbone.clone(backbone=without_drop_path(backbone.backbone))
+    return backbone.clone(drop_path=0.0) if hasattr(backbone, "drop_path") else backbone

@@ -82,6 +82,31 @@ class Crops(nn.Module):
         return rearrange(projected, "(b v) d -> b v d", v=pooled.shape[1])
 
 
+class Tokens(nn.Module):
+    """A vision transformer over crops of several sizes, and its projectors for images and for patches of the largest.
+
+    groups of images (B, V, H, W, 3), the largest first, V of them G; mask: bool (B, G, N) of the largest, True =
+    replaced by a learned token; chosen: int32 (B, G, M), which patches of those are projected.
+    -> images (B, sum of V, D), patches (B, G, M, D'), pooled features of the largest (B, G, width).
+    """
+
+    backbone: nn.Module
+    projector: nn.Module
+    patch_projector: nn.Module | None = None  # None = the same as for images
+
+    def __call__(self, groups, mask, chosen, train: bool = False):
+        pooled, flat = [], lambda x: rearrange(x, "b v ... -> (b v) ...")
+        for number, images in enumerate(groups):
+            hidden = None if number or mask is None else flat(mask)
+            features = self.backbone(flat(images), train, mask=hidden)
+            pooled.append(rearrange(features.pooled, "(b v) d -> b v d", v=images.shape[1]))
+            if not number:
+                patches = jnp.take_along_axis(features.patches, flat(chosen)[..., None], axis=1)
+        images = self.projector(jnp.concatenate(pooled, axis=1), train)
+        patches = (self.patch_projector or self.projector)(patches, train)
+        return images, rearrange(patches, "(b v) m d -> b v m d", v=chosen.shape[1]), pooled[0]
+
+
 class Predicted(nn.Module):
     """Backbone, projector and predictor: images (B, H, W, 3) -> (projection, prediction), both (B, D)."""
 

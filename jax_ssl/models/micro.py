@@ -7,6 +7,7 @@ rematerialised scan does, and its gradient is that of the whole batch; only batc
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jax_ssl.sharding import join_strided, split_strided
 
@@ -26,6 +27,10 @@ class MicroBatched(nn.Module):
     @property
     def norm_groups(self) -> int:
         return getattr(self.backbone, "norm_groups", 1)
+
+    @property
+    def dtype(self):
+        return getattr(self.backbone, "dtype", jnp.float32)
 
     def __call__(self, images, train: bool = False):
         if not train or self.is_initializing() or len(images) <= self.size:  # few: a picture's

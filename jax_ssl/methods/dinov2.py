@@ -1,0 +1,124 @@
+"""DINOv2: DINO's loss over images, iBOT's over patches, targets balanced by Sinkhorn-Knopp, embeddings pushed apart.
+
+Paper: Oquab et al. 2023, https://arxiv.org/abs/2304.07193
+Code:  https://github.com/facebookresearch/dinov2, train/ssl_meta_arch.py, loss/, data/collate.py
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from jax_ssl import masking
+from jax_ssl.core import Method, crop_groups
+from jax_ssl.errors import UserError
+from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, in_chunks, koleo, sinkhorn_center
+from jax_ssl.losses.diagnostics import prototype_use, spread
+from jax_ssl.models import apply
+from jax_ssl.models.attention import attention_rows
+from jax_ssl.models.heads import Tokens
+from jax_ssl.models.prototypes import DinoHead, matrix, scores
+from jax_ssl.schedules import constant, teacher_momentum
+
+
+def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patch_prototypes=0, patch_bottleneck=256,
+         student_temp=0.1, teacher_temp=0.07, warmup_teacher_temp=0.04, warmup_teacher_epochs=30.0,
+         centring="sinkhorn_knopp", iterations=3, center_momentum=0.9, momentum=0.994, mask_share=0.5,
+         mask_ratio=(0.1, 0.5), image_weight=1.0, patch_weight=1.0, koleo_weight=0.1, koleo_images=0,
+         chunks=1) -> Method:  # fmt: skip
+    """patch_prototypes, patch_bottleneck: of a head for patches alone; 0 = patches share the head of the images.
+
+    centring: `sinkhorn_knopp` of `iterations`, `mean`, a moving one as in DINO, or `none`. mask_share: of large crops
+    that hide patches, between the two mask_ratio. koleo_images: how many are pushed apart together, officially those of
+    a GPU; 0 = the whole batch. chunks: of the batch, whose scores are in memory at once. Each of the three weights may
+    be zero. The other keywords are DINO's.
+    """
+    if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
+        raise UserError("DINOv2 needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
+    if centring not in ("sinkhorn_knopp", "mean", "none"):
+        raise UserError(f"method.centring={centring!r}: choose 'sinkhorn_knopp', 'mean' or 'none'.")
+    if not (0 <= mask_share <= 1 and 0 < mask_ratio[0] <= mask_ratio[1] < 1):
+        raise UserError(f"method.mask_share={mask_share}, method.mask_ratio={mask_ratio}: shares between 0 and 1.")
+    heads = [DinoHead(prototypes, hidden, bottleneck, False, backbone.dtype)]
+    heads += [DinoHead(patch_prototypes, hidden, patch_bottleneck, False, backbone.dtype)] if patch_prototypes else []
+    student, teacher = Tokens(backbone, *heads), Tokens(apply.without_drop_path(backbone), *heads)
+    names = ("backbone", "projector", "patch_projector")[: 1 + len(heads)]
+    temperature = constant(teacher_temp, clock, warmup_teacher_epochs, warmup_teacher_temp)
+
+    def hide(rng, views):
+        """Which patches of the large crops are hidden (B, 2, N), and where: places (B, 2, M) with their weights."""
+        grid = (views.shape[2] // backbone.patch, views.shape[3] // backbone.patch)
+        ratios, blocks = jax.random.split(rng)
+        drawn = masking.stratified_ratios(ratios, 2 * len(views), mask_share, *mask_ratio)
+        hidden = (drawn * grid[0] * grid[1]).astype(jnp.int32)
+        mask = masking.hide(masking.block_scores(blocks, 2 * len(views), grid, hidden), hidden)
+        mask = rearrange(mask, "(b v) n -> b v n", v=2)
+        return mask, *masking.hidden_places(mask, max(1, int(mask_ratio[1] * grid[0] * grid[1])))
+
+    def init(rng, batch):
+        groups = crop_groups(batch)
+        images = len(groups[0])
+        if images % chunks or images % (koleo_images or 1):
+            raise UserError(
+                f"method.chunks={chunks} and method.koleo_images={koleo_images} divide batch_size={images}."
+            )
+        mask, chosen, _ = hide(rng, groups[0])
+        params, stats = apply.init(student, rng, groups, mask, chosen)
+        params["backbone"]["mask_token"] = jnp.zeros_like(params["backbone"]["mask_token"])
+        extra = {"stats": stats, "center": jnp.zeros(prototypes)}
+        return params, extra | {"patch_center": jnp.zeros(patch_prototypes or prototypes)}
+
+    def centers(extra, images, patches, weight, rows, patch_rows, temp):
+        """What is taken from the teacher's scores in this step, and what is kept for the next."""
+        if centring == "sinkhorn_knopp":
+            balance = lambda z, rows, real: sinkhorn_center(
+                z, temp, iterations, lambda z: scores(z, rows), real, chunks
+            )
+            now = balance(images, rows, None), balance(patches, patch_rows, weight > 0)
+            return *now, extra["center"], extra["patch_center"]
+        kept = extra["center"], extra["patch_center"]
+        if centring == "none":
+            return *kept, *kept
+        mean = lambda z, w: jnp.sum(z * w[:, None], axis=0, keepdims=True) / jnp.maximum(jnp.sum(w), 1e-9)
+        image_mean, patch_mean = mean(images, jnp.ones(len(images))), mean(patches, (weight > 0).astype(jnp.float32))
+        moved = dino_center(kept[0], scores(image_mean, rows), center_momentum)
+        return *kept, moved, dino_center(kept[1], scores(patch_mean, patch_rows), center_momentum)
+
+    def loss(params, state, batch, rng):
+        groups, extra, temp = crop_groups(batch), state.extra, temperature(state.step)
+        mask, chosen, weight = hide(rng, groups[0])
+        (ours, our_patches, pooled), _ = apply.train(student, params, extra["stats"], groups, mask, chosen, rng=rng)
+        (theirs, their_patches, _), _ = apply.train(teacher, state.teacher, extra["stats"], groups[:1], None, chosen)
+        (own, targets), (own_patch, patch_targets) = (
+            (matrix(params[name]), matrix(state.teacher[name])) for name in (names[1], names[-1])
+        )
+        flat = lambda x: x.reshape(-1, x.shape[-1])
+        center, patch_center, *moved = centers(
+            extra, flat(theirs), flat(their_patches), weight.reshape(-1), targets, patch_targets, temp
+        )
+
+        def images(s, t):
+            return dino(scores(s, own), scores(t, targets), center, student_temp, temp)
+
+        def patches(s, t, w):
+            goal = dino_targets(scores(t, patch_targets), patch_center, temp)
+            return jnp.sum(w * cross_entropy(scores(s, own_patch), goal, student_temp))
+
+        first = lambda x: rearrange(x, "b v d -> v b d")
+        image_loss = in_chunks(images, chunks, first(ours), first(theirs), axis=1).mean()
+        patch_loss = in_chunks(patches, chunks, our_patches, their_patches, weight).sum() / (2 * len(weight))
+        apart = first(pooled).reshape(-1, koleo_images or len(pooled), pooled.shape[-1])  # never two crops of an image
+        koleo_loss = 2 * jax.vmap(koleo)(apart).mean()
+        value = image_weight * image_loss + patch_weight * patch_loss + koleo_weight * koleo_loss
+        some = dino_targets(scores(theirs[:256, 0], targets), center, temp)
+        metrics = {"image_loss": image_loss, "patch_loss": patch_loss, "koleo_loss": koleo_loss}
+        metrics |= spread(ours[:, 0], ours[:, 1]) | prototype_use(some)
+        return value, (extra | dict(zip(("center", "patch_center"), moved)), metrics)
+
+    def show(params, state, batch, rng):
+        views = batch["views"][:8]
+        hidden = masking.cover(views, hide(rng, views)[0], backbone.patch)
+        drawn = {"hidden": jnp.concatenate([views, hidden], axis=1)}
+        return drawn | attention_rows(backbone, state.teacher["backbone"], views)
+
+    guards = {"method.centring": centring != "none"}
+    return Method(init, loss, teacher=names, momentum=teacher_momentum(momentum, clock), show=show, guards=guards)
