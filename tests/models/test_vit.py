@@ -162,7 +162,9 @@ def test_half_precision_computes_in_half_and_returns_float32():
 
 @pytest.mark.parametrize(
     "wrong, told", [(dict(positions="sincos"), "sincos_column"), (dict(pool="max"), "cls, mean"),
-                    (dict(remat="all"), "dots"), (dict(heads=3), "multiple of"), (dict(width=18), "multiple of 4")],
+                    (dict(remat="all"), "dots"), (dict(heads=3), "multiple of"), (dict(width=18), "multiple of 4"),
+                    (dict(mlp="relu"), "gelu, swiglu"), (dict(init="zeros"), "xavier, normal"),
+                    (dict(relative_bias=True), "none, shared, block")],
 )  # fmt: skip
 def test_wrong_settings_are_told_with_the_right_ones(wrong, told):
     with pytest.raises(UserError, match=told):
