@@ -105,3 +105,59 @@ def cover(images, mask, patch: int):
     mask = mask.reshape(*mask.shape[:-1], rows, columns)
     mask = jnp.repeat(jnp.repeat(mask, patch, axis=-2), patch, axis=-1)
     return jnp.where(mask[..., None], -2.2, images)  # about black in every normalisation of the configs
+
+
+def block_size(share, ratio, grid: tuple[int, int]):
+    """Height and width in patches of a block that covers `share` of the grid, `ratio` times as high as wide; int32."""
+    area = jnp.floor(grid[0] * grid[1] * share)
+    side = lambda length, most: jnp.clip(jnp.round(jnp.sqrt(length)), 1, most - 1).astype(jnp.int32)
+    return side(area * ratio, grid[0]), side(area / ratio, grid[1])
+
+
+def _corners(rng, shape, size, grid):
+    """A random place for blocks of a size: tops and lefts, int32 of `shape`. The last place of a row is never drawn."""
+    keys = jax.random.split(rng)
+    draw = lambda key, room: jnp.floor(jax.random.uniform(key, shape) * jnp.maximum(room, 1)).astype(jnp.int32)
+    return draw(keys[0], grid[0] - size[0]), draw(keys[1], grid[1] - size[1])
+
+
+def multi_block(rng, batch: int, grid: tuple[int, int], targets: int, target_share, target_ratio, context_share, kept):
+    """Blocks to predict, and patches around them to predict from (I-JEPA, src/masks/multiblock.py).
+
+    target_share, target_ratio, context_share: (least, most). Sizes are drawn once for the batch, with one random number
+    for a target's share and ratio, places once an image. `kept`: patches of the context, a fixed number: of those in
+    the context's block and in no target, by chance (officially the first as many as every image of the batch has).
+    An image that has fewer is filled up from outside of its block, and if even those are targets, with repeats.
+    Returns context int32 (B, kept), target int32 (B, M, T), and target_weight float32 (T,), one but for the padding of
+    the largest size to T.
+    """
+    height, width = grid
+    size_key, size_key_2, target_key, context_key, order_key = jax.random.split(rng, 5)
+    between = lambda bounds, part: bounds[0] + (bounds[1] - bounds[0]) * part
+    part = jax.random.uniform(size_key)
+    size = block_size(between(target_share, part), between(target_ratio, part), grid)
+    most = largest_block(target_share, target_ratio, grid)
+    place = jnp.arange(most)
+    down, right = jnp.minimum(place // size[1], size[0] - 1), place % size[1]
+    top, left = _corners(target_key, (batch, targets), size, grid)
+    target = (top[..., None] + down) * width + left[..., None] + right
+
+    outer = block_size(between(context_share, jax.random.uniform(size_key_2)), 1.0, grid)
+    top, left = _corners(context_key, (batch, 1), outer, grid)
+    ys, xs = jnp.mgrid[:height, :width].reshape(2, -1)
+    inside = (ys >= top) & (ys < top + outer[0]) & (xs >= left) & (xs < left + outer[1])  # (B, N)
+    asked = jnp.zeros((batch, height * width), bool)
+    asked = jax.vmap(lambda row, at: row.at[at.reshape(-1)].set(True))(asked, target)
+    score = jax.random.uniform(order_key, asked.shape) + jnp.where(inside, 0, 1) + jnp.where(asked, 2, 0)
+    order = jnp.argsort(score, axis=-1)
+    free = jnp.maximum((~asked).sum(-1, keepdims=True), 1)
+    context = jnp.take_along_axis(order, jnp.arange(kept) % free, axis=-1)
+    return context, target, (place < size[0] * size[1]).astype(jnp.float32)
+
+
+def largest_block(share, ratio, grid: tuple[int, int]) -> int:
+    """How many patches the largest block has, over all draws of `multi_block`."""
+    with jax.ensure_compile_time_eval():  # a shape, not a value of the program
+        part = jnp.linspace(0.0, 1.0, 1001)
+        size = block_size(share[0] + (share[1] - share[0]) * part, ratio[0] + (ratio[1] - ratio[0]) * part, grid)
+        return int(jnp.max(size[0] * size[1]))

@@ -20,6 +20,7 @@ SMALL = {  # overrides of the tiny preset
     "ibot": [*VIT, *HEAD, "--config.method.shared_head=False"],
     "dinov2": [*VIT, *HEAD, "--config.method.patch_prototypes=20", "--config.method.chunks=2",
                "--config.method.koleo_images=8"],
+    "ijepa": [*VIT, *(f"--config.method.predictor_{key}" for key in ("width=16", "depth=1", "heads=2"))],
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
 }  # fmt: skip
 

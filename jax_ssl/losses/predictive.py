@@ -4,13 +4,15 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 
-def smooth_l1(prediction, target):
+def smooth_l1(prediction, target, weight=1.0):
     """Mean of half the squared error where that is below one, of the absolute error less a half beyond.
 
-    prediction, target: any equal shapes; no gradient reaches the target. Returns a fp32 scalar. I-JEPA's target is
+    prediction, target: any equal shapes; no gradient reaches the target. weight: of each error in the mean, of a shape
+    that broadcasts to theirs. Returns a fp32 scalar. I-JEPA's target is
     `jax.nn.standardize(features, epsilon=1e-5)`, a layer norm without learned scale.
     Girshick 2015, https://arxiv.org/abs/1504.08083, Eq. 3; Assran et al. 2023, https://arxiv.org/abs/2301.08243: its
     code, src/train.py, has this where Eq. 1 has the squared distance.
     """
     error = jnp.abs(prediction.astype(jnp.float32) - stop_gradient(target).astype(jnp.float32))
-    return jnp.mean(jnp.where(error < 1, jnp.square(error) / 2, error - 0.5))
+    weight = jnp.broadcast_to(weight, error.shape)
+    return jnp.sum(weight * jnp.where(error < 1, jnp.square(error) / 2, error - 0.5)) / jnp.sum(weight)

@@ -1,0 +1,84 @@
+"""I-JEPA: from a part of an image, predict the teacher's features of blocks that were cut out of it.
+
+Paper: Assran et al. 2023, https://arxiv.org/abs/2301.08243
+Code:  https://github.com/facebookresearch/ijepa, src/train.py, src/masks/multiblock.py
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jax_ssl import masking
+from jax_ssl.core import Method
+from jax_ssl.errors import UserError
+from jax_ssl.losses import smooth_l1
+from jax_ssl.losses.diagnostics import feature_std, pair_cosine
+from jax_ssl.models import apply
+from jax_ssl.models.predictor import Predictor
+from jax_ssl.schedules import linear
+
+
+class Net(nn.Module):
+    """images, indices of the context (B, K) and of the targets (B, M, T) -> features at the targets (B, M, T, D)."""
+
+    backbone: nn.Module
+    predictor: nn.Module
+
+    def __call__(self, images, context, target, train: bool = False):
+        grid = (images.shape[1] // self.backbone.patch, images.shape[2] // self.backbone.patch)
+        seen = self.backbone(images, train, keep=context).patches
+        return self.predictor(seen, context, target, grid, train)
+
+
+def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_heads=16, targets=4,
+         target_scale=(0.15, 0.2), target_ratio=(0.75, 1.5), context_scale=(0.85, 1.0), context_kept=0.3,
+         momentum=0.996, final_momentum=1.0) -> Method:  # fmt: skip
+    """targets: blocks an image. target_scale, context_scale: least and most of the image's area; target_ratio: height
+    over width. context_kept: share of the patches that enter the encoder, a fixed number of those that the context has
+    left beside the targets; officially as many as the poorest image of a batch has. momentum: of the teacher, linear.
+    """
+    if getattr(backbone, "pool", None) != "mean":
+        raise UserError("I-JEPA needs model.name='vit' with model.pool='mean': it has patches and no class token.")
+    if not (0 < target_scale[0] <= target_scale[1] < 1 and 0 < context_kept < 1 and targets > 0):
+        raise UserError(
+            f"method.target_scale={target_scale} and method.context_kept={context_kept} are shares between 0 and 1, "
+            f"and method.targets={targets} at least one."
+        )
+    predictor = Predictor(
+        predictor_width, predictor_depth, predictor_heads, backbone.width, backbone.remat, backbone.dtype,
+        backbone.epsilon, initial=backbone.initial,
+    )  # fmt: skip
+    net, teacher = Net(backbone, predictor), apply.without_drop_path(backbone)
+
+    def cut(rng, images):
+        grid = (images.shape[1] // backbone.patch, images.shape[2] // backbone.patch)
+        kept = max(1, int(context_kept * grid[0] * grid[1]))
+        return masking.multi_block(rng, len(images), grid, targets, target_scale, target_ratio, context_scale, kept)
+
+    def init(rng, batch):
+        images = batch["views"][:, 0]
+        context, target, _ = cut(rng, images)
+        params, stats = apply.init(net, rng, images, context, target)
+        return params, {"stats": stats}
+
+    def loss(params, state, batch, rng):
+        images = batch["views"][:, 0]
+        context, target, weight = cut(rng, images)
+        predicted, _ = apply.train(net, params, state.extra["stats"], images, context, target, rng=rng)
+        features, _ = apply.train(teacher, state.teacher["backbone"], state.extra["stats"], images)
+        whole = jax.nn.standardize(features.patches, epsilon=1e-5)  # a layer norm without scale and offset
+        goal = jax.vmap(lambda patches, at: patches[at])(whole, target)
+        metrics = {"uniform_loss": smooth_l1(jnp.zeros_like(goal), goal, weight[:, None])}
+        metrics |= {"feature_std": feature_std(features.pooled), "pair_cosine": pair_cosine(features.pooled)}
+        return smooth_l1(predicted, goal, weight[:, None]), (state.extra, metrics)
+
+    def show(params, state, batch, rng):
+        """Columns: the image, its context, and each block that is predicted from it."""
+        images = batch["views"][:8, 0]
+        patches = (images.shape[1] // backbone.patch) * (images.shape[2] // backbone.patch)
+        context, target, _ = cut(rng, images)
+        only = lambda at: masking.cover(images, ~jax.vmap(lambda a: jnp.zeros(patches, bool).at[a].set(True))(at),
+                                        backbone.patch)  # fmt: skip
+        return {"blocks": jnp.stack([images, only(context), *(only(target[:, m]) for m in range(targets))], axis=1)}
+
+    return Method(init, loss, teacher=("backbone",), momentum=linear(momentum, final_momentum, clock), show=show)
