@@ -27,7 +27,7 @@ def base() -> ConfigDict:
             evaluate_at_end=False,  # a table of kNN and linear probe beside raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops
-            init_from="",  # a run folder whose parameters to start from
+            init_from="",  # a run folder or an official file to start from, or parts: backbone=PATH,projector=PATH,teacher=PATH
             mesh=dict(fsdp=1),  # ways to split large parameters; all devices split the batch
             data=dict(
                 name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic
@@ -83,7 +83,7 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
         schedule="cosine",  # or step, constant
         milestones=(),  # epochs at which a step schedule divides by ten
         warmup_epochs=0.0,
-        warmup_lr=0.0,  # where a warm-up before a cosine begins, and
+        warmup_lr=0.0,  # where a warm-up begins, and
         final_lr=0.0,  # where the cosine ends, both scaled like base_lr
         weight_decay=0.0,
         final_weight_decay=-1.0,  # -1 = the same to the end

@@ -42,8 +42,8 @@ def learning_rate(config, batch_size, clock):
     peak, first, last = (peak_lr(rate, batch_size, config.scaling) for rate in rates)
     kinds = {
         "cosine": lambda: schedules.cosine(peak, last, clock, config.warmup_epochs, first),
-        "step": lambda: schedules.step(peak, config.milestones, clock, config.warmup_epochs),
-        "constant": lambda: schedules.constant(peak, clock, config.warmup_epochs),
+        "step": lambda: schedules.step(peak, config.milestones, clock, config.warmup_epochs, first),
+        "constant": lambda: schedules.constant(peak, clock, config.warmup_epochs, first),
     }
     return pick(kinds, config.schedule, "schedule")()
 

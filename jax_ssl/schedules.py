@@ -44,10 +44,10 @@ def teacher_momentum(start, clock):
     return cosine(start, 1.0, clock) if start else constant(0.0)
 
 
-def step(start, milestones, clock, warmup_epochs=0.0, factor=0.1):
-    """`start`, times `factor` at every milestone (in epochs from the beginning), after a linear warm-up."""
+def step(start, milestones, clock, warmup_epochs=0.0, first=0.0, factor=0.1):
+    """`start`, times `factor` at every milestone, in epochs of the whole run, after a linear warm-up from `first`."""
     at = jnp.array([epoch * clock.steps_per_epoch for epoch in milestones], jnp.float32)
-    return _warm_up(start, lambda step: start * factor ** jnp.sum(step >= at), clock, warmup_epochs)
+    return _warm_up(start, lambda step: start * factor ** jnp.sum(step >= at), clock, warmup_epochs, first)
 
 
 def epoch_ramp(first, last, epochs, clock):

@@ -298,3 +298,6 @@ def test_a_name_that_no_parameter_has_is_refused(key):
 def test_a_warm_up_may_begin_above_zero_and_both_ends_scale_with_the_batch():
     rate = optim.learning_rate(config(warmup_lr=0.1, final_lr=0.01), 512, CLOCK)
     np.testing.assert_allclose([rate(0), rate(10), rate(20), rate(100)], [0.2, 0.3, 0.4, 0.02], rtol=1e-5)
+    for schedule in ("step", "constant"):
+        rate = optim.learning_rate(config(warmup_lr=0.1, schedule=schedule, milestones=(50,)), 512, CLOCK)
+        np.testing.assert_allclose([rate(0), rate(10), rate(20)], [0.2, 0.3, 0.4], rtol=1e-5)
