@@ -27,7 +27,7 @@ def base() -> ConfigDict:
             evaluate_at_end=False,  # a table of kNN and linear probe beside raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops
-            init_from="",  # a run folder or an official file to start from, or parts: backbone=PATH,projector=PATH,teacher=PATH
+            init_from="",  # a run or official file to start from, or parts: backbone=PATH,projector=PATH,teacher=PATH
             mesh=dict(fsdp=1),  # ways to split large parameters; all devices split the batch
             data=dict(
                 name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic

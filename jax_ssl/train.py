@@ -11,7 +11,6 @@ import inspect
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from jax_ssl import augment, checkpoints, core, optim, schedules, sharding, watch
 from jax_ssl.config import to_dict
@@ -23,6 +22,7 @@ from jax_ssl.metrics import Writer
 from jax_ssl.models.micro import MicroBatched
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
+from jax_ssl.warm_start import start_from
 
 
 def without_name(section) -> dict:
@@ -148,9 +148,7 @@ def train(config, workdir: str) -> bool:
         probe = pipeline.labelled(config)
         checkpoints.write_config(workdir, to_dict(config))
         notes = []  # what is said before there is a log to say it in
-        keeper = checkpoints.Checkpoints(
-            f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append
-        )
+        keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
         state, first = restore_or_init(config, program, keeper)
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
@@ -179,24 +177,12 @@ class Run(NamedTuple):
 
 
 def restore_or_init(config, program, keeper):
-    """The newest good checkpoint, or a new state, whose parameters may come from another run: (state, its step)."""
+    """The newest good checkpoint, or a new state, whose parameters may be given: (state, its step)."""
     restored = keeper.restore(program.state)
     if restored is not None:
         return restored
     state = program.init(jax.random.key(config.seed))
-    return (start_from(config.init_from, state) if config.init_from else state), 0
-
-
-def start_from(folder: str, state):
-    """Puts the parameters of another run of the same networks into a new state."""
-    loaded, _ = checkpoints.load_raw(f"{folder}/checkpoints", names=("params",))
-    structure, given = jax.tree.structure(state.params), jax.tree.structure(loaded["params"])
-    shapes = lambda tree: [np.shape(x) for x in jax.tree.leaves(tree)]
-    if structure != given or shapes(state.params) != shapes(loaded["params"]):
-        raise UserError(f"init_from={folder!r} holds other networks than this config builds: take its model.")
-    params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded["params"], state.params)
-    copies = jax.tree.map(jax.numpy.copy, {name: params[name] for name in state.teacher})
-    return state.replace(params=params, teacher=copies)
+    return (start_from(config.init_from, state, config.model, keeper.say) if config.init_from else state), 0
 
 
 def introduce(run: Run, data, state, clock, first: int) -> None:
@@ -286,4 +272,3 @@ def draw(run: Run, state, raw, step: int) -> None:
     pictures.save_shown(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
     run.writer.flush()
     pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")
-
