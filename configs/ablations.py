@@ -101,4 +101,77 @@ collapse = Suite(
     overrides=AT_THE_END | {"epochs": 8.0},
 )
 
-SUITES = {"augmentation": augmentation, "negatives": negatives, "collapse": collapse}
+MAE_EPOCH = dict(
+    config="mae:cifar",
+    numbers=("linear", "knn"),
+    budget="1 epoch, 50 000 images: 2 to 3 minutes",
+    overrides=AT_THE_END | {"epochs": 1.0},
+)
+
+mask_ratio = Suite(
+    title="How much to hide",
+    claim="A high mask ratio, about 75 %, makes the best features: smaller holes are filled in from their neighbours.",
+    source="He et al. 2022, MAE, figure 5",
+    cells={f"{100 * ratio:.0f} %": Cell({"method.mask_ratio": ratio}, x=ratio) for ratio in (0.25, 0.5, 0.75, 0.9)},
+    axis="mask ratio",
+    **MAE_EPOCH,
+)
+
+mask_sampling = Suite(
+    title="Which patches to hide",
+    claim="Hiding patches at random beats hiding blocks, which is too hard, and a regular grid, which is too easy.",
+    source="He et al. 2022, MAE, table 1f",
+    cells={
+        "random, 75 %": Cell({"method.sampling": "random"}),
+        "block, 50 %": Cell({"method.sampling": "block", "method.mask_ratio": 0.5}),
+        "block, 75 %": Cell({"method.sampling": "block"}),
+        "grid, 75 %": Cell({"method.sampling": "grid"}),
+    },
+    axis="how patches are chosen",
+    **MAE_EPOCH,
+)
+
+decoder_depth = Suite(
+    title="How deep to decode",
+    claim="A deeper decoder lets the encoder recognise and not paint: frozen features gain, fine-tuning does not.",
+    source="He et al. 2022, MAE, table 1a",
+    cells={str(depth): Cell({"method.decoder_depth": depth}, x=depth) for depth in (1, 2, 4)},
+    axis="blocks of the decoder",
+    **MAE_EPOCH,
+)
+
+mae_target = Suite(
+    title="What to reconstruct",
+    claim="Patches in units of their own mean and spread are a better target than plain pixels.",
+    source="He et al. 2022, MAE, table 1d",
+    cells={
+        "normalised patches": Cell({"method.norm_pix": True}),
+        "pixels": Cell({"method.norm_pix": False}),
+    },
+    axis="target",
+    **MAE_EPOCH,
+)
+
+mae_augmentation = Suite(
+    title="Masking is the augmentation",
+    claim="MAE needs a crop at most: colour jitter, which contrastive learning lives on, makes it worse.",
+    source="He et al. 2022, MAE, table 1e",
+    cells={
+        "none": Cell({"data.crops.views[0].scale": (1.0, 1.0), "data.crops.views[0].ratio": (1.0, 1.0)}),
+        "crop": Cell({}),
+        "crop+colour": Cell(
+            {
+                "data.crops.views[0].jitter": (0.4, 0.4, 0.4, 0.1),
+                "data.crops.views[0].jitter_probability": 0.8,
+                "data.crops.views[0].grey": 0.2,
+            }
+        ),
+    },
+    axis="augmentation",
+    **MAE_EPOCH,
+)
+
+SUITES = dict(
+    augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
+    mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
+)  # fmt: skip

@@ -40,7 +40,7 @@ def paper(size="L", **model):
         name="dinov2", prototypes=131072, hidden=2048, bottleneck=384, patch_prototypes=131072, patch_bottleneck=256,
         student_temp=0.1, teacher_temp=0.07, warmup_teacher_temp=0.04, warmup_teacher_epochs=epochs(30, 3072),
         centring="sinkhorn_knopp", iterations=3, center_momentum=0.9, momentum=0.994, mask_share=0.5,
-        mask_ratio=(0.1, 0.5), image_weight=1.0, patch_weight=1.0, koleo_weight=0.1, koleo_images=32, chunks=16,
+        mask_ratio=(0.1, 0.5), image_weight=1.0, patch_weight=1.0, koleo_weight=0.1, koleo_images=32, chunks=4,
     )  # fmt: skip
     config.optim = common.optim(
         "adamw", 2e-4, scaling="sqrt_1024", warmup_epochs=epochs(80, 3072), final_lr=1e-6 / 3**0.5, weight_decay=0.04,

@@ -23,7 +23,7 @@ def paper(size="S"):
         name="ibot", prototypes=8192, hidden=2048, bottleneck=256, norm_last_layer=False, shared_head=True,
         student_temp=0.1, teacher_temp=0.07, warmup_teacher_temp=0.04, teacher_patch_temp=0.07,
         warmup_teacher_patch_temp=0.04, warmup_teacher_epochs=30.0, centring=True, center_momentum=0.9,
-        momentum=0.996, mask_ratio=(0.0, 0.3), mask_spread=(0.0, 0.2), patch_weight=1.0, chunks=8,
+        momentum=0.996, mask_ratio=(0.0, 0.3), mask_spread=(0.0, 0.2), patch_weight=1.0, chunks=4,
     )  # fmt: skip
     config.optim = common.optim(
         "adamw", 5e-4, warmup_epochs=10.0, final_lr=1e-6 / 4, weight_decay=0.04, final_weight_decay=0.4, clip=3.0,
