@@ -294,7 +294,7 @@ def test_the_alarm_names_the_guard_that_is_off_and_no_other():
         return [alarm.check(step, {"feature_std": 0.01}) for step in range(watch.PATIENCE)][-1]
 
     off = said(predictor=False, momentum=True)
-    assert "switching method.predictor back on" in off and "momentum" not in off
+    assert "try method.predictor: it is switched off" in off and "momentum" not in off
     assert "predictor" not in said(predictor=True) and "optim.base_lr" in said(predictor=True)
 
 

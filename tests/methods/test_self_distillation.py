@@ -1,11 +1,14 @@
 """DINO, iBOT, DINOv2 and I-JEPA as whole methods, against their losses on all scores at once, written out plainly."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import rearrange
 
+from jax_ssl import __main__ as command
 from jax_ssl import core, losses, masking, train
 from jax_ssl.errors import UserError
 from jax_ssl.methods import ijepa
@@ -171,3 +174,19 @@ def test_the_teacher_sees_every_patch_and_drops_no_branch():
 def test_a_batch_that_chunks_do_not_divide_is_refused(name):
     with pytest.raises(UserError, match="chunks"):
         started(name, "--config.method.chunks=5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("switches, diagnosis", [
+    ((), ""),
+    (("--config.method.centring=False",), "share one prototype.*try method.centring"),
+    (("--config.method.teacher_temp=0.1", "--config.method.warmup_teacher_temp=0.1"),
+     "targets are uniform.*try method.teacher_temp < method.student_temp"),
+])  # fmt: skip
+def test_the_doctor_tells_one_prototype_from_a_uniform_target(switches, diagnosis, seed, tmp_path):
+    """Without centring all images come to share a prototype; without sharpening none has one."""
+    flags = [f"--config.seed={seed}", "--config.evaluate_at_end=False", "--config.probe_every=0", *switches]
+    assert command.main(["train", "--config=dino:tiny", f"--workdir={tmp_path}", *flags]) == 0
+    log = (tmp_path / "log.txt").read_text()
+    assert bool(re.search(f"dino looks collapsed.*{diagnosis}", log)) == bool(diagnosis), log
