@@ -32,10 +32,10 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
     """sampling: `random`, `block` or `grid`. norm_pix: the target is each patch in units of its own mean and spread."""
     if getattr(backbone, "pool", None) != "cls":
         raise UserError("MAE needs model.name='vit' with model.pool='cls': its decoder reads the class token.")
-    if sampling not in ("random", "block", "grid") or not 0 < mask_ratio < 1:
+    if sampling not in ("random", "block", "grid") or not 0 <= mask_ratio < 1:
         raise UserError(
             f"method.sampling={sampling!r} must be random, block or grid; "
-            f"method.mask_ratio={mask_ratio} between 0 and 1."
+            f"method.mask_ratio={mask_ratio} from 0, which hides nothing and shows what hiding saves, to below 1."
         )
     patch = backbone.patch
     decoder = Decoder(decoder_width, decoder_depth, decoder_heads, patch**2 * 3, backbone.remat, backbone.dtype)
