@@ -93,3 +93,55 @@ def test_the_first_rectangle_is_hidden_whole(blocks):
         assert inside[box].all()
         assert inside.sum() == inside[box].size >= 75 // 10
         assert hidden[box].all()
+
+
+def test_each_image_hides_as_many_patches_as_it_is_told():
+    count = jnp.array([0, 3, 7, 16])
+    mask = masking.hide(masking.block_scores(jax.random.key(0), 4, (4, 4), count), count)
+    np.testing.assert_array_equal(mask.sum(1), count)
+    index, weight = masking.hidden_places(mask, 8)
+    for image, hidden in enumerate(np.asarray(mask)):
+        places = np.flatnonzero(hidden)[:8]
+        np.testing.assert_array_equal(index[image][: len(places)], places)
+        np.testing.assert_allclose(weight[image][: len(places)], 1 / max(count[image], 1))
+        assert not weight[image][len(places) :].any()
+
+
+def test_shares_to_hide_are_those_of_ibot_and_of_dinov2():
+    mixed = np.asarray(masking.mixed_ratios(jax.random.key(0), 4000, (0.0, 0.3), (0.0, 0.2)))
+    assert np.mean(mixed == 0) == pytest.approx(0.5, abs=0.03)
+    some = mixed[mixed > 0]
+    assert 0.1 <= some.min() < 0.11 and 0.49 < some.max() <= 0.5 and some.mean() == pytest.approx(0.3, abs=0.01)
+    even = np.asarray(masking.stratified_ratios(jax.random.key(0), 40, 0.5, 0.1, 0.5))
+    assert np.sum(even > 0) == 20 and np.any(even != np.asarray(
+        masking.stratified_ratios(jax.random.key(1), 40, 0.5, 0.1, 0.5)))  # fmt: skip
+    np.testing.assert_array_equal(np.floor((np.sort(even[even > 0]) - 0.1) / 0.02 + 1e-4), np.arange(20))  # one a bin
+
+
+def test_a_context_has_no_target_in_it_and_targets_are_rectangles_of_one_size():
+    cut = jax.jit(lambda key: masking.multi_block(key, 64, (16, 16), 4, (0.15, 0.2), (0.75, 1.5), (0.85, 1.0), 76))
+    sizes = set()
+    for seed in range(8):
+        context, target, weight = (np.asarray(x) for x in cut(jax.random.key(seed)))
+        real = int(weight.sum())
+        assert context.shape == (64, 76) and target.shape[:2] == (64, 4) and real <= target.shape[2]
+        for row, blocks in zip(context, target[:, :, :real]):
+            assert not set(row) & set(blocks.ravel())
+            for block in blocks:
+                ys, xs = np.divmod(block, 16)
+                box = {(y, x) for y in range(ys.min(), ys.max() + 1) for x in range(xs.min(), xs.max() + 1)}
+                assert box == set(zip(ys, xs)) and len(box) == real  # each patch once
+                assert ys.max() < 15 and xs.max() < 15  # officially the last place is never drawn
+        assert 0.13 < real / 256 < 0.2
+        assert np.mean([len(set(row)) for row in context]) > 70  # few images have to repeat
+        sizes.add((np.ptp(ys) + 1, np.ptp(xs) + 1))
+    assert len(sizes) > 1, "sizes change from batch to batch"
+
+
+def test_a_block_is_as_large_as_the_official_one_for_the_same_draw():
+    """multiblock.py, _sample_block_size, by hand: r = 0.5 on 14 x 14 gives scale 0.175, ratio 1.125."""
+    assert tuple(map(int, masking.block_size(0.175, 1.125, (14, 14)))) == (6, 5)  # 34 patches: sqrt(38.25), sqrt(30.2)
+    assert tuple(map(int, masking.block_size(1.0, 1.0, (14, 14)))) == (13, 13)  # never the whole side
+    assert masking.largest_block((0.15, 0.2), (0.75, 1.5), (14, 14)) == max(
+        int(np.prod(masking.block_size(0.15 + 0.05 * r, 0.75 + 0.75 * r, (14, 14)))) for r in np.linspace(0, 1, 101)
+    )
