@@ -24,9 +24,9 @@ def paper(size="S"):
     )
     config.model = common.vit(size, positions="learned", init="normal", position_offset=0.1, drop_path=0.1)
     config.method = dict(
-        name="dino", prototypes=65536, hidden=2048, bottleneck=256, norm_last_layer=False, student_temp=0.1,
-        teacher_temp=0.07, warmup_teacher_temp=0.04, warmup_teacher_epochs=30.0, centring=True, center_momentum=0.9,
-        momentum=0.996, chunks=4,
+        name="dino", prototypes=65536, hidden=2048, bottleneck=256, norm_last_layer=False, use_bn_in_head=False,
+        student_temp=0.1, teacher_temp=0.07, warmup_teacher_temp=0.04, warmup_teacher_epochs=30.0, centring=True,
+        center_momentum=0.9, momentum=0.996, chunks=4,
     )  # fmt: skip
     config.optim = common.optim(
         "adamw", 5e-4, warmup_epochs=10.0, final_lr=1e-6 / 4, weight_decay=0.04, final_weight_decay=0.4, clip=3.0,

@@ -46,7 +46,7 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(4.0, [crops.ijepa(32)])
+    config = common.cifar(2.0, [crops.ijepa(32)])
     config.model = common.small_cpu_vit(pool="mean")
     config.method = dict(
         paper().method, predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.98, final_momentum=1.0

@@ -18,10 +18,12 @@ from jax_ssl.models.prototypes import DinoHead, matrix, scores
 from jax_ssl.schedules import epoch_ramp, teacher_momentum
 
 
-def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm_last_layer=True, student_temp=0.1,
+def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm_last_layer=True, use_bn_in_head=False,
+         student_temp=0.1,
          teacher_temp=0.04, warmup_teacher_temp=0.04, warmup_teacher_epochs=0.0, centring=True, center_momentum=0.9,
          momentum=0.996, chunks=1) -> Method:  # fmt: skip
     """hidden, bottleneck: widths of the head. norm_last_layer: prototypes of length one, not of a learned length.
+    use_bn_in_head: batch normalisation in it, which officially is off.
 
     teacher_temp: the smaller, the sharper the targets; rises from warmup_teacher_temp over warmup_teacher_epochs.
     centring: subtract the mean of the teacher's scores, so that no prototype takes all images.
@@ -32,7 +34,9 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
             f"method.prototypes={prototypes} must be two or more, and all temperatures positive: student "
             f"{student_temp}, teacher {warmup_teacher_temp} to {teacher_temp}."
         )
-    head = DinoHead(prototypes, hidden, bottleneck, norm_last_layer, getattr(backbone, "dtype", jnp.float32))
+    head = DinoHead(
+        prototypes, hidden, bottleneck, norm_last_layer, use_bn_in_head, getattr(backbone, "dtype", jnp.float32)
+    )
     student, teacher = Crops(backbone, head), Crops(apply.without_drop_path(backbone), head)
     temperature = epoch_ramp(warmup_teacher_temp, teacher_temp, warmup_teacher_epochs, clock)
 

@@ -38,8 +38,10 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         raise UserError(f"method.centring={centring!r}: choose 'sinkhorn_knopp', 'mean' or 'none'.")
     if not (0 <= mask_share <= 1 and 0 < mask_ratio[0] <= mask_ratio[1] < 1):
         raise UserError(f"method.mask_share={mask_share}, method.mask_ratio={mask_ratio}: shares between 0 and 1.")
-    heads = [DinoHead(prototypes, hidden, bottleneck, False, backbone.dtype)]
-    heads += [DinoHead(patch_prototypes, hidden, patch_bottleneck, False, backbone.dtype)] if patch_prototypes else []
+    heads = [DinoHead(prototypes, hidden, bottleneck, False, dtype=backbone.dtype)]
+    heads += (
+        [DinoHead(patch_prototypes, hidden, patch_bottleneck, False, dtype=backbone.dtype)] if patch_prototypes else []
+    )
     student, teacher = Tokens(backbone, *heads), Tokens(apply.without_drop_path(backbone), *heads)
     names = ("backbone", "projector", "patch_projector")[: 1 + len(heads)]
     temperature = constant(teacher_temp, clock, warmup_teacher_epochs, warmup_teacher_temp)
@@ -63,7 +65,10 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
             )
         mask, chosen, _ = hide(rng, groups[0])
         params, stats = apply.init(student, rng, groups, mask, chosen)
-        params["backbone"]["mask_token"] = jnp.zeros_like(params["backbone"]["mask_token"])
+        tokens = {"mask_token": 0.0, "cls_token": 5e-5, "registers": 5e-5}  # times 0.02: the last two begin at 1e-6
+        params["backbone"] |= {
+            name: factor * params["backbone"][name] for name, factor in tokens.items() if name in params["backbone"]
+        }
         extra = {"stats": stats, "center": jnp.zeros(prototypes)}
         return params, extra | {"patch_center": jnp.zeros(patch_prototypes or prototypes)}
 

@@ -37,7 +37,7 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         raise UserError(
             f"method.mask_ratio={mask_ratio} and method.mask_spread={mask_spread}: give as many of each, below one."
         )
-    head = lambda: DinoHead(prototypes, hidden, bottleneck, norm_last_layer, backbone.dtype)
+    head = lambda: DinoHead(prototypes, hidden, bottleneck, norm_last_layer, dtype=backbone.dtype)
     parts = (head(),) if shared_head else (head(), head())
     student, teacher = Tokens(backbone, *parts), Tokens(apply.without_drop_path(backbone), *parts)
     names = ("backbone", "projector") if shared_head else ("backbone", "projector", "patch_projector")

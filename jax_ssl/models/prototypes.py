@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.lax import Precision
 
 from jax_ssl.losses import unit
+from jax_ssl.models.norm import BatchNorm
 
 
 def scores(embedding, matrix, precision=Precision.HIGHEST):
@@ -31,7 +32,8 @@ class DinoHead(nn.Module):
     It also owns `prototypes` directions, (K, bottleneck): `scores(embedding, matrix(params))` compares with them, in
     `losses.in_chunks` where the scores of a batch are too many to store. The scores of the mean embedding are the mean
     of the scores, which is all that a center needs.
-    norm_last_layer: prototypes have length one for good; else each has a learned `length`, one at first.
+    norm_last_layer: prototypes have length one for good; else each has a learned `length`, one at first. use_bn: batch
+    normalisation before each GELU, for convolutional networks.
     Caron et al. 2021, https://arxiv.org/abs/2104.14294, App. C; official code vision_transformer.py, DINOHead.
     """
 
@@ -39,17 +41,22 @@ class DinoHead(nn.Module):
     hidden: int = 2048
     bottleneck: int = 256
     norm_last_layer: bool = True
+    use_bn: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         dense = lambda width: nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
         self.layers = [dense(self.hidden), dense(self.hidden), dense(self.bottleneck)]
+        if self.use_bn:
+            self.norms = [BatchNorm(), BatchNorm()]
         self.directions = self.param("directions", directions_init, (self.prototypes, self.bottleneck))
         if not self.norm_last_layer:
             self.length = self.param("length", nn.initializers.ones, (self.prototypes, 1))
 
     def __call__(self, x, train: bool = False):
-        first, second, last = self.layers
-        x = nn.gelu(first(x), approximate=False)
-        x = nn.gelu(second(x), approximate=False)
+        *hidden, last = self.layers
+        for number, layer in enumerate(hidden):
+            x = layer(x)
+            x = self.norms[number](x, train) if self.use_bn else x
+            x = nn.gelu(x, approximate=False)
         return unit(last(x))
