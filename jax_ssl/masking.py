@@ -5,6 +5,7 @@ A sampler gives every patch of a grid (h, w) a score, float32 (B, h * w); `split
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def random_scores(rng, batch: int, grid: tuple[int, int]):
@@ -88,6 +89,16 @@ def stratified_ratios(rng, batch: int, share: float, least: float, most: float):
     return jax.random.permutation(order, jnp.concatenate([edges, jnp.zeros(batch - masked)]))
 
 
+def cell_scores(rng, batch: int, grid: tuple[int, int], cell: int):
+    """Squares of `cell` x `cell` patches are hidden or kept as one (SimMIM, data/data_simmim.py, MaskGenerator).
+
+    grid: a multiple of `cell` along both axes; hide a multiple of cell^2 patches.
+    """
+    rows, columns = grid[0] // cell, grid[1] // cell
+    noise = jax.random.uniform(rng, (batch, rows, columns))
+    return noise.repeat(cell, axis=1).repeat(cell, axis=2).reshape(batch, -1)
+
+
 def split(scores, keep: int):
     """The `keep` lowest scores of each row stay. scores (B, N).
 
@@ -107,10 +118,10 @@ def cover(images, mask, patch: int):
     return jnp.where(mask[..., None], -2.2, images)  # about black in every normalisation of the configs
 
 
-def block_size(share, ratio, grid: tuple[int, int]):
+def block_size(share, ratio, grid: tuple[int, int], xp=jnp):
     """Height and width in patches of a block that covers `share` of the grid, `ratio` times as high as wide; int32."""
-    area = jnp.floor(grid[0] * grid[1] * share)
-    side = lambda length, most: jnp.clip(jnp.round(jnp.sqrt(length)), 1, most - 1).astype(jnp.int32)
+    area = xp.floor(grid[0] * grid[1] * share)
+    side = lambda square, most: xp.clip(xp.round(xp.sqrt(square)), 1, most - 1).astype("int32")
     return side(area * ratio, grid[0]), side(area / ratio, grid[1])
 
 
@@ -156,8 +167,7 @@ def multi_block(rng, batch: int, grid: tuple[int, int], targets: int, target_sha
 
 
 def largest_block(share, ratio, grid: tuple[int, int]) -> int:
-    """How many patches the largest block has, over all draws of `multi_block`."""
-    with jax.ensure_compile_time_eval():  # a shape, not a value of the program
-        part = jnp.linspace(0.0, 1.0, 1001)
-        size = block_size(share[0] + (share[1] - share[0]) * part, ratio[0] + (ratio[1] - ratio[0]) * part, grid)
-        return int(jnp.max(size[0] * size[1]))
+    """How many patches the largest block has, over all draws of `multi_block`: a shape, so NumPy finds it."""
+    part = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
+    size = block_size(share[0] + (share[1] - share[0]) * part, ratio[0] + (ratio[1] - ratio[0]) * part, grid, np)
+    return int(np.max(size[0] * size[1]))
