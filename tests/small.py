@@ -22,6 +22,8 @@ SMALL = {  # overrides of the tiny preset
                "--config.method.koleo_images=8"],
     "ijepa": [*VIT, *(f"--config.method.predictor_{key}" for key in ("width=16", "depth=1", "heads=2"))],
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
+    "simmim": [*VIT, "--config.method.mask_cell=16"],
+    "dvae": ["--config.model.width=16", "--config.method.vocabulary=24"],
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def mae(prediction, patches, mask, norm_pix):
         mean = target.mean(-1, keepdims=True)
         target = (target - mean) / jnp.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
     error = jnp.square(prediction - target).mean(-1)
-    return jnp.sum(error * hidden) / jnp.sum(hidden)
+    return jnp.sum(error * hidden) / jnp.maximum(jnp.sum(hidden), 1)
 
 
 def simmim(prediction, patches, mask):
@@ -61,8 +61,8 @@ def dvae(painted, images, logits, kl_weight):
 
     painted, images: any equal shapes, averaged over everything. logits: (B, N, K) scores of the codes: their divergence
     from a uniform choice, in nats, averaged over images and patches, counts `kl_weight`. Returns a fp32 scalar.
-    Ramesh et al. 2021, https://arxiv.org/abs/2102.12092, Eq. 1, with a Gaussian for the logit-Laplace. The official code
-    (BEiT's modeling_discrete_vae.py) sums the divergence over images and patches: its weight is ours over B N.
+    Ramesh et al. 2021, https://arxiv.org/abs/2102.12092, Eq. 1, with a Gaussian for the logit-Laplace. BEiT's official
+    code, modeling_discrete_vae.py, sums the divergence over images and patches: its weight is ours over B N.
     """
     error = jnp.mean(jnp.square(painted.astype(jnp.float32) - images.astype(jnp.float32)))
     logp = jax.nn.log_softmax(logits.astype(jnp.float32))

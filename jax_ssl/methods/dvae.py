@@ -1,0 +1,54 @@
+"""dVAE: squeeze an image through a grid of codes from a vocabulary and paint it again; BEiT's tokenizer.
+
+Paper: Ramesh et al. 2021, https://arxiv.org/abs/2102.12092, Sec. 2.1 (stage one of DALL-E)
+Code:  https://github.com/openai/DALL-E, and https://github.com/microsoft/unilm, beit/modeling_discrete_vae.py
+"""
+
+import jax.numpy as jnp
+
+from jax_ssl import losses
+from jax_ssl.core import Method
+from jax_ssl.errors import UserError
+from jax_ssl.losses.diagnostics import prototype_use
+from jax_ssl.models.dvae import DVae, Encoder
+from jax_ssl.schedules import cosine
+
+
+def make(backbone, clock, *, vocabulary=8192, temperature=1.0, final_temperature=0.0625, kl_weight=0.0) -> Method:
+    """vocabulary: how many codes there are. temperature: of the relaxed draw, along a cosine to `final_temperature`.
+
+    kl_weight: what one nat counts, by which a patch's codes are less even than all equally likely; see `losses.dvae`.
+    """
+    if not isinstance(backbone, Encoder):
+        raise UserError("method.name=dvae needs model.name='dvae': its decoder mirrors that encoder.")
+    if vocabulary < 2 or min(temperature, final_temperature) <= 0:
+        raise UserError(
+            f"method.vocabulary={vocabulary}, method.temperature={temperature}, "
+            f"method.final_temperature={final_temperature}: take two codes or more, and temperatures above zero."
+        )
+    net = DVae(backbone, vocabulary)
+    warmth = cosine(temperature, final_temperature, clock)
+
+    def init(rng, batch):
+        return net.init(rng, batch["views"][:, 0], rng, 1.0)["params"], {"stats": {}}
+
+    def loss(params, state, batch, rng):
+        images = batch["views"][:, 0]
+        logits, painted = net.apply({"params": params}, images, rng, warmth(state.step))
+        use = jnp.bincount(jnp.argmax(logits, axis=-1).reshape(-1), length=vocabulary) / logits[..., 0].size
+        metrics = {
+            "reconstruction": losses.dvae(painted, images, logits, 0.0),
+            # The best that a painting can do which does not look at the image: one colour for all.
+            "uniform_loss": jnp.mean(jnp.var(images, axis=(0, 1, 2))),
+            "prototype_use": prototype_use(use[None])["prototype_use"],
+        }
+        return losses.dvae(painted, images, logits, kl_weight), ({"stats": {}}, metrics)
+
+    def show(params, state, batch, rng):
+        """Two columns: the image, and what its likeliest codes are painted as."""
+        images = batch["views"][:8, 0]
+        codes = jnp.argmax(net.apply({"params": params}, images, method="logits"), axis=-1)
+        painted = net.apply({"params": params}, codes, net.rows(images), method="paint")
+        return {"reconstruction": jnp.stack([images, painted], axis=1)}
+
+    return Method(init, loss, show=show, per_image=True)

@@ -1,0 +1,107 @@
+"""The discrete autoencoder against DALL-E's official networks, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_ssl.errors import UserError
+from jax_ssl.models import dvae
+
+DALLE = dict(groups=4, blocks=2, patch=1, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def golden(request):
+    return np.load(request.config.rootpath / "tests" / "golden" / "dalle.npz")
+
+
+def layer(golden, name):
+    """A convolution of the official file as Flax has it; a 1x1 convolution is a Dense too."""
+    return {"kernel": golden[f"{name}.w"].transpose(2, 3, 1, 0), "bias": golden[f"{name}.b"]}
+
+
+def dense(golden, name, outputs=None):
+    found = layer(golden, name)
+    return {"kernel": found["kernel"][0, 0, :, :outputs], "bias": found["bias"][:outputs]}
+
+
+def blocks(golden, side):
+    """The official file's eight blocks in their order, under Flax's names."""
+    names = [f"{side}.blocks.group_{group}.block_{block}" for group in (1, 2, 3, 4) for block in (1, 2)]
+    found = {}
+    for i, name in enumerate(names):
+        convolutions = [f"{name}.res_path.conv_{j}" for j in (1, 2, 3, 4)]
+        convolutions += [f"{name}.id_path"] if f"{name}.id_path.w" in golden else []
+        found[f"Block_{i}"] = {f"Conv_{j}": layer(golden, path) for j, path in enumerate(convolutions)}
+    return found
+
+
+@pytest.fixture(scope="module")
+def tokenizer(golden):
+    net = dvae.DVae(dvae.make(width=4, **DALLE), vocabulary=16)
+    params = {
+        "backbone": {"Conv_0": layer(golden, "encoder.blocks.input"), **blocks(golden, "encoder")},
+        "codes": dense(golden, "encoder.blocks.output.conv"),
+        # The official decoder gives mean and width of a logit-Laplace, three numbers each: only the mean is painted.
+        "decoder": {
+            "Dense_0": dense(golden, "decoder.blocks.input"),
+            **blocks(golden, "decoder"),
+            "Dense_1": dense(golden, "decoder.blocks.output.conv", outputs=3),
+        },
+    }
+    shapes = jax.eval_shape(net.init, jax.random.key(0), golden["x"], jax.random.key(0), 1.0)["params"]
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+    return net, params
+
+
+def relative_error(value, expected):
+    return np.linalg.norm(np.asarray(value) - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.seal(2, "dvae")
+def test_the_scores_of_the_codes_are_those_of_the_official_encoder(golden, tokenizer):
+    net, params = tokenizer
+    mapped = (golden["x"] + 0.125) / 1.25
+    np.testing.assert_allclose(mapped, golden["mapped"], atol=1e-6)
+    logits = jax.jit(lambda x: net.apply({"params": params}, x, method="logits"))(mapped)
+    assert relative_error(logits, golden["logits"].reshape(2, 4, 16)) <= 1e-5
+
+
+@pytest.mark.seal(2, "dvae")
+def test_the_painting_is_that_of_the_official_decoder(golden, tokenizer):
+    net, params = tokenizer
+    decoder = dvae.Decoder(net.backbone)
+    painted = jax.jit(lambda z: decoder.apply({"params": params["decoder"]}, z, 2))(golden["z"].reshape(2, 4, 16))
+    assert relative_error(painted, golden["painted"][..., :3]) <= 1e-5
+
+
+def test_a_code_is_painted_as_a_draw_that_is_sure_of_it(tokenizer):
+    net, params = tokenizer
+    codes = jnp.array([[0, 3, 15, 2]])
+    sure = net.apply({"params": params}, jax.nn.one_hot(codes, 16), 2, method=lambda m, z, r: m.decoder(z, r))
+    np.testing.assert_allclose(net.apply({"params": params}, codes, 2, method="paint"), sure, rtol=1e-5)
+
+
+def test_a_relaxed_draw_follows_the_scores_and_hardens_as_it_cools():
+    logits = jnp.log(jnp.array([0.5, 0.3, 0.2])) * jnp.ones((4000, 1))
+    cold, warm = (dvae.relax(jax.random.key(0), logits, temperature) for temperature in (0.01, 1.0))
+    np.testing.assert_allclose(jnp.sum(warm, axis=-1), 1, rtol=1e-5)
+    assert jnp.mean(cold.max(-1)) > 0.98 > 0.8 > jnp.mean(warm.max(-1))
+    np.testing.assert_allclose(cold.mean(0), [0.5, 0.3, 0.2], atol=0.03)
+
+
+@pytest.mark.parametrize("patch, groups", [(4, 1), (2, 2), (1, 3)])
+def test_a_code_covers_the_stem_s_patch_halved_between_groups(patch, groups):
+    backbone = dvae.make(width=8, groups=groups, blocks=1, patch=patch, dtype="float32")
+    net = dvae.DVae(backbone, vocabulary=6)
+    images = jnp.ones((2, 16, 8, 3))
+    (logits, painted), _ = net.init_with_output(jax.random.key(0), images, jax.random.key(0), 1.0)
+    assert (backbone.stride, logits.shape, painted.shape) == (4, (2, 8, 6), images.shape)
+
+
+def test_wrong_sizes_are_told():
+    with pytest.raises(UserError, match="width=6 must be a multiple of 4"):
+        dvae.make(width=6, **DALLE)
+    with pytest.raises(UserError, match="30 pixels are no multiple of 8"):
+        dvae.check(30, **DALLE)
