@@ -100,8 +100,21 @@ def _convert(key: str, text: str, old):
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that a run stored beside its checkpoints."""
-    return ConfigDict(json.loads(text))
+    """The config that a run stored beside its checkpoints; keys that came later have their defaults, as it had them."""
+    folder()
+    from jax_ssl.configs import common
+
+    stored, defaults = json.loads(text), common.base().to_dict()
+    models = {"vit": common.vit, "resnet": common.resnet}
+    defaults["model"] = models.get(stored.get("model", {}).get("name"), dict)()
+    defaults["optim"] = common.optim("adamw", 0.0) if stored.get("optim") else {}
+    return ConfigDict(_filled(defaults, stored))
+
+
+def _filled(defaults: dict, stored: dict) -> dict:
+    """`stored` over `defaults`, group by group."""
+    both = {key for key, value in stored.items() if isinstance(value, dict) and isinstance(defaults.get(key), dict)}
+    return defaults | stored | {key: _filled(defaults[key], stored[key]) for key in both}
 
 
 def to_dict(config: ConfigDict) -> dict:

@@ -62,6 +62,15 @@ def test_a_config_survives_the_run_folder():
     assert config.to_dict(stored) == config.to_dict(settings)
 
 
+def test_a_stored_config_of_before_a_key_existed_has_its_default():
+    settings = config.to_dict(config.load("mae:tiny"))
+    older = json.loads(json.dumps(settings))
+    for group, key in (("model", "mlp"), ("optim", "late"), ("data", "workers")):
+        del older[group][key]
+    del older["micro_batch"]
+    assert config.to_dict(config.from_json(json.dumps(older))) == settings
+
+
 def test_your_own_config_file(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(

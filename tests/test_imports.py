@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "updates": {"errors"},
     "optim": {"schedules", "updates"},
     "losses": {"losses"},
-    "config": {"errors"},
+    "config": {"configs", "errors"},
     "data": {"data", "errors"},
     "models": {"models", "errors", "losses", "sharding"},
     "methods": {"core", "errors", "losses", "masking", "models", "optim", "schedules"},
