@@ -21,7 +21,8 @@ def attention_rows(backbone, params, images) -> dict:
     images = images[:8, 0]
     rows, columns = images.shape[1] // backbone.patch, images.shape[2] // backbone.patch
     maps = vit.attention(backbone, {"params": params}, images)[:, :, 0, 1 + backbone.registers :]
-    maps = maps / jnp.max(maps, axis=-1, keepdims=True)
+    least, most = (extreme(maps, axis=-1, keepdims=True) for extreme in (jnp.min, jnp.max))
+    maps = (maps - least) / jnp.maximum(most - least, 1e-9)  # each map from black to white: heads differ in sharpness
     maps = rearrange(maps, "b k (h w) -> b k h w", h=rows, w=columns)
     maps = jax.image.resize(maps, (*maps.shape[:2], *images.shape[1:3]), "nearest")
     drawn = jnp.repeat(BLACK + (WHITE - BLACK) * maps[..., None], 3, axis=-1)
