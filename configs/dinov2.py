@@ -110,7 +110,7 @@ def cifar():
     config.batch_size = 64
     config.checkpoint_every = config.probe_every = config.picture_every = 1000
     config.data.crops = dict(views=[crops.cifar_short()], local=[small])
-    config.model = common.small_cpu_vit(positions="learned", init="normal")
+    config.model = common.small_cpu_vit(positions="learned")
     config.method = dict(
         paper().method, prototypes=512, hidden=256, bottleneck=64, patch_prototypes=0, patch_bottleneck=64,
         teacher_temp=0.06, warmup_teacher_epochs=0.0, momentum=0.99, koleo_images=0, chunks=1,

@@ -55,7 +55,7 @@ def cifar():
     config.batch_size = 64
     config.checkpoint_every = config.probe_every = config.picture_every = 1000
     config.data.crops = dict(views=[crops.cifar_short()], local=[small])
-    config.model = common.small_cpu_vit(positions="learned", init="normal")
+    config.model = common.small_cpu_vit(positions="learned")
     config.method = dict(
         paper().method, prototypes=512, hidden=256, bottleneck=64, norm_last_layer=True, teacher_temp=0.04,
         warmup_teacher_epochs=0.0, momentum=0.99, chunks=1,
