@@ -14,7 +14,11 @@ from jax_ssl.errors import UserError
 
 # As small as a ResNet gets: compiled in seconds.
 SMALL = ["--config.model.stages=(1,)", "--config.model.width=0.125", "--config.batch_size=32"]
-PAPER = [("simclr", "v3:8x8"), ("moco", "v3:2x2"), ("mae", "v3:8x8")]
+PAPER = [
+    ("simclr", "v3:8x8"), ("moco", "v3:2x2"), ("mae", "v3:8x8"), ("moco_v3", "v3:8x8"), ("byol", "v3:16x16"),
+    ("simsiam", "v3:4x4"), ("barlow_twins", "v3:8x8"), ("vicreg", "v3:8x8"), ("swav", "v3:8x8"), ("dino", "v5e:4x4"),
+    ("ibot", "v5e:4x4"), ("dinov2", "v5p:4x4x4"), ("ijepa", "v5e:16x16"),
+]  # fmt: skip
 
 
 def small(*overrides):
