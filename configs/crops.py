@@ -41,6 +41,11 @@ def cifar_short(size=32, count=2):
     return dict(cifar_simclr(size, count=count), scale=(0.2, 1.0))
 
 
+def cifar_local(size=16, scale=(0.1, 0.4), count=2):
+    """Small crops beside cifar_short, for methods that take some; large enough to tell what they are from."""
+    return dict(cifar_short(size, count), scale=scale)
+
+
 def moco_v1(size=224, count=2):
     """facebookresearch/moco main_moco.py without --aug-plus; table 0.7 MoCo v1: grey before jitter, jitter always."""
     crop = plain(size, (0.2, 1.0), "bilinear", count=count)

@@ -105,11 +105,10 @@ def imagenet100():
 
 
 def cifar():
-    small = crops.cifar_short() | dict(size=16, scale=(0.1, 0.4), count=2)
     config = common.cifar(2.0, [crops.cifar_short()])
     config.batch_size = 64
     config.checkpoint_every = config.probe_every = config.picture_every = 1000
-    config.data.crops = dict(views=[crops.cifar_short()], local=[small])
+    config.data.crops = dict(views=[crops.cifar_short()], local=[crops.cifar_local()])
     config.model = common.small_cpu_vit(positions="learned")
     config.method = dict(
         paper().method, prototypes=512, hidden=256, bottleneck=64, patch_prototypes=0, patch_bottleneck=64,

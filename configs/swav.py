@@ -45,9 +45,8 @@ def imagenet100():
 
 
 def cifar():
-    small = crops.cifar_short() | dict(size=16, scale=(0.1, 0.4), count=2)
     config = common.cifar(4.0, [crops.cifar_short()])
-    config.data.crops = dict(views=[crops.cifar_short()], local=[small])
+    config.data.crops = dict(views=[crops.cifar_short()], local=[crops.cifar_local()])
     config.model = common.small_cpu_resnet()
     config.method = dict(
         name="swav", projector=(256, 128), prototypes=128, temperature=0.1, epsilon=0.05, iterations=3, queue=0,
