@@ -5,7 +5,7 @@
 paper        ViT-S/16, ImageNet, 800 epochs: 2.6 days on 16 GPUs for the first 300; kNN 74.5 %, linear 77.0 %
 vit_b        ViT-B/16, 400 epochs: kNN 76.1 %, linear 78.2 %
 vanilla      ViT-S/16, eight small crops, batch 512, 100 epochs: 1.75 days on 8 GPUs; kNN 69.3 %, linear 74.0 %
-resnet50     ResNet-50, 800 epochs: kNN 67.5 %, linear 75.3 %
+resnet50     ResNet-50, batch 4080 on 80 GPUs, 800 epochs: kNN 67.5 %, linear 75.3 %
 imagenet100  ViT-S/16 on 100 classes, 200 epochs
 cifar        CIFAR-10 with a small network: minutes on two CPU cores
 tiny         the embedded images, under two minutes on two CPU cores
@@ -29,16 +29,17 @@ def paper(size="S"):
         center_momentum=0.9, momentum=0.996, chunks=4,
     )  # fmt: skip
     config.optim = common.optim(
-        "adamw", 5e-4, warmup_epochs=10.0, final_lr=1e-6 / 4, weight_decay=0.04, final_weight_decay=0.4, clip=3.0,
+        "adamw", 5e-4, warmup_epochs=10.0, final_lr=1e-5 / 4, weight_decay=0.04, final_weight_decay=0.4,
         clip_per="parameter", late=("projector/directions", "projector/length"), late_epochs=1.0,
-    )  # fmt: skip  # final_lr is per 256 images: 1e-6 at this batch
+    )  # fmt: skip  # final_lr is per 256 images: 1e-5 at this batch. Clipping is off in the released run
     return config
 
 
 def vit_b():
     config = paper("B")
-    config.epochs, config.method.norm_last_layer = 400.0, True
-    config.optim.update(late=("projector/directions",), clip=0.3, base_lr=7.5e-4, final_lr=2e-6 / 4)
+    config.epochs = 400.0
+    config.method.update(norm_last_layer=True, warmup_teacher_epochs=50.0)
+    config.optim.update(late=("projector/directions",), late_epochs=3.0, clip=0.3, base_lr=7.5e-4, final_lr=2e-6 / 4)
     return config
 
 
@@ -49,20 +50,21 @@ def vanilla():
         views=[crops.dino_global_1(), crops.dino_global_2()], local=[crops.dino_local(96, (0.05, 0.4), count=8)]
     )
     config.method.update(norm_last_layer=True, teacher_temp=0.04, warmup_teacher_epochs=0.0)
-    config.optim.update(late=("projector/directions",), final_lr=1e-6 / 2)
+    config.optim.update(late=("projector/directions",), final_lr=1e-6 / 2, clip=3.0)
     return config
 
 
 def resnet50():
     config = paper()
+    config.batch_size = 4080
     config.data.crops = dict(
         views=[crops.dino_global_1(224, (0.14, 1.0)), crops.dino_global_2(224, (0.14, 1.0))],
         local=[crops.dino_local(96, (0.05, 0.14), count=6)],
     )
     config.model = common.resnet(50, zero_init=False)
-    config.method.update(norm_last_layer=True, warmup_teacher_epochs=50.0)
+    config.method.update(prototypes=60000, norm_last_layer=True, use_bn_in_head=True, warmup_teacher_epochs=50.0)
     config.optim = common.optim(
-        "sgd", 0.03, warmup_epochs=10.0, final_lr=1e-6 / 4, weight_decay=1e-4, clip=0.0,
+        "lars", 0.3, warmup_epochs=10.0, final_lr=0.0048 * 256 / 4080, weight_decay=1e-6,
         late=("projector/directions",), late_epochs=1.0,
     )  # fmt: skip
     return config

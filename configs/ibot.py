@@ -33,10 +33,15 @@ def paper(size="S"):
 
 
 def larger(size, epochs):
+    """What copies of the released runs' settings agree on; the official README has those of ViT-S only."""
     config = paper(size)
     config.epochs = epochs
-    config.method.update(norm_last_layer=True)
-    config.optim.update(late=("projector/directions",))
+    config.data.crops = dict(
+        views=[crops.ibot_global_1(224, (0.32, 1.0)), crops.ibot_global_2(224, (0.32, 1.0))],
+        local=[crops.ibot_local(96, (0.05, 0.32))],
+    )
+    config.method.update(norm_last_layer=True, warmup_teacher_epochs=50.0)
+    config.optim.update(base_lr=7.5e-4, final_lr=2e-6 / 4, clip=0.3, late=("projector/directions",), late_epochs=3.0)
     return config
 
 
@@ -44,7 +49,7 @@ def imagenet100():
     config = paper()
     config.batch_size, config.epochs = 256, 200.0
     config.data.name = "folder:imagenet100"
-    config.method.update(chunks=1)
+    config.method.update(chunks=8)
     config.optim.update(final_lr=1e-6)
     return config
 

@@ -33,6 +33,7 @@ def paper(size="H", patch=14):
 def base():
     config = paper("B", 16)
     config.epochs = 600.0
+    config.method.predictor_depth = 6
     return config
 
 

@@ -27,20 +27,21 @@ def grid_scores(rng, batch: int, grid: tuple[int, int]):
     return rank + jax.random.uniform(rng, (batch, grid[0] * grid[1]))
 
 
-def block_scores(rng, batch: int, grid: tuple[int, int], hidden, blocks: int = 24):
+def block_scores(rng, batch: int, grid: tuple[int, int], hidden, blocks: int = 24, smallest: int = 0):
     """What is hidden is a union of rectangles laid one after another (BEiT, masking_generator.py).
 
     A patch's score falls with the order in which a rectangle first covered it, so hiding the `hidden` highest keeps
     whole early rectangles and trims the last: BEiT stops at a random count instead, which no static shape allows.
-    hidden: how many patches, for all images or (B,) for each.
+    hidden: how many patches, for all images or (B,) for each. smallest: of a rectangle, which then may hide all of them
+    (iBOT, DINOv2); else they have an eighth to a half of what is hidden.
     """
     height, width = grid
     ys, xs = jnp.mgrid[:height, :width].reshape(2, -1, 1)
 
     def one(rng, hidden):
         area, aspect, top, left, tie = jax.random.split(rng, 5)
-        # Small against what is hidden, so that several rectangles are needed.
-        area = jax.random.uniform(area, (blocks,), minval=hidden / 8, maxval=hidden / 2)
+        least, most = (smallest, jnp.maximum(hidden, smallest)) if smallest else (hidden / 8, hidden / 2)
+        area = jax.random.uniform(area, (blocks,), minval=least, maxval=most)
         aspect = jnp.exp(jax.random.uniform(aspect, (blocks,), minval=jnp.log(0.3), maxval=-jnp.log(0.3)))
         tall = jnp.clip(jnp.round(jnp.sqrt(area * aspect)), 1, height)
         wide = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 1, width)

@@ -139,7 +139,7 @@ def layer_decay(rate):
             if stacked(keys):
                 powers = rate ** (depth - jnp.arange(depth, dtype=jnp.float32))
                 return g * powers.reshape(depth, *[1] * (g.ndim - 1))
-            late = any("norm" in key or "head" in key for key in keys)
+            late = keys[0] != "backbone" or any("norm" in key for key in keys)  # heads come after the last block
             return g if late else g * rate ** (depth + 1)
 
         return map_named(scale, updates)

@@ -64,6 +64,13 @@ def test_layer_decay_of_a_transformer_of_three_blocks():
     assert float(backbone["norm"]["scale"][0]) == float(found["head"]["kernel"][0, 0]) == 1.0
 
 
+def test_layer_decay_is_the_backbones_and_leaves_heads_of_any_name_alone():
+    params = vit_like()
+    params["projector"] = params.pop("head")
+    found = updates_of(updates.layer_decay(0.5), params)
+    np.testing.assert_array_equal(found["projector"]["kernel"], params["projector"]["kernel"])
+
+
 def test_layer_decay_scales_weight_decay_too():
     params = vit_like()
     tx = optax.chain(optim.adamw(0.1, weight_decay=0.1), updates.layer_decay(0.5))

@@ -14,7 +14,7 @@ from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
 from jax_ssl.models.heads import Crops
-from jax_ssl.models.prototypes import DinoHead, matrix, scores
+from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
 from jax_ssl.schedules import epoch_ramp, teacher_momentum
 
 
@@ -29,11 +29,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
     centring: subtract the mean of the teacher's scores, so that no prototype takes all images.
     chunks: of the batch, whose scores are in memory at once. momentum: of the teacher, on a cosine to 1.
     """
-    if prototypes < 2 or min(student_temp, teacher_temp, warmup_teacher_temp) <= 0:
-        raise UserError(
-            f"method.prototypes={prototypes} must be two or more, and all temperatures positive: student "
-            f"{student_temp}, teacher {warmup_teacher_temp} to {teacher_temp}."
-        )
+    check_head(prototypes, chunks, student_temp, teacher_temp, warmup_teacher_temp)
     head = DinoHead(
         prototypes, hidden, bottleneck, norm_last_layer, use_bn_in_head, getattr(backbone, "dtype", jnp.float32)
     )
@@ -63,7 +59,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
         value = in_chunks(compare, chunks, ours, theirs, axis=1).mean()
         mean_score = scores(theirs.mean((0, 1), keepdims=True), targets)
         moved = dino_center(center, mean_score, center_momentum) if centring else center
-        some = dino_targets(scores(theirs[0, :256], targets), center, now)
+        some = dino_targets(scores(theirs[0, :64], targets), center, now)
         metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(ours[0], ours[1]) | prototype_use(some)
         return value, (stats | {"center": moved}, metrics)
 

@@ -16,7 +16,8 @@ from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
 from jax_ssl.models.heads import Tokens
-from jax_ssl.models.prototypes import DinoHead, matrix, scores
+from jax_ssl.models.micro import MicroBatched
+from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
 from jax_ssl.schedules import constant, teacher_momentum
 
 
@@ -29,15 +30,19 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
 
     centring: `sinkhorn_knopp` of `iterations`, `mean`, a moving one as in DINO, or `none`. mask_share: of large crops
     that hide patches, between the two mask_ratio. koleo_images: how many are pushed apart together, officially those of
-    a GPU; 0 = the whole batch. chunks: of the batch, whose scores are in memory at once. Each of the three weights may
+    a GPU; 0 = the whole batch. Every large crop has room for the most patches that one may hide; what it does not fill
+    costs its share of the head. chunks: of the batch, whose scores are in memory at once. Each of the three weights may
     be zero. The other keywords are DINO's.
     """
+    if isinstance(backbone, MicroBatched):
+        raise UserError("micro_batch is not for DINOv2, which needs the patches of whole images: set it to 0.")
     if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
         raise UserError("DINOv2 needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
     if centring not in ("sinkhorn_knopp", "mean", "none"):
         raise UserError(f"method.centring={centring!r}: choose 'sinkhorn_knopp', 'mean' or 'none'.")
-    if not (0 <= mask_share <= 1 and 0 < mask_ratio[0] <= mask_ratio[1] < 1):
-        raise UserError(f"method.mask_share={mask_share}, method.mask_ratio={mask_ratio}: shares between 0 and 1.")
+    if len(mask_ratio) != 2 or not (0 <= mask_share <= 1 and 0 < mask_ratio[0] <= mask_ratio[1] < 1):
+        raise UserError(f"method.mask_share={mask_share}, method.mask_ratio={mask_ratio}: a share, and two, below 1.")
+    check_head(prototypes, chunks, student_temp, teacher_temp, warmup_teacher_temp)
     heads = [DinoHead(prototypes, hidden, bottleneck, False, dtype=backbone.dtype)]
     heads += (
         [DinoHead(patch_prototypes, hidden, patch_bottleneck, False, dtype=backbone.dtype)] if patch_prototypes else []
@@ -52,7 +57,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         ratios, blocks = jax.random.split(rng)
         drawn = masking.stratified_ratios(ratios, 2 * len(views), mask_share, *mask_ratio)
         hidden = (drawn * grid[0] * grid[1]).astype(jnp.int32)
-        mask = masking.hide(masking.block_scores(blocks, 2 * len(views), grid, hidden), hidden)
+        mask = masking.hide(masking.block_scores(blocks, 2 * len(views), grid, hidden, smallest=4), hidden)
         mask = rearrange(mask, "(b v) n -> b v n", v=2)
         return mask, *masking.hidden_places(mask, max(1, int(mask_ratio[1] * grid[0] * grid[1])))
 
@@ -114,7 +119,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         apart = first(pooled).reshape(-1, koleo_images or len(pooled), pooled.shape[-1])  # never two crops of an image
         koleo_loss = 2 * jax.vmap(koleo)(apart).mean()
         value = image_weight * image_loss + patch_weight * patch_loss + koleo_weight * koleo_loss
-        some = dino_targets(scores(theirs[:256, 0], targets), center, temp)
+        some = dino_targets(scores(theirs[:64, 0], targets), center, temp)
         metrics = {"image_loss": image_loss, "patch_loss": patch_loss, "koleo_loss": koleo_loss}
         metrics |= spread(ours[:, 0], ours[:, 1]) | prototype_use(some)
         return value, (extra | dict(zip(("center", "patch_center"), moved)), metrics)

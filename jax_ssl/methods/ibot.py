@@ -15,7 +15,8 @@ from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
 from jax_ssl.models.heads import Tokens
-from jax_ssl.models.prototypes import DinoHead, matrix, scores
+from jax_ssl.models.micro import MicroBatched
+from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
 from jax_ssl.schedules import epoch_ramp, teacher_momentum
 
 
@@ -26,10 +27,12 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
          chunks=1) -> Method:  # fmt: skip
     """mask_ratio, mask_spread: each large crop hides one of these shares of its patches, plus or minus its spread.
 
-    patch_weight: of the loss over patches. shared_head: one projector for images and patches, else one for each. The
-    other keywords are DINO's. Masks are unions of rectangles that hide just the drawn number of patches; the official
-    ones may stop short of it.
+    patch_weight: of the loss over patches. shared_head: one projector for images and patches, else one for each; the
+    official code then shares all but the prototypes. The other keywords are DINO's. Masks are unions of rectangles, the
+    last one trimmed, that hide just the drawn number of patches; the official ones may stop short of it.
     """
+    if isinstance(backbone, MicroBatched):
+        raise UserError("micro_batch is not for iBOT, which needs the patches of whole images: set it to 0.")
     if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
         raise UserError("iBOT needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
     most = max((ratio + more for ratio, more in zip(mask_ratio, mask_spread)), default=0)
@@ -37,6 +40,8 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         raise UserError(
             f"method.mask_ratio={mask_ratio} and method.mask_spread={mask_spread}: give as many of each, below one."
         )
+    check_head(prototypes, chunks, student_temp, teacher_temp, warmup_teacher_temp, teacher_patch_temp,
+               warmup_teacher_patch_temp)  # fmt: skip
     head = lambda: DinoHead(prototypes, hidden, bottleneck, norm_last_layer, dtype=backbone.dtype)
     parts = (head(),) if shared_head else (head(), head())
     student, teacher = Tokens(backbone, *parts), Tokens(apply.without_drop_path(backbone), *parts)
@@ -49,7 +54,7 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         grid = (views.shape[2] // backbone.patch, views.shape[3] // backbone.patch)
         patches, count = grid[0] * grid[1], len(views) * 2
         hidden = (masking.mixed_ratios(rng, count, mask_ratio, mask_spread) * patches).astype(jnp.int32)
-        mask = masking.hide(masking.block_scores(rng, count, grid, hidden), hidden)
+        mask = masking.hide(masking.block_scores(rng, count, grid, hidden, smallest=(min(grid) // 3) ** 2), hidden)
         mask = rearrange(mask, "(b v) n -> b v n", v=2)
         return mask, *masking.hidden_places(mask, max(1, int(most * patches)))
 
@@ -89,7 +94,7 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
             for name, embedded, rows in (("center", theirs, targets), ("patch_center", all_patches, patch_targets)):
                 mean = embedded.reshape(-1, embedded.shape[-1]).mean(0, keepdims=True)
                 moved[name] = dino_center(moved[name], scores(mean, rows), center_momentum)
-        some = dino_targets(scores(theirs[:256, 0], targets), extra["center"], image_temp(step))
+        some = dino_targets(scores(theirs[:64, 0], targets), extra["center"], image_temp(step))
         masked_images = (mask.sum(-1) > 0).mean(dtype=jnp.float32)  # the others have no patches to predict
         metrics = {"image_loss": image_loss, "patch_loss": patch_loss} | spread(ours[:, 0], ours[:, 1])
         metrics |= {"uniform_loss": jnp.log(float(prototypes)) * (1 + patch_weight * masked_images)}

@@ -14,6 +14,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.losses import smooth_l1
 from jax_ssl.losses.diagnostics import feature_std, pair_cosine
 from jax_ssl.models import apply
+from jax_ssl.models.micro import MicroBatched
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.schedules import linear
 
@@ -24,10 +25,10 @@ class Net(nn.Module):
     backbone: nn.Module
     predictor: nn.Module
 
-    def __call__(self, images, context, target, train: bool = False):
+    def __call__(self, images, context, target, weight=None, train: bool = False):
         grid = (images.shape[1] // self.backbone.patch, images.shape[2] // self.backbone.patch)
         seen = self.backbone(images, train, keep=context).patches
-        return self.predictor(seen, context, target, grid, train)
+        return self.predictor(seen, context, target, grid, train, weight)
 
 
 def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_heads=16, targets=4,
@@ -37,12 +38,21 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
     over width. context_kept: share of the patches that enter the encoder, a fixed number of those that the context has
     left beside the targets; officially as many as the poorest image of a batch has. momentum: of the teacher, linear.
     """
+    if isinstance(backbone, MicroBatched):
+        raise UserError("micro_batch is not for I-JEPA, which needs the patches of whole images: set it to 0.")
     if getattr(backbone, "pool", None) != "mean":
         raise UserError("I-JEPA needs model.name='vit' with model.pool='mean': it has patches and no class token.")
+    if any(len(pair) != 2 for pair in (target_scale, target_ratio, context_scale)):
+        raise UserError("method.target_scale, target_ratio and context_scale are pairs, the least and the most.")
     if not (0 < target_scale[0] <= target_scale[1] < 1 and 0 < context_kept < 1 and targets > 0):
         raise UserError(
             f"method.target_scale={target_scale} and method.context_kept={context_kept} are shares between 0 and 1, "
             f"and method.targets={targets} at least one."
+        )
+    if predictor_width % predictor_heads or predictor_width % 4:
+        raise UserError(
+            f"method.predictor_width={predictor_width} must be a multiple of 4 and of "
+            f"method.predictor_heads={predictor_heads}."
         )
     predictor = Predictor(
         predictor_width, predictor_depth, predictor_heads, backbone.width, backbone.remat, backbone.dtype,
@@ -57,14 +67,13 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
 
     def init(rng, batch):
         images = batch["views"][:, 0]
-        context, target, _ = cut(rng, images)
-        params, stats = apply.init(net, rng, images, context, target)
+        params, stats = apply.init(net, rng, images, *cut(rng, images))
         return params, {"stats": stats}
 
     def loss(params, state, batch, rng):
         images = batch["views"][:, 0]
         context, target, weight = cut(rng, images)
-        predicted, _ = apply.train(net, params, state.extra["stats"], images, context, target, rng=rng)
+        predicted, _ = apply.train(net, params, state.extra["stats"], images, context, target, weight, rng=rng)
         features, _ = apply.train(teacher, state.teacher["backbone"], state.extra["stats"], images)
         whole = jax.nn.standardize(features.patches, epsilon=1e-5)  # a layer norm without scale and offset
         goal = jax.vmap(lambda patches, at: patches[at])(whole, target)

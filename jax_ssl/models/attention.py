@@ -18,8 +18,8 @@ def attention_rows(backbone, params, images) -> dict:
     backbone = getattr(backbone, "backbone", backbone)
     if getattr(backbone, "pool", "mean") == "mean":
         return {}
-    images = images[:8, 0]
-    rows, columns = images.shape[1] // backbone.patch, images.shape[2] // backbone.patch
+    rows, columns = images.shape[2] // backbone.patch, images.shape[3] // backbone.patch
+    images = images[: max(1, min(8, 2**19 // (rows * columns) ** 2)), 0]  # the maps of all blocks are made: (N, N) each
     maps = vit.attention(backbone, {"params": params}, images)[:, :, 0, 1 + backbone.registers :]
     least, most = (extreme(maps, axis=-1, keepdims=True) for extreme in (jnp.min, jnp.max))
     maps = (maps - least) / jnp.maximum(most - least, 1e-9)  # each map from black to white: heads differ in sharpness

@@ -33,7 +33,7 @@ class MicroBatched(nn.Module):
         return getattr(self.backbone, "dtype", jnp.float32)
 
     def __call__(self, images, train: bool = False):
-        if not train or self.is_initializing() or len(images) <= self.size:  # few: a picture's
+        if not train or self.is_initializing() or len(images) % self.size:  # a picture's few
             return self.backbone(images, train)
         over_pieces = nn.scan(
             nn.remat(lambda backbone, carry, piece: (carry, backbone(piece, True)), prevent_cse=False),

@@ -12,7 +12,8 @@ class Predictor(nn.Module):
 
     context (B, K, D), the encoder's output; context_index int32 (B, K), target_index int32 (B, M, T): patches of the
     grid, row by row. The M blocks of an image are predicted independently of each other. positions: `sincos` (fixed,
-    column first) or `learned` (one grid). initial: a key of INITS. Returns float32 (B, M, T, outputs).
+    column first) or `learned` (one grid). initial: a key of INITS.
+    target_weight (T,): zero at places of all blocks that are only padding, or None. Returns float32 (B, M, T, outputs).
     Assran et al. 2023, https://arxiv.org/abs/2301.08243; ijepa, src/models/vision_transformer.py.
     """
 
@@ -27,7 +28,7 @@ class Predictor(nn.Module):
     initial: str = "normal"
 
     @nn.compact
-    def __call__(self, context, context_index, target_index, grid, train: bool = False):
+    def __call__(self, context, context_index, target_index, grid, train: bool = False, target_weight=None):
         (batch, blocks, count), kept = target_index.shape, context.shape[1]
         dense = lambda size, name: nn.Dense(size, dtype=self.dtype, kernel_init=INITS[self.initial].linear, name=name)
         token = lambda name, size: self.param(name, INITS[self.initial].token, (1, size, self.width), jnp.float32)
@@ -37,8 +38,11 @@ class Predictor(nn.Module):
         seen = dense(self.width, "embed")(context) + codes[context_index]
         asked = token("mask_token", 1).astype(seen.dtype)[None] + codes[target_index]
         seen = jnp.broadcast_to(seen[:, None], (batch, blocks, kept, self.width))
+        bias = None
+        if target_weight is not None:  # nothing looks at the padding
+            bias = jnp.concatenate([jnp.zeros(kept), jnp.where(target_weight > 0, 0.0, -1e9)])[None, None]
         x = jnp.concatenate([seen, asked], axis=2).reshape(batch * blocks, kept + count, self.width)
         x = Transformer(self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype,
-                        initial=self.initial, name="blocks")(x, train)  # fmt: skip
+                        initial=self.initial, name="blocks")(x, train, bias=bias)  # fmt: skip
         x = layer_norm("norm", self.epsilon)(x[:, kept:])
         return dense(self.outputs, "predict")(x).astype(jnp.float32).reshape(batch, blocks, count, self.outputs)

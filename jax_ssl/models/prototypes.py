@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import Precision
 
+from jax_ssl.errors import UserError
 from jax_ssl.losses import unit
 from jax_ssl.models.norm import BatchNorm
 
@@ -18,6 +19,15 @@ def matrix(head):
     """The prototypes of a DinoHead's parameters as embeddings are compared with them: (K, bottleneck) fp32."""
     rows = unit(head["directions"])
     return head["length"] * rows if "length" in head else rows
+
+
+def check_head(prototypes: int, chunks: int, *temperatures: float) -> None:
+    """Raises UserError for settings of a head and its targets that can't be meant."""
+    if prototypes < 2 or chunks < 1 or min(temperatures) <= 0:
+        raise UserError(
+            f"method.prototypes={prototypes} must be two or more, method.chunks={chunks} one or more, and temperatures "
+            f"above zero: {', '.join(map(str, temperatures))}."
+        )
 
 
 def directions_init(key, shape, dtype=jnp.float32):

@@ -185,7 +185,8 @@ class Transformer(nn.Module):
     x (B, N, D) -> (B, N, D), residual stream in `dtype`. remat: a key of REMAT; mlp of MLPS; initial of INITS.
     drop_path: rate of the last block, rising linearly from 0, or with drop_path_uniform that of every block; needs an
     rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
-    (`block`), for tokens in a window (rows, columns, whether a class token comes first).
+    (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
+    all blocks, of a shape that broadcasts to (B, heads, N, N), or None.
     """
 
     depth: int
@@ -203,7 +204,7 @@ class Transformer(nn.Module):
     drop_path_uniform: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool = False, window: tuple | None = None):
+    def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None):
         rising = self.drop_path and not self.drop_path_uniform
         block = Block
         if REMAT[self.remat] is not None:
@@ -220,7 +221,7 @@ class Transformer(nn.Module):
             key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, name="blocks",
         )  # fmt: skip
         shared = self.relative_bias == "shared"
-        relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else None
+        relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else bias
         rates = jnp.linspace(0, self.drop_path, self.depth) if rising else None
         return stack(x.astype(self.dtype), rates, relative, train)[0]
 

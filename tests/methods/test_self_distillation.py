@@ -16,6 +16,7 @@ from jax_ssl.models import heads
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.models.prototypes import DinoHead, matrix, scores
 from tests.methods.test_contract import first_batch
+from tests.small import small
 
 KEY = jax.random.key(5)
 
@@ -57,12 +58,12 @@ def everything(config, state, batch, mask):
     return student, teacher, pooled
 
 
-def drawn(ratios, key, batch, patch, most):
+def drawn(ratios, key, batch, patch, smallest):
     """(B, 2, N) bool: what hides int(ratio * N) patches of each large crop."""
     views = batch["views"]
     grid = (views.shape[2] // patch, views.shape[3] // patch)
     hidden = (ratios * grid[0] * grid[1]).astype(jnp.int32)
-    mask = masking.hide(masking.block_scores(key, 2 * len(views), grid, hidden), hidden)
+    mask = masking.hide(masking.block_scores(key, 2 * len(views), grid, hidden, smallest=smallest), hidden)
     return rearrange(mask, "(b v) n -> b v n", v=2)
 
 
@@ -91,7 +92,7 @@ def test_ibot_is_its_two_losses_on_all_scores_and_centers_on_all_patches():
     value, (extra, metrics) = jax.jit(method.loss)(state.params, state, batch, KEY)
     m = config.method
     ratios = masking.mixed_ratios(KEY, 2 * len(batch["views"]), m.mask_ratio, m.mask_spread)
-    mask = drawn(ratios, KEY, batch, config.model.patch, 0.5)
+    mask = drawn(ratios, KEY, batch, config.model.patch, smallest=1)
     student, teacher, _ = everything(config, state, batch, mask)
     image = losses.dino(student[0], teacher[0], state.extra["center"], m.student_temp, m.teacher_temp)
     patch_temp = m.teacher_patch_temp if not m.warmup_teacher_epochs else m.warmup_teacher_patch_temp
@@ -111,7 +112,7 @@ def test_dinov2_is_its_three_losses_on_all_scores():
     value, (_, metrics) = jax.jit(method.loss)(state.params, state, batch, KEY)
     m, count = config.method, 2 * len(batch["views"])
     ratios, blocks = jax.random.split(KEY)
-    mask = drawn(masking.stratified_ratios(ratios, count, 0.5, 0.1, 0.5), blocks, batch, config.model.patch, 0.5)
+    mask = drawn(masking.stratified_ratios(ratios, count, 0.5, 0.1, 0.5), blocks, batch, config.model.patch, smallest=4)
     student, teacher, pooled = everything(config, state, batch, mask)
     flat = lambda x: x.reshape(-1, x.shape[-1])
     targets = losses.sinkhorn(flat(teacher[0]), m.teacher_temp, 3).reshape(teacher[0].shape)
@@ -133,7 +134,7 @@ def test_dinov2_with_a_moving_mean_centers_on_images_and_on_hidden_patches():
     _, (extra, _) = jax.jit(method.loss)(state.params, state, batch, KEY)
     ratios, blocks = jax.random.split(KEY)
     count = 2 * len(batch["views"])
-    mask = drawn(masking.stratified_ratios(ratios, count, 0.5, 0.1, 0.5), blocks, batch, config.model.patch, 0.5)
+    mask = drawn(masking.stratified_ratios(ratios, count, 0.5, 0.1, 0.5), blocks, batch, config.model.patch, smallest=4)
     _, teacher, _ = everything(config, state, batch, mask)
     hidden = np.asarray(mask).reshape(count, -1)
     rows = jnp.moveaxis(teacher[1], 0, 1).reshape(count, -1, teacher[1].shape[-1])[hidden]
@@ -157,9 +158,10 @@ def test_ijepa_targets_are_the_teachers_normalised_features_and_padding_counts_f
     mean, std = features.mean(-1, keepdims=True), jnp.sqrt(features.var(-1, keepdims=True) + 1e-5)
     goal = jnp.stack([whole[at] for whole, at in zip((features - mean) / std, target)])
     predictor = Predictor(m.predictor_width, m.predictor_depth, m.predictor_heads, net.width, initial=net.initial)
-    predicted = ijepa.Net(net, predictor).apply({"params": state.params}, images, context, target)
-    real = int(weight.sum())
-    np.testing.assert_allclose(value, losses.smooth_l1(predicted[:, :, :real], goal[:, :, :real]), rtol=1e-5)
+    real = int(weight.sum())  # as if the largest size had never been padded to
+    predicted = ijepa.Net(net, predictor).apply({"params": state.params}, images, context, target[:, :, :real])
+    assert real < target.shape[-1], "take another key: this one draws the largest size"
+    np.testing.assert_allclose(value, losses.smooth_l1(predicted, goal[:, :, :real]), rtol=1e-5)
     assert (weight[:real] == 1).all() and not weight[real:].any()
 
 
@@ -172,8 +174,24 @@ def test_the_teacher_sees_every_patch_and_drops_no_branch():
 
 @pytest.mark.parametrize("name", ["dino", "ibot", "dinov2"])
 def test_a_batch_that_chunks_do_not_divide_is_refused(name):
-    with pytest.raises(UserError, match="chunks"):
-        started(name, "--config.method.chunks=5")
+    for chunks in (5, 0):
+        with pytest.raises(UserError, match="chunks"):
+            started(name, f"--config.method.chunks={chunks}")
+
+
+@pytest.mark.parametrize("name, wrong, complaint", [
+    ("ijepa", "method.predictor_heads=5", "multiple of 4 and of method.predictor_heads=5"),
+    ("ijepa", "method.target_scale=0.2", "are pairs"),
+    ("dinov2", "method.mask_ratio=0.3", "a share, and two"),
+    ("dinov2", "method.prototypes=1", "must be two or more"),
+    ("ibot", "method.teacher_temp=0.0", "temperatures above zero"),
+    ("ibot", "method.mask_spread=(0.2,)", "as many of each"),
+    ("dinov2", "micro_batch=8", "micro_batch is not for DINOv2"),
+    ("ijepa", "model.pool=cls", "has patches and no class token"),
+])  # fmt: skip
+def test_settings_that_make_no_sense_are_said_in_one_sentence(name, wrong, complaint):
+    with pytest.raises(UserError, match=complaint):
+        train.build(small(name, f"--config.{wrong}"), 100)
 
 
 @pytest.mark.slow

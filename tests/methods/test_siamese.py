@@ -7,7 +7,7 @@ import pytest
 from jax_ssl.configs import common
 from jax_ssl.configs import moco_v3 as moco_v3_config
 
-from jax_ssl import core, losses, optim, schedules, train
+from jax_ssl import core, losses, schedules, train
 from jax_ssl.methods import byol
 from jax_ssl.models import apply, heads
 from tests.methods.test_contract import first_batch
