@@ -8,10 +8,7 @@ cifar        CIFAR-10 with a small network: minutes on a CPU core; prepare the d
 tiny         the embedded images, under two minutes on two CPU cores
 """
 
-from jax_ssl.configs import common, crops
-
-# BEiT's transformer: relative positions that all blocks share, no bias for keys, scaled branches.
-BEIT_LIKE = dict(positions="none", relative_bias="shared", key_bias=False, layer_scale=0.1, init="cut_normal")
+from jax_ssl.configs import beit, common, crops
 
 
 def paper(size="B"):
@@ -19,7 +16,7 @@ def paper(size="B"):
     config.batch_size, config.epochs = 2048, 800.0
     config.data.name = "tfds:imagenet2012"
     config.data.crops = dict(views=[crops.simmim(224)])
-    config.model = common.vit(size, drop_path=0.1, **BEIT_LIKE)
+    config.model = common.vit(size, drop_path=0.1, **beit.TRANSFORMER)
     config.method = dict(name="simmim", mask_ratio=0.6, mask_cell=32)
     config.optim = common.optim(
         "adamw", 1e-4, scaling="linear_512", schedule="step", milestones=(700.0,), warmup_epochs=10.0, warmup_lr=5e-7,

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "config": {"configs", "errors"},
     "data": {"data", "errors"},
     "models": {"models", "errors", "losses", "sharding"},
-    "methods": {"core", "errors", "losses", "masking", "models", "optim", "schedules"},
+    "methods": {"core", "errors", "losses", "masking", "models", "optim", "schedules", "weights"},
     "encoder": {"models", "sharding"},
     "evaluate": {"augment", "encoder", "errors", "evaluate", "losses", "models", "optim", "schedules",
                  "sharding", "updates"},

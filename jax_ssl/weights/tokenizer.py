@@ -1,0 +1,35 @@
+"""A trained tokenizer of images, out of a run's folder: what BEiT learns to predict."""
+
+from typing import NamedTuple
+
+from etils import epath
+
+from jax_ssl import checkpoints, config
+from jax_ssl.errors import UserError
+from jax_ssl.models import dvae
+
+
+class Tokenizer(NamedTuple):
+    """net.apply({"params": params}, images, method="logits") gives the scores of the codes; see models/dvae.py."""
+
+    net: dvae.DVae
+    params: dict  # of NumPy arrays
+    mean: tuple[float, ...]  # how its images were normalised
+    std: tuple[float, ...]
+
+
+def load_tokenizer(folder) -> Tokenizer:
+    """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for anything else."""
+    file = epath.Path(folder) / "config.json"
+    if not file.exists():
+        raise UserError(
+            f"method.tokenizer={folder} is not the folder of a run: train one first, "
+            f"python -m jax_ssl train --config=configs/dvae.py --workdir={folder}."
+        )
+    settings = config.from_json(file.read_text())
+    if settings.method.name != "dvae":
+        raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: name a run of method dvae.")
+    model = {key: value for key, value in settings.model.items() if key != "name"}
+    state, _ = checkpoints.load_raw(epath.Path(folder) / "checkpoints", names=("params",))
+    net = dvae.DVae(dvae.make(**model), settings.method.vocabulary)
+    return Tokenizer(net, state["params"], tuple(settings.data.mean), tuple(settings.data.std))
