@@ -39,7 +39,7 @@ def paper(size="B"):
     config.optim = common.optim(
         "adamw", 1.5e-3, scaling="absolute", warmup_epochs=10.0, warmup_lr=1e-6, final_lr=1e-5, weight_decay=0.05,
         decay="kernels", clip=3.0,
-    )  # fmt: skip
+    )  # fmt: skip  # the official code also decays the mask token and the table of relative positions
     return normalised_as_the_views(config)
 
 
@@ -63,7 +63,7 @@ def cifar():
 
 
 def tiny():
-    config = common.tiny(cifar(), epochs=4.0)
+    config = common.tiny(cifar(), epochs=3.0)
     config.method.tokenizer = ""
     return config
 
