@@ -76,37 +76,40 @@ def vit(size: str = "B", **overrides) -> dict:
 
 def optim(name: str, base_lr: float, **overrides) -> dict:
     """An optimiser's settings; see jax_ssl/optim.py."""
-    return dict(
-        name=name,  # sgd | adamw | lars | larc
-        base_lr=base_lr,
-        scaling="linear_256",  # or linear_512, sqrt_1024, sqrt, absolute: how base_lr follows the batch size
-        schedule="cosine",  # or step, constant
-        milestones=(),  # epochs at which a step schedule divides by ten
-        warmup_epochs=0.0,
-        warmup_lr=0.0,  # where a warm-up begins, and
-        final_lr=0.0,  # where the cosine ends, both scaled like base_lr
-        weight_decay=0.0,
-        final_weight_decay=-1.0,  # -1 = the same to the end
-        decay="weights",  # all = biases and norms too
-        b1=0.9,
-        b2=0.999,
-        momentum=0.9,
-        nesterov=False,
-        lars_momentum="popular",  # learning rate outside the momentum buffer; classic = inside
-        trust_coefficient=0.001,
-        mu_dtype="float32",  # bfloat16 halves Adam's first moment
-        clip=0.0,  # gradient norm; 0 = never
-        clip_per="network",  # the norm that is clipped: of all, of each "module" (backbone, head), of each "parameter"
-        frozen=(),  # parameters that keep their first values, such as "backbone/embed"
-        late=(),  # parameters that wait for `late_epochs`, such as "head/directions", or "backbone" under a new head
-        late_epochs=0.0,
-        late_moments=False,  # do their gradients count in Adam's moments meanwhile?
-        layer_decay=1.0,  # times the learning rate, per block down from the head
-        embed_rate=1.0,  # times the learning rate, for the patch embedding
-        constant_rate=(),  # parameters that keep the peak learning rate, such as "predictor"
-        vector_rate=1.0,  # times the learning rate, for biases and scales of norms
-        unit_rows=(),  # parameters whose rows have length one, such as "prototypes"
-    ) | overrides
+    return (
+        dict(
+            name=name,  # sgd | adamw | lars | larc
+            base_lr=base_lr,
+            scaling="linear_256",  # or linear_512, sqrt_1024, sqrt, absolute: how base_lr follows the batch size
+            schedule="cosine",  # or step, constant
+            milestones=(),  # epochs at which a step schedule divides by ten
+            warmup_epochs=0.0,
+            warmup_lr=0.0,  # where a warm-up begins, and
+            final_lr=0.0,  # where the cosine ends, both scaled like base_lr
+            weight_decay=0.0,
+            final_weight_decay=-1.0,  # -1 = the same to the end
+            decay="weights",  # all = biases and norms too
+            b1=0.9,
+            b2=0.999,
+            momentum=0.9,
+            nesterov=False,
+            lars_momentum="popular",  # learning rate outside the momentum buffer; classic = inside
+            trust_coefficient=0.001,
+            mu_dtype="float32",  # bfloat16 halves Adam's first moment
+            clip=0.0,  # gradient norm; 0 = never
+            clip_per="network",  # the norm that is clipped: of all, of each "module" (backbone, head), of each "parameter"
+            frozen=(),  # parameters that keep their first values, such as "backbone/embed"
+            late=(),  # parameters that wait for `late_epochs`, such as "head/directions", or "backbone" under a new head
+            late_epochs=0.0,
+            late_moments=False,  # do their gradients count in Adam's moments meanwhile?
+            layer_decay=1.0,  # times the learning rate, per block down from the head
+            embed_rate=1.0,  # times the learning rate, for the patch embedding
+            constant_rate=(),  # parameters that keep the peak learning rate, such as "predictor"
+            vector_rate=1.0,  # times the learning rate, for biases and scales of norms
+            unit_rows=(),  # parameters whose rows have length one, such as "prototypes"
+        )
+        | overrides
+    )
 
 
 def cifar(epochs: float, views: list) -> ConfigDict:

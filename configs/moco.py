@@ -18,9 +18,7 @@ def paper():
     config.data.name = "tfds:imagenet2012"
     config.data.crops = dict(views=[crops.moco_v2(224)])
     config.model = common.resnet(50, norm_groups=8, zero_init=False)  # the paper's eight devices
-    config.method = dict(
-        name="moco", projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536, shuffle=True
-    )
+    config.method = dict(name="moco", projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536, shuffle=True)
     config.optim = common.optim("sgd", 0.03, scaling="absolute", weight_decay=1e-4, decay="all")
     return config
 

@@ -17,9 +17,7 @@ def paper():
     config.data.name = "tfds:imagenet2012"
     config.data.crops = dict(views=[crops.byol_a(224), crops.byol_b(224)])
     config.model = common.resnet(50)
-    config.method = dict(
-        name="vicreg", projector=(8192, 8192, 8192), invariance=25.0, variance=25.0, covariance=1.0
-    )
+    config.method = dict(name="vicreg", projector=(8192, 8192, 8192), invariance=25.0, variance=25.0, covariance=1.0)
     config.optim = common.optim("lars", 0.2, warmup_epochs=10.0, final_lr=0.0002, weight_decay=1e-6)
     return config
 

@@ -57,6 +57,4 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
         ((_, query), _), (_, key), _ = embed(params, state, batch, rng)
         return {"query_key_similarity": unit(query) @ unit(key).T}  # a bright diagonal: each image finds itself
 
-    return Method(
-        init, loss, teacher=("backbone", "projector"), momentum=teacher_momentum(momentum, clock), show=show
-    )
+    return Method(init, loss, teacher=("backbone", "projector"), momentum=teacher_momentum(momentum, clock), show=show)

@@ -29,8 +29,9 @@ def small_vit():
 
 
 def small_resnet():
-    return resnet.make(depth=18, width=0.125, stem="patch", patch=2, stages=(1, 1), norm_groups=4,
-                       zero_init=True, dtype="float32")
+    return resnet.make(
+        depth=18, width=0.125, stem="patch", patch=2, stages=(1, 1), norm_groups=4, zero_init=True, dtype="float32"
+    )
 
 
 def untrained(backbone):
