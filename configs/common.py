@@ -97,9 +97,9 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             trust_coefficient=0.001,
             mu_dtype="float32",  # bfloat16 halves Adam's first moment
             clip=0.0,  # gradient norm; 0 = never
-            clip_per="network",  # the norm that is clipped: of all, of each "module" (backbone, head), of each "parameter"
+            clip_per="network",  # whose norm is clipped: of all, of each "module" (backbone, head), of each "parameter"
             frozen=(),  # parameters that keep their first values, such as "backbone/embed"
-            late=(),  # parameters that wait for `late_epochs`, such as "head/directions", or "backbone" under a new head
+            late=(),  # parameters that wait for `late_epochs`: "head/directions", or "backbone" under a new head
             late_epochs=0.0,
             late_moments=False,  # do their gradients count in Adam's moments meanwhile?
             layer_decay=1.0,  # times the learning rate, per block down from the head
