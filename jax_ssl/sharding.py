@@ -13,8 +13,12 @@ FSDP_MIN_SIZE = 2**20  # elements; below that a gather costs more time than the 
 
 
 def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
-    """A (data, fsdp) mesh over `devices` (all of them by default); `fsdp` must divide their number."""
-    devices = np.asarray(jax.devices() if devices is None else devices)
+    """A (data, fsdp) mesh over `devices` (all of them by default); `fsdp` must divide their number.
+
+    Slices of a pod lie apart along `data`, so only its sums cross the network between them.
+    """
+    devices = jax.devices() if devices is None else devices
+    devices = np.asarray(sorted(devices, key=lambda device: getattr(device, "slice_index", 0)))
     # Auto: the compiler places the collectives. Explicit, the default of jax.make_mesh, rejects z @ z.T.
     return Mesh(devices.reshape(devices.size // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
@@ -58,6 +62,12 @@ def batch_constraint(x):
     """Keeps activations split by batch, so that FSDP gathers weights and never activations."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, BATCH)
+
+
+def everywhere(x):
+    """All of x on every device: a process can fetch only what its own devices hold."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty else jax.lax.with_sharding_constraint(x, P())
 
 
 def split_strided(x, count: int):

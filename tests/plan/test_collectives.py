@@ -4,7 +4,8 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding
 
-from jax_ssl import collectives, sharding
+from jax_ssl import sharding
+from jax_ssl.plan import collectives, hlo
 
 LOOP = """HloModule jit_f, is_scheduled=true
 
@@ -59,7 +60,7 @@ def test_text_of_the_tpu_compiler():
     [("f32[8,128]{1,0:T(8,128)}", 4096), ("(bf16[3]{0}, pred[5], s32[])", 15), ("f8e4m3fn[7]", 7), ("token[]", 0)],
 )
 def test_bytes_of_types(types, count):
-    assert collectives.array_bytes(types) == count
+    assert hlo.array_bytes(types) == count
 
 
 def test_a_sum_over_devices_is_one_all_reduce():
@@ -75,3 +76,29 @@ def test_collectives_of_a_scan_count_as_often_as_it_runs():
     layers = lambda w, x: lax.scan(lambda x, w: (x - (x @ w).mean(0), None), x, w)[0]
     text = compiled(layers, ((6, 128, 128), jax.P()), ((16, 128), sharding.BATCH))
     assert collectives.census(text) == {"all-reduce": {"count": 6, "bytes": 6 * 128 * 4}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "over"),
+    [
+        ("replica_groups={{0,1},{2,3}}", ["fsdp"]),
+        ("replica_groups={{0,2,4,6},{1,3,5,7}}", ["slices", "data"]),
+        ("replica_groups=[2,4]<=[8]", ["data", "fsdp"]),
+        ("replica_groups=[4,2]<=[2,4]T(1,0)", ["slices"]),
+        ("replica_groups={}", ["slices", "data", "fsdp"]),
+        ("source_target_pairs={{0,2},{2,0}}", ["data"]),
+    ],
+)
+def test_the_axes_that_meet_are_read_from_the_groups(groups, over):
+    line = f"%all-reduce.1 = f32[8] all-reduce(%x), channel_id=3, {groups}, to_apply=%add"
+    assert collectives.meeting(line, {"slices": 2, "data": 2, "fsdp": 2}) == over
+
+
+def test_an_asynchronous_pair_has_the_groups_of_its_start():
+    text = """ENTRY %main (p: f32[8]) -> f32[8] {
+  %all-gather-start.1 = (f32[4], f32[8]) all-gather-start(%p), channel_id=1, replica_groups={{0,1},{2,3}}
+  %all-gather-done.1 = f32[8] all-gather-done(%all-gather-start.1)
+}
+"""
+    found = collectives.census(text, {"data": 2, "fsdp": 2})
+    assert found == {"all-gather over fsdp": {"count": 1, "bytes": 32}}

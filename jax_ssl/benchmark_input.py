@@ -1,0 +1,96 @@
+"""How many images a second the host can prepare for a config, in each of the three modes, with no device in the way.
+
+The modes take turns, so that whatever else the machine does hits all of them, and the median turn counts.
+"""
+
+import json
+import os
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jax_ssl.data import pipeline
+from jax_ssl.errors import UserError
+
+WIDTH, HEIGHT, FILES = 500, 375, 64  # the median photograph of ImageNet, and how many are made of the sample
+BATCH, TURNS, WARM_UP = 64, 5, 2
+
+
+def run(config, batches: int = 4, out: str = "", spec: str = "") -> dict:
+    """Measures, prints a table and appends one JSON line to the file `out`. batches: of 64 images, in each turn.
+
+    The images are the config's, if they are files (data.name=folder:PATH); otherwise JPEGs made of a sample photograph.
+    """
+    if batches < 1:
+        raise UserError(f"--steps={batches}: measure at least one batch.")
+    with tempfile.TemporaryDirectory() as folder:
+        if not config.data.name.startswith("folder:"):
+            config.data.name = f"folder:{photographs(folder)}"
+        files = pipeline.open_data(config).source.name
+        rates = measure(config, batches)
+    sample = "a sample photograph" if folder in files else files
+    result = {
+        "config": spec, "images": sample, "cores": len(os.sched_getaffinity(0)), "date": date.today().isoformat(),
+        "images_per_second_per_core": rates,
+    }  # fmt: skip
+    print(table(result))
+    if out:
+        with Path(out).open("a") as file:
+            file.write(json.dumps(result) + "\n")
+    return result
+
+
+def photographs(folder: str) -> str:
+    """JPEGs of ImageNet's usual size, each another part of the photograph that comes with matplotlib; their folder."""
+    import matplotlib
+
+    picture = Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
+    numbers = np.random.default_rng(0)
+    for number in range(FILES):
+        part = numbers.uniform(0.6, 1.0)
+        width, height = part * picture.width, part * picture.width * HEIGHT / WIDTH
+        left, top = numbers.uniform(0, picture.width - width), numbers.uniform(0, picture.height - height)
+        box = (left, top, left + width, top + height)
+        picture.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC, box).save(f"{folder}/{number:03d}.jpg", quality=90)
+    return folder
+
+
+def measure(config, batches: int) -> dict[str, float]:
+    """{mode: images a second and core}: median over the turns."""
+    feeds = {mode: feed(config, mode) for mode in ("host", "hybrid", "device")}
+    for stream in feeds.values():
+        for _ in range(WARM_UP):
+            next(stream)
+    seconds = {mode: [] for mode in feeds}
+    for _ in range(TURNS):
+        for mode, stream in feeds.items():
+            next(stream)  # what was made ahead while another mode had its turn comes for nothing
+            next(stream)
+            start = time.perf_counter()
+            for _ in range(batches):
+                next(stream)
+            seconds[mode].append(time.perf_counter() - start)
+    cores = len(os.sched_getaffinity(0))
+    return {mode: batches * BATCH / float(np.median(turns)) / cores for mode, turns in seconds.items()}
+
+
+def feed(config, mode: str):
+    """The endless batches of a mode. What `device` has to prepare are numbers, whatever the images."""
+    changed = config.copy_and_resolve_references()
+    changed.batch_size, changed.data.augment = BATCH, mode
+    if mode == "device":
+        changed.data.name = "synthetic"
+    return pipeline.open_data(changed).batches(0)
+
+
+def table(result: dict) -> str:
+    """One line a mode."""
+    rates = result["images_per_second_per_core"]
+    lines = [f"{result['config']}, {result['images']}, {result['cores']} core(s)"]
+    for mode, rate in rates.items():
+        lines.append(f"{mode:<8} {rate:>9,.0f} images/s a core  {rate / rates['host']:>6.1f} times host")
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""Compile a config's training step for a TPU pod that you don't have, with the TPU's own compiler: does it fit?
+
+Memory and collectives are the compiler's; the bound on speed is arithmetic on them and on the chip's data sheet.
+Nothing here was measured on a TPU.
+"""
+
+import importlib.metadata
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from jax_ssl import train
+from jax_ssl.errors import UserError
+from jax_ssl.plan import bound, remedies, report, topology
+from jax_ssl.plan.compile import compile_for
+
+SCALINGS = ("strong", "weak")
+
+
+def run(
+    load: Callable,
+    names: list[str],
+    spec: str = "",
+    slices: int = 1,
+    out: str = "",
+    prices: str = "",
+    scalings: tuple[str, ...] = ("strong",),
+    plot: str = "",
+    remedy: bool = True,
+) -> list[dict]:
+    """Plans a config for each topology, prints a table, and writes the reports to the JSON file `out`.
+
+    load: list of overrides -> config. names: topologies such as "v3:8x8" or "v3-128", each `slices` times. spec: what
+    the user called the config. scalings: "strong", all topologies share the batch; "weak", it grows with the devices
+    from the first topology on. plot: a PNG of the bound against chips. remedy: try what would help otherwise.
+    """
+    wrong = set(scalings) - set(SCALINGS)
+    if wrong:
+        raise UserError(f"--scaling={min(wrong)}: choose of {', '.join(SCALINGS)}.")
+    pods = [topology.parse(name, slices) for name in names]
+    devices = {pod: topology.describe(pod) for pod in pods}
+    table, base = bound.read_prices(prices), load([])
+    versions = {package: importlib.metadata.version(package) for package in ("jax", "libtpu")}
+    about = {"config": spec, "method": base.method.name, "date": date.today().isoformat(), "versions": versions}
+    loads = {
+        (scaling, pod): _scaled(load, base, len(devices[pod]), len(devices[pods[0]]), scaling)
+        for scaling in scalings
+        for pod in pods
+    }
+    for (_, pod), scaled in loads.items():
+        train.check(scaled([]), len(devices[pod]))
+    curves = {}
+    for (scaling, pod), scaled in loads.items():
+        made = about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy)
+        curves.setdefault(scaling, []).append(made)
+    reports = [made for curve in curves.values() for made in curve]
+    print(report.table(spec, reports))
+    if out:
+        Path(out).write_text(json.dumps(reports, indent=1) + "\n")
+    if plot:
+        report.plot(curves, plot)
+    return reports
+
+
+def _scaled(load: Callable, base, devices: int, first: int, scaling: str) -> Callable:
+    """The loader of the config at this size of pod."""
+    batch = base.batch_size * devices // first
+    return (lambda more: load([f"--config.batch_size={batch}", *more])) if scaling == "weak" else load
+
+
+def one(load: Callable, pod, devices: list, prices: dict, remedy: bool) -> dict:
+    """The report for one pod, with the bound and the cost where the program fits, and what would help where not."""
+    config = load([])
+    made = {"topology": pod.name, "type": pod.type, "chips": pod.chips} | compile_for(config, devices, pod.slices)
+    if made["fits"]:
+        made["bound"] = bound.bound(made)
+        made["host"] = bound.host(made, config)
+        made["cost"] = bound.cost(made, pod.generation, prices)
+    elif remedy:
+        again = lambda changed: compile_for(changed, devices, pod.slices)
+        made["remedy"] = remedies.find(config, made, load, again)
+    return made

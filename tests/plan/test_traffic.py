@@ -1,0 +1,70 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from jax_ssl.plan import traffic
+
+TPU = """HloModule jit_step, is_scheduled=true
+
+%fused_slice (param_0: f32[24,128], param_1: s32[]) -> f32[1,128] {
+  %param_0 = f32[24,128]{1,0:T(8,128)} parameter(0)
+  %param_1 = s32[]{:T(128)} parameter(1)
+  ROOT %taken = f32[1,128]{1,0:T(8,128)} dynamic-slice(%param_0, %param_1), dynamic_slice_sizes={1,128}
+}
+
+%fused_update (param_0.1: f32[24,128], param_1.1: f32[1,128], param_2.1: s32[]) -> f32[24,128] {
+  %param_0.1 = f32[24,128]{1,0:T(8,128)} parameter(0)
+  %param_1.1 = f32[1,128]{1,0:T(8,128)} parameter(1)
+  %param_2.1 = s32[]{:T(128)} parameter(2)
+  ROOT %put = f32[24,128]{1,0:T(8,128)} dynamic-update-slice(%param_0.1, %param_1.1, %param_2.1)
+}
+
+%body (p: (s32[], f32[24,128])) -> (s32[], f32[24,128]) {
+  %p = (s32[], f32[24,128]{1,0:T(8,128)}) parameter(0)
+  %i = s32[]{:T(128)S(1)} get-tuple-element(%p), index=0
+  %stack = f32[24,128]{1,0:T(8,128)} get-tuple-element(%p), index=1
+  %fusion.1 = f32[1,128]{1,0:T(8,128)} fusion(%stack, %i), kind=kLoop, calls=%fused_slice
+  %fusion.2 = f32[1,128]{1,0:T(8,128)S(1)} fusion(%stack, %i), kind=kLoop, calls=%fused_slice
+  %fusion.3 = f32[24,128]{1,0:T(8,128)} fusion(%stack, %fusion.1, %i), kind=kLoop, calls=%fused_update
+  ROOT %tuple = (s32[], f32[24,128]{1,0:T(8,128)}) tuple(%i, %fusion.3)
+}
+
+%condition (p: (s32[], f32[24,128])) -> pred[] {
+  %constant.5 = s32[]{:T(256)S(1)} constant(24)
+  ROOT %lt = pred[]{:T(1024)S(1)} compare(%i, %constant.5), direction=LT
+}
+
+ENTRY %main (x: f32[24,128]) -> f32[24,128] {
+  %x = f32[24,128]{1,0:T(8,128)} parameter(0)
+  %while.1 = (s32[], f32[24,128]{1,0:T(8,128)}) while(%tuple.1), condition=%condition, body=%body
+  %copy-start.1 = (f32[8]{0:T(128)S(1)}, f32[8]{0:T(128)}, u32[]{:S(2)}) copy-start(%small)
+  %copy-done.1 = f32[8]{0:T(128)S(1)} copy-done(%copy-start.1)
+}
+"""
+
+
+def test_a_loop_takes_its_slice_and_writes_what_changes():
+    moved = {item.name: item.bytes for item in traffic.instructions(TPU)}
+    row = 128 * 4
+    assert moved["fusion.1"] == 24 * 2 * row  # reads a row of the stack and writes it
+    assert moved["fusion.2"] == 24 * row  # its result stays on the chip
+    assert moved["fusion.3"] == 24 * 2 * row  # reads the new row, writes it in place
+    assert moved["copy-start.1"] == 32  # from memory to the chip: once
+    assert traffic.total(TPU) == sum(moved.values())
+
+
+def text_of(function, *shapes):
+    return jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, "float32") for shape in shapes)).compile()
+
+
+def test_without_loops_it_is_near_the_compilers_own_count():
+    compiled = text_of(lambda x, w: jnp.tanh(x @ w) @ w.T, (256, 512), (512, 128))
+    assert traffic.total(compiled.as_text()) == pytest.approx(compiled.cost_analysis()["bytes accessed"], rel=0.3)
+
+
+def test_a_scan_moves_its_weights_once_each():
+    layers = lambda w, x: lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
+    weights, acts = 12 * 256 * 256 * 4, 12 * 8 * 256 * 4
+    moved = traffic.total(text_of(layers, (12, 256, 256), (8, 256)).as_text())
+    assert weights < moved < 4 * weights + 8 * acts  # not twelve times all twelve
