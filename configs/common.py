@@ -29,6 +29,11 @@ def base() -> ConfigDict:
             max_skipped=20,  # steps in a row that are not finite before the run stops
             init_from="",  # a run or official file to start from, or parts: backbone=PATH,projector=PATH,teacher=PATH
             mesh=dict(fsdp=1),  # ways to split large parameters; all devices split the batch
+            hosts=dict(
+                init_timeout=300,  # seconds in which all processes of a run have to appear
+                heartbeat=100,  # seconds without a sign of life until a process counts as dead
+                hang_seconds=1800,  # without a step until the run ends itself, more than an evaluation takes; 0 = off
+            ),
             data=dict(
                 name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic
                 split="train",

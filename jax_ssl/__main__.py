@@ -9,9 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
 
-from jax_ssl.errors import DataError, RunError, UserError  # noqa: E402
-
-EXIT = {UserError: 2, DataError: 3, RunError: 4}
+from jax_ssl import goodput  # noqa: E402, F401  its clock of a run starts here
+from jax_ssl.errors import EXIT, UserError  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +21,13 @@ def parser() -> argparse.ArgumentParser:
     train = verbs.add_parser("train", help="train one config, or go on with an interrupted run")
     train.add_argument("--config", required=True, help="a config file and preset: configs/simclr.py:tiny")
     train.add_argument("--workdir", help="the run's folder; default runs/NAME_PRESET")
+    train.add_argument("--profile", help="START:STOP, the first and the last step to trace into RUN/profile")
+    train.add_argument("--coordinator", help="several processes: HOST:PORT where process 0 listens to the others")
+    train.add_argument("--processes", type=int, help="how many; not needed on TPU VMs, GKE and SLURM, which say so")
+    train.add_argument("--process", type=int, help="which one this is, 0 to N-1")
+    train.add_argument(
+        "--stopped-exit", type=int, default=0, help="exit code of a run that a signal stopped; default 0"
+    )
 
     evaluate = verbs.add_parser("evaluate", help="measure a run's frozen or fine-tuned features")
     evaluate.add_argument("--run", required=True, help="a run's folder")
@@ -49,13 +55,22 @@ def parser() -> argparse.ArgumentParser:
     seals.add_argument("--name", default="", help="how the config of that run was called: configs/simclr.py:cifar")
 
     plan = verbs.add_parser("plan", help="compile a config's step for a TPU pod, without one: does it fit?")
-    plan.add_argument("--config", required=True, help="a config file and preset")
-    plan.add_argument("--topology", required=True, help="one or several: v3:8x8,v5e:16x16")
+    plan.add_argument("--config", help="a config file and preset")
+    plan.add_argument("--topology", help="one or several, by either name: v3:8x8,v5litepod-256")
+    plan.add_argument("--slices", type=int, default=1, help="how many of each, joined by the data centre's network")
+    plan.add_argument(
+        "--scaling", default="strong", help="strong: one batch for all topologies; weak: it grows; or both"
+    )
+    plan.add_argument("--prices", default="", help="a price table of your own, as jax_ssl/plan/prices.json")
+    plan.add_argument("--no-remedy", action="store_true", help="where it does not fit, don't try what would help")
     plan.add_argument("--out", default="", help="a JSON file for the reports")
+    plan.add_argument("--plot", default="", help="a PNG file: the bound against chips")
+    plan.add_argument("--published", action="store_true", help="the bound beside what was published, and nothing else")
 
     benchmark = verbs.add_parser("benchmark", help="how fast a config trains on this machine")
     benchmark.add_argument("--config", required=True, help="a config file and preset")
-    benchmark.add_argument("--steps", type=int, default=30, help="how many are measured, default 30")
+    benchmark.add_argument("--what", default="step", help="step (default), or input: what the host can prepare")
+    benchmark.add_argument("--steps", type=int, help="how many are measured; default 30, of input 4 batches a turn")
     benchmark.add_argument("--out", default="", help="a file that gets one more line of JSON")
 
     ablate = verbs.add_parser("ablate", help="small runs that change one thing at a time, with a table and a plot")
@@ -66,17 +81,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def run_train(args, overrides) -> None:
-    from jax_ssl import config, measure
-    from jax_ssl.train import train
+def run_train(args, overrides) -> int:
+    from jax_ssl import config, hosts, profiling
 
     settings = config.load(args.config, overrides)
+    profile = profiling.parse(args.profile) if args.profile else None
     path, preset = config.find(args.config)
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
-    finished = train(settings, workdir)
-    if finished and settings.evaluate_at_end and not measure.results(workdir):
-        measure.frozen(workdir)
-        print(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+    where = hosts.place(args.coordinator, args.processes, args.process, os.environ)
+    with hosts.joined(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
+        from jax_ssl import measure
+        from jax_ssl.train import train
+
+        finished = train(settings, workdir, profile)
+        if finished and settings.evaluate_at_end and hosts.agree(not measure.results(workdir)):
+            measure.frozen(workdir, say=say)
+            say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+    return 0 if finished else args.stopped_exit
 
 
 def run_evaluate(args, overrides) -> None:
@@ -116,16 +137,29 @@ def run_seals(args, overrides) -> None:
 
 def run_plan(args, overrides) -> None:
     from jax_ssl import config, plan
+    from jax_ssl.plan import published
 
-    settings = config.load(args.config, overrides)
-    plan.run(settings, args.topology.split(","), args.out, " ".join([args.config, *overrides]))
+    if args.published:
+        print(published.table())
+        return
+    if not args.config or not args.topology:
+        raise UserError("plan needs --config and --topology, or --published alone.")
+    load = lambda more: config.load(args.config, [*overrides, *more])
+    spec, scalings = " ".join([args.config, *overrides]), tuple(args.scaling.split(","))
+    names, remedy = args.topology.split(","), not args.no_remedy
+    plan.run(load, names, spec, args.slices, args.out, args.prices, scalings, args.plot, remedy)
 
 
 def run_benchmark(args, overrides) -> None:
-    from jax_ssl import benchmark, config
+    from jax_ssl import benchmark, benchmark_input, config
 
-    settings = config.load(args.config, overrides)
-    benchmark.run(settings, args.steps, args.out, " ".join([args.config, *overrides]))
+    settings, spec = config.load(args.config, overrides), " ".join([args.config, *overrides])
+    if args.what not in ("step", "input"):
+        raise UserError(f"--what={args.what}: choose step or input.")
+    if args.what == "input":
+        benchmark_input.run(settings, 4 if args.steps is None else args.steps, args.out, spec)
+    else:
+        benchmark.run(settings, 30 if args.steps is None else args.steps, args.out, spec)
 
 
 def run_ablate(args, overrides) -> None:
@@ -154,11 +188,10 @@ def main(argv=None) -> int:
     try:
         if unknown:
             raise UserError(f"{args.verb} has no flag {unknown[0]!r}: see `python -m jax_ssl {args.verb} --help`.")
-        VERBS[args.verb](args, rest)
+        return VERBS[args.verb](args, rest) or 0
     except tuple(EXIT) as error:
         print(f"jax_ssl: {error}", file=sys.stderr)
         return EXIT[type(error)]
-    return 0
 
 
 if __name__ == "__main__":

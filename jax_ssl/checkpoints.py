@@ -21,9 +21,8 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
 from jax.experimental import multihost_utils
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
-from jax_ssl import manifest, storage
+from jax_ssl import manifest, retention, storage
 from jax_ssl.errors import RunError, UserError
 
 PyTree = Any
@@ -46,7 +45,8 @@ class Checkpoints:
         self.folder = _absolute(folder)
         self.metric = metric
         self.say = say
-        self._keep = AnyPreservationPolicy([LatestN(max(keep_last, 1)), _Best(keep_best)])
+        self._best = retention.Best(keep_best)
+        self._keep = retention.newest_and(self._best, keep_last)
         self._manager = None
         self._facts = {}  # what the manifest of the step being written will say
 
@@ -109,12 +109,8 @@ class Checkpoints:
                 lightweight_initialize=True,  # else one damaged step keeps the whole folder from being opened
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             )
-            self._manager = ocp.CheckpointManager(self.folder, item_names=(storage.ITEM,), options=options)
+            self._manager = retention.Manager(self.folder, item_names=(storage.ITEM,), options=options)
         return self._manager
-
-    @property
-    def _best(self) -> "_Best":
-        return self._keep.policies[1]
 
     def _seal(self) -> None:
         """Writes the manifest of the step in the making.
@@ -160,25 +156,6 @@ class Checkpoints:
                 f"A checkpoint could not be written to {self.folder} ({type(error).__name__}: {first_line}); make room "
                 "or give access there, then repeat the command: it goes on from the last good checkpoint."
             ) from error
-
-
-class _Best:
-    """A preservation policy: the `count` steps with the highest scores.
-
-    Orbax's BestN reads the metrics of every step when the folder is opened and fails on a damaged one; our scores
-    come from the manifests.
-    """
-
-    def __init__(self, count: int):
-        self.count = count
-        self.scores: dict[int, float | None] = {}
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        steps = [info.step for info in checkpoints]
-        scored = [step for step in steps if self.scores.get(step) is not None]
-        # Of equal scores the newer: it has seen more images.
-        best = sorted(scored, key=lambda step: (self.scores[step], step), reverse=True)[: self.count]
-        return [step in best for step in steps]
 
 
 def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = None) -> tuple[dict, int]:
@@ -242,7 +219,7 @@ def _quiet() -> None:
 # Keys that may differ when a run is continued: they change what it costs, shows or keeps, not what it learns.
 FREE = ("log_every", "checkpoint_every", "probe_every", "keep_last", "keep_best", "on_collapse")
 FREE += ("data.workers", "data.dir")
-FREE_SECTIONS = ("mesh.",)
+FREE_SECTIONS = ("mesh.", "hosts.")
 
 
 def check_config(workdir, config: dict) -> None:
@@ -276,7 +253,9 @@ def check_config(workdir, config: dict) -> None:
 
 
 def write_config(workdir, config: dict) -> None:
-    """Writes `config.json`, sorted, all of it or nothing."""
+    """Writes `config.json`, sorted, all of it or nothing; of several processes, the first does."""
+    if jax.process_index() != 0:
+        return
     workdir = epath.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     temporary = workdir / "config.json.tmp"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_ssl.models.features import Features
-from jax_ssl.sharding import batch_constraint
+from jax_ssl.sharding import batch_constraint, everywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def freeze(backbone, state, which: str = "student", **image) -> Encoder:
 @functools.partial(jax.jit, static_argnums=0)
 def _pooled(backbone, variables, images, mean, std):
     x = (batch_constraint(images).astype(jnp.float32) / 255 - mean) / std
-    return backbone.apply(variables, x).pooled.astype(jnp.float32)
+    return everywhere(backbone.apply(variables, x).pooled.astype(jnp.float32))
 
 
 def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:

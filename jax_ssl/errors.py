@@ -10,4 +10,7 @@ class DataError(Exception):
 
 
 class RunError(Exception):
-    """The run itself went wrong: not finite, or collapsed with `on_collapse=stop`. Exit code 4."""
+    """The run itself went wrong: not finite, collapsed with `on_collapse=stop`, hanging. Exit code 4."""
+
+
+EXIT = {UserError: 2, DataError: 3, RunError: 4}

@@ -74,6 +74,8 @@ def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=
     if "pixels" in wanted:
         pixels = offline.pixels(data, settings.data.mean, settings.data.std)
         measured = {"raw pixels": offline.measure_features(*pixels, data, seed)} | measured
+    # Of several processes that measure the same, one writes it down.
+    record = metrics.record_result if jax.process_index() == 0 else lambda *_, **__: {}
     name = settings.data.probe.name or settings.data.name
     say(f"\n{name}: {len(data.train_images):,} labelled images to learn from, {len(data.test_images):,} to test on")
     say(table(measured))
@@ -87,12 +89,12 @@ def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=
         where |= {"batch_statistics": batch_statistics} if batch_statistics else {}
         for k, value in result.knn.items() if "knn" in tasks else ():
             protocol = where | {"temperature": 0.07}
-            records.append(metrics.record_result(folder, "knn", value=value, k=k, protocol=protocol, **common))
+            records.append(record(folder, "knn", value=value, k=k, protocol=protocol, **common))
         if "linear" in tasks:
             chosen = {key: result.linear[key] for key in ("learning_rate", "epochs")}
             protocol = where | chosen | {"optimiser": "sgd", "selection": "a tenth of the training features"}
             value = result.linear["top1"]
-            records.append(metrics.record_result(folder, "linear", value=value, k=None, protocol=protocol, **common))
+            records.append(record(folder, "linear", value=value, k=None, protocol=protocol, **common))
     return records
 
 

@@ -28,7 +28,7 @@ UPLOAD_SECONDS = 60  # between two uploads to a remote workdir
 
 
 class Writer:
-    """One run's metrics.jsonl, events/, log.txt and progress.
+    """One run's metrics.jsonl, events/, log.txt, goodput.json and progress.
 
     step: the restored step, None for a run from the start. active: False on all processes but one; then nothing is
     written or shown, and every method may be called all the same. Object stores cannot append: for a remote workdir
@@ -44,8 +44,9 @@ class Writer:
         self._folder = Path(tempfile.mkdtemp()) if self._remote else Path(workdir)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._uploaded = time.monotonic()
-        self._download("metrics.jsonl", "log.txt")
+        self._download("metrics.jsonl", "log.txt", "goodput.json")
         trim(self._folder / "metrics.jsonl", step)
+        self._resume_account(step or 0)
         self._lines = (self._folder / "metrics.jsonl").open("a")
         self._log = (self._folder / "log.txt").open("a")
         # purge_step hides what an interrupted run drew past the step from which this one goes on.
@@ -63,6 +64,7 @@ class Writer:
     def update(self, step: int, metrics: dict) -> dict:
         """Writes and shows the metrics (scalars on the host) of a step, with the clock's; returns them all."""
         metrics = {name: _plain(value) for name, value in metrics.items()} | self.clock.read()
+        metrics["goodput"] = self.clock.account.goodput()
         if self.active:
             self._lines.write(json_line({"step": int(step), **metrics}))
             self._lines.flush()
@@ -70,9 +72,15 @@ class Writer:
                 if math.isfinite(value):
                     self._events.add_scalar(name, value, int(step))
             self._note(self._progress.show(int(step), metrics))
+            self._keep_account()
             if self._remote and time.monotonic() - self._uploaded > UPLOAD_SECONDS:
                 self.flush()
         return metrics
+
+    def saved(self, step: int) -> None:
+        """The step can be gone on from."""
+        self.clock.account.mark(step)
+        self._keep_account()
 
     def say(self, sentence: str) -> None:
         """One sentence for the person who watches, and for the log."""
@@ -107,6 +115,19 @@ class Writer:
         now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self._log.write(f"{now}  {text}\n")
         self._log.flush()
+
+    def _resume_account(self, step: int) -> None:
+        """Goes on with the account of time of the attempts before; one that a kill has torn is lost."""
+        path = self._folder / "goodput.json"
+        record = _parse(path.read_text()) if path.exists() else None
+        if record is not None:
+            self.clock.account.resume(record, step)
+
+    def _keep_account(self) -> None:
+        if self.active:
+            temporary = self._folder / "goodput.tmp"
+            temporary.write_text(json.dumps(self.clock.account.record(), indent=1) + "\n")
+            temporary.replace(self._folder / "goodput.json")
 
     def _download(self, *names: str) -> None:
         for name in names:

@@ -11,22 +11,29 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+from jax_ssl.goodput import Account
+
 WIDTH = 9  # columns of a number in a plain line
 SHOWN = ("loss", "knn", "linear", "feature_std", "rankme")  # of all metrics, those worth a column
 
 
 class Clock:
-    """Throughput and data wait between two readings; pauses (compiling, evaluating, saving) do not count."""
+    """Throughput and data wait between two readings; pauses (compiling, evaluating, saving) do not count.
+
+    account: of all the run's seconds, pauses included.
+    """
 
     def __init__(self, images_per_step: int, now=time.perf_counter):
         self.images_per_step = images_per_step
         self._now = now
+        self.account = Account()
         self._begin()
 
     def next(self, batches: Iterator):
         """The next batch; the time the loop is blocked in here is the data wait."""
         start = self._now()
-        batch = next(batches)
+        with self.account.kind("data"):
+            batch = next(batches)
         self._waited += self._now() - start
         return batch
 
@@ -35,11 +42,12 @@ class Clock:
         self._steps += 1
 
     @contextlib.contextmanager
-    def paused(self):
-        """Work that is not training."""
+    def paused(self, kind: str):
+        """Work that is not training, but of this kind; see goodput.py."""
         start = self._now()
         try:
-            yield
+            with self.account.kind(kind):
+                yield
         finally:
             self._paused += self._now() - start
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 
-from jax_ssl import augment, checkpoints, core, optim, schedules, sharding, watch
+from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import freeze
@@ -23,6 +23,7 @@ from jax_ssl.models.micro import MicroBatched
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
 from jax_ssl.warm_start import start_from
+from jax_ssl.watchdog import Watchdog
 
 
 def without_name(section) -> dict:
@@ -133,12 +134,16 @@ def check(config, devices: int) -> None:
     find_module("methods", config.method.name)
 
 
-def train(config, workdir: str) -> bool:
-    """Trains to the end (True) or to a signal (False); the same call goes on where it stopped."""
+def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
+    """Trains to the end (True) or to a signal (False); the same call goes on where it stopped.
+
+    profile: the first and the last step of a profile, kept in the run's folder. Every process of a run calls this.
+    """
     check(config, jax.device_count())
     checkpoints.check_config(workdir, to_dict(config))
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     method, tx, clock = build(config, data.source.count)
+    profiling.check(profile, clock.total_steps)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         example = shapes_of(data.example)
@@ -146,20 +151,29 @@ def train(config, workdir: str) -> bool:
         prepare = preparation(config)
         program = compile_step(method, tx, prepare, mesh, example, resident)
         probe = pipeline.labelled(config)
+        watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
         checkpoints.write_config(workdir, to_dict(config))
         notes = []  # what is said before there is a log to say it in
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
+        stack.enter_context(hosts.parting())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
         data.broken.log = keeper.say = writer.say
         for note in notes:
             writer.say(note)
-        run = Run(config, str(workdir), method, probe, writer, keeper, mesh, jax.jit(prepare), resident)
+        trace = profiling.Profile(profile if writer.active else None, f"{workdir}/profile", writer.say, first)
+        stack.callback(trace.close)
+        run = Run(
+            config, str(workdir), method, probe, writer, keeper, mesh, jax.jit(prepare), resident, trace, watchdog
+        )
         introduce(run, data, state, clock, first)
-        with Stop() as stop:
-            return loop(run, program, state, first, clock.total_steps, data, stop)
+        with Stop(hosts.sync_point()) as stop, writer.clock.account.kind("step"):
+            finished = loop(run, program, state, first, clock.total_steps, data, stop)
+        if first < clock.total_steps:
+            writer.say(writer.clock.account.sentence())
+        return finished
 
 
 class Run(NamedTuple):
@@ -174,6 +188,8 @@ class Run(NamedTuple):
     mesh: object
     prepare: object
     resident: object
+    trace: profiling.Profile
+    watchdog: Watchdog
 
 
 def restore_or_init(config, program, keeper):
@@ -192,7 +208,8 @@ def introduce(run: Run, data, state, clock, first: int) -> None:
         f"{config.method.name} on {data.source.name}: {data.source.count:,} images, {clock.total_steps:,} steps of "
         f"{config.batch_size}, {count / 1e6:.2f} M parameters"
     )
-    run.writer.say(f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), run folder {run.workdir}")
+    of = f" of {jax.process_count()} processes" if hosts.several() else ""
+    run.writer.say(f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}, run folder {run.workdir}")
     if run.probe is None:
         run.writer.say("no labelled images: kNN and linear probe are off (data.probe.name can name a labelled set)")
     if first:
@@ -207,9 +224,12 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
     for done in range(first + 1, total + 1):
         shown = batch
-        state, metrics = program.step(state, batch, run.resident)
+        run.watchdog.alive()
+        run.trace.turn(done, state)
+        with writer.clock.paused("compile") if done == first + 1 else contextlib.nullcontext():
+            state, metrics = program.step(state, batch, run.resident)
         writer.tick()
-        stopping = stop.asked  # read once: a signal later in this turn waits for the next one, which saves
+        stopping = stop.asked()  # once a turn: a signal later in this turn waits for the next one, which saves
         if done < total and not stopping:  # the next batch is on its way while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
         last = done == total or stopping
@@ -219,17 +239,19 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             if metrics["skipped"] >= config.max_skipped:
                 watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
             if due(config.probe_every) and run.probe is not None and not stopping:
-                with writer.clock.paused():
+                with writer.clock.paused("evaluation"):
                     scores = measure(run, state, done)
             metrics = writer.update(done, metrics | scores)
             judge(run, watcher, done, metrics)
             scores = {}
             run.keeper.poll()
         if last or done % config.checkpoint_every == 0:
-            with writer.clock.paused():
+            jax.block_until_ready(state)  # the rest of a step is no part of saving it
+            with writer.clock.paused("checkpoint"):
                 run.keeper.save(done, state, metrics if "knn" in metrics else None, wait=last)
+            writer.saved(done)
         if due(config.picture_every) and not stopping:
-            with writer.clock.paused():
+            with writer.clock.paused("pictures"):
                 draw(run, state, shown, done)
         if stopping and done < total:
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
@@ -262,7 +284,7 @@ def judge(run: Run, watcher, step: int, metrics: dict) -> None:
 
 def draw(run: Run, state, raw, step: int) -> None:
     """The views, and what the method shows of itself, as PNG files; then the curves up to now."""
-    if jax.process_count() > 1:
+    if hosts.several():
         return  # the batch is spread over hosts; pictures are for `visualize` on one of them
     batch = run.prepare(raw, run.resident)
     few = {name: views[:64] for name, views in batch.items()}

@@ -149,7 +149,7 @@ def test_clock_counts_waiting_and_leaves_pauses_out():
         assert clock.next(source) == "batch"
         time.seconds += 0.75
         clock.tick()
-    with clock.paused():
+    with clock.paused("evaluation"):
         time.seconds += 100
     expected = {"images_per_second": 64.0, "step_seconds": 1.0, "data_wait": 1.0, "data_wait_share": 0.25}
     assert clock.read() == pytest.approx(expected)

@@ -1,0 +1,50 @@
+"""A profile of a few steps, for TensorBoard, XProf or Perfetto: `train --profile=START:STOP`."""
+
+import jax
+
+from jax_ssl.errors import UserError
+
+
+def parse(text: str) -> tuple[int, int]:
+    """`10:20` -> (10, 20), the first and the last step of a profile. Raises UserError."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise UserError(f"--profile={text}: give the first and the last step as START:STOP, counted from 1.")
+    return int(first), int(last)
+
+
+def check(steps: tuple[int, int] | None, total: int) -> None:
+    """Raises UserError for a profile that begins after the last step of a run."""
+    if steps and steps[0] > total:
+        raise UserError(f"--profile={steps[0]}:{steps[1]}: the run has only {total:,} steps.")
+
+
+class Profile:
+    """Traces a first to a last step into `folder`; `say` tells where it lies, or why there is none.
+
+    steps: None = nothing is traced; done: how many steps the run has made before.
+    """
+
+    def __init__(self, steps: tuple[int, int] | None, folder: str, say, done: int = 0):
+        self.first, self.last = steps or (0, 0)  # no step has the number 0
+        self.folder, self.say = folder, say
+        self._on = False
+        if 0 < self.first <= done:  # no error: whoever restarts a stopped run repeats its command
+            say(f"no profile: the run is past step {self.first:,}, with which --profile begins")
+
+    def turn(self, step: int, state) -> None:
+        """Called before each step. state: what the step before computes, which is waited for at the borders only."""
+        if step == self.first:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(self.folder)
+            self._on = True
+        elif self._on and step == self.last + 1:
+            jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Writes what has been traced, if anything has."""
+        if self._on:
+            jax.profiler.stop_trace()
+            self._on = False
+            self.say(f"a profile of the steps from {self.first:,} lies in {self.folder}, for TensorBoard or XProf")
