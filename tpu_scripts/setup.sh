@@ -1,24 +1,21 @@
 #!/usr/bin/env bash
-# Copies this checkout to every worker of a Cloud TPU and installs it there with the [tpu] extra.
+# Copies this checkout to every machine of a Cloud TPU and installs it there with the [tpu] extra.
 #
 #   tpu_scripts/setup.sh --tpu=NAME --zone=ZONE [--project=ID] [--dry-run]
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
+parse "--tpu= --zone= --project=" "$@"
+need tpu zone
 
-tpu="${TPU_NAME:-}" zone="${TPU_ZONE:-}" project="${TPU_PROJECT:-}" dry=
-for flag in "$@"; do
-  case "$flag" in
-    --tpu=*) tpu="${flag#*=}" ;;
-    --zone=*) zone="${flag#*=}" ;;
-    --project=*) project="${flag#*=}" ;;
-    --dry-run) dry=1 ;;
-    *) echo "setup.sh: unknown flag $flag" >&2; exit 2 ;;
-  esac
-done
-[ -n "$tpu" ] && [ -n "$zone" ] || { echo "setup.sh: give --tpu and --zone, or set TPU_NAME and TPU_ZONE" >&2; exit 2; }
+folder="${TMPDIR:-/tmp}"
+if [ -z "$dry_run" ]; then folder="$(mktemp -d)"; trap 'rm -rf "$folder"' EXIT; fi
+archive="$folder/jax_ssl.tar.gz"
+# The machines' own Python is 3.10; uv brings a newer one. `ready` is what launch.sh looks for.
+install="mkdir -p jax_ssl/.worker && tar -xzf jax_ssl.tar.gz -C jax_ssl && cd jax_ssl && rm -f .worker/ready \
+&& python3 -m pip install -q --user uv && { [ -d .venv ] || python3 -m uv venv -q --python=3.12 .venv; } \
+&& python3 -m uv pip install -q -e .[tpu] && touch .worker/ready"
 
-root="$(cd "$(dirname "$0")/.." && pwd)"
-where=(--zone="$zone" ${project:+--project="$project"} --worker=all)
-install="cd $(basename "$root") && python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
-run() { if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi; }
-run gcloud compute tpus tpu-vm scp --recurse "$root" "$tpu:" "${where[@]}"
-run gcloud compute tpus tpu-vm ssh "$tpu" "${where[@]}" --command="$install"
+run tar -czf "$archive" --exclude=./.git --exclude=./.venv --exclude=./.worker --exclude=./runs -C "$here/.." .
+run gcloud compute tpus queued-resources scp "$archive" "$tpu:jax_ssl.tar.gz" "${everywhere[@]}"
+run gcloud compute tpus queued-resources ssh "$tpu" "${everywhere[@]}" --command="$install"
