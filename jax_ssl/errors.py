@@ -10,7 +10,11 @@ class DataError(Exception):
 
 
 class RunError(Exception):
-    """The run itself went wrong: not finite, collapsed with `on_collapse=stop`, hanging. Exit code 4."""
+    """The run itself went wrong: not finite, or collapsed with `on_collapse=stop`. Exit code 4."""
 
 
-EXIT = {UserError: 2, DataError: 3, RunError: 4}
+class LostError(RunError):
+    """What is around the run failed, and the same command goes on: a process died, hangs or never came. Exit code 1."""
+
+
+EXIT = {UserError: 2, DataError: 3, RunError: 4, LostError: 1}

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from jax_ssl.errors import EXIT, RunError, UserError
+from jax_ssl.errors import EXIT, LostError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
@@ -80,7 +80,7 @@ def join(where: Place | None, init_timeout: int, heartbeat: int, environ: Mappin
     """Connects this process with the others, before any device is touched; a run of one process stays as it is.
 
     init_timeout, heartbeat: seconds that the others may take to appear, and to give a sign of life.
-    Raises UserError for a place that cannot be taken. Ends the process, with RunError's exit code and a sentence, when
+    Raises UserError for a place that cannot be taken. Ends the process, with LostError's exit code and a sentence, when
     the others don't appear: jax would abort it with a stack trace.
     """
     # Later than ours; the difference is the time in which our sentence is said.
@@ -106,7 +106,7 @@ def _initialize(*where, alone_is_fine: bool = False, **options) -> None:
         if alone_is_fine and not isinstance(error, RuntimeError):
             return  # TPU chips, but no metadata server that knows of other hosts
         reason = str(error).strip().split("\n")[0][:300]
-        raise RunError(f"The processes of this run could not be connected: {reason}") from error
+        raise LostError(f"The processes of this run could not be connected: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def _within(seconds: int, who: str):
         remedy = "start the same command for each of them, and see that the first can be reached from all."
         sentence = f"{who} did not all appear within config.hosts.init_timeout={seconds} seconds: {remedy}"
         print(f"jax_ssl: {sentence}", file=sys.stderr, flush=True)
-        os._exit(EXIT[RunError])
+        os._exit(EXIT[LostError])
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
@@ -201,5 +201,5 @@ def _told(error: BaseException) -> tuple[str, int]:
         return (
             f"a step could not be computed ({first_line}); if another process has died, this is why. The same command, "
             "on all of them, goes on from the last checkpoint."
-        ), EXIT[RunError]
+        ), EXIT[LostError]
     return "".join(traceback.format_exception(error)).rstrip(), 1

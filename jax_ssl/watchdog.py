@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from jax_ssl.errors import EXIT, RunError
+from jax_ssl.errors import EXIT, LostError
 
 LOOK_EVERY = 30.0  # seconds, at most
 
@@ -14,7 +14,7 @@ LOOK_EVERY = 30.0  # seconds, at most
 class Watchdog:
     """Between `with` and its end, `alive` has to be called every `seconds`, or the process shows its stacks and ends.
 
-    They go to stderr, and to a file in the run's folder if that is a local one; the exit code is that of RunError, so
+    They go to stderr, and to a file in the run's folder if that is a local one; the exit code is that of LostError, so
     that whoever started the run starts it again. seconds: 0 = never.
     """
 
@@ -62,4 +62,4 @@ class Watchdog:
         if self.path:
             with open(self.path, "a") as file:
                 faulthandler.dump_traceback(file=file)
-        os._exit(EXIT[RunError])
+        os._exit(EXIT[LostError])

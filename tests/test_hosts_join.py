@@ -8,7 +8,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import hosts, profiling
-from jax_ssl.errors import RunError, UserError
+from jax_ssl.errors import LostError, UserError
 from tests.test_hosts import ended, started
 
 SIMCLR = ["train", "--config=simclr:tiny"]
@@ -19,7 +19,7 @@ def test_nobody_there_is_told_in_time(tmp_path):
     with started(arguments, 3, 1) as running:
         running[1].kill()
         codes, said = ended(running, 60)
-    assert codes == [4, -signal.SIGKILL, 4]
+    assert codes == [1, -signal.SIGKILL, 1]
     for text in (said[0], said[2]):
         assert text.startswith("jax_ssl: The 3 processes of this run") and text.count("\n") == 1
 
@@ -90,7 +90,7 @@ def test_only_a_cluster_is_asked(environ, chips, expected, monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", unreachable)
     if expected == "cluster":
-        with pytest.raises(RunError, match="no metadata server"):
+        with pytest.raises(LostError, match="no metadata server"):
             hosts.join(None, 7, 9, environ)
     else:
         hosts.join(None, 7, 9, environ)
