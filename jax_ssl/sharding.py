@@ -15,10 +15,13 @@ FSDP_MIN_SIZE = 2**20  # elements; below that a gather costs more time than the 
 def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
     """A (data, fsdp) mesh over `devices` (all of them by default); `fsdp` must divide their number.
 
-    Slices of a pod lie apart along `data`, so only its sums cross the network between them.
+    Slices of a pod lie apart along `data`, so only its sums cross the network between them; the devices of a process
+    lie together, in the order of the processes, as its share of the batch does.
     """
     devices = jax.devices() if devices is None else devices
-    devices = np.asarray(sorted(devices, key=lambda device: getattr(device, "slice_index", 0)))
+    # A pod numbers its devices row by row, which passes from host to host and back.
+    place = lambda device: (getattr(device, "slice_index", 0), device.process_index)
+    devices = np.asarray(sorted(devices, key=place))
     # Auto: the compiler places the collectives. Explicit, the default of jax.make_mesh, rejects z @ z.T.
     return Mesh(devices.reshape(devices.size // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 

@@ -2,12 +2,13 @@
 
 import signal
 import socket
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import hosts, profiling
+from jax_ssl import hosts, profiling, sharding
 from jax_ssl.errors import LostError, UserError
 from tests.test_hosts import ended, started
 
@@ -103,3 +104,12 @@ def test_a_profile_that_lies_behind_is_no_error(tmp_path):
         trace.turn(step, ())
     trace.close()
     assert len(said) == 1 and "past step 3" in said[0] and not list(tmp_path.iterdir())
+
+
+def test_the_devices_of_a_process_lie_together_in_a_mesh(monkeypatch):
+    """The first rows of two slices of a TPU v3 pod, numbered row by row over two hosts each."""
+    owners = [0, 0, 1, 1, 0, 0, 1, 1]
+    pod = [SimpleNamespace(slice_index=part, process_index=2 * part + owner) for part in (1, 0) for owner in owners]
+    monkeypatch.setattr(sharding, "Mesh", lambda devices, *_, **__: devices)
+    mesh = sharding.make_mesh(2, pod)
+    assert mesh.shape == (8, 2) and [device.process_index for device in mesh.flat] == sorted([0, 1, 2, 3] * 4)
