@@ -91,7 +91,7 @@ look() {
     [[ $state == *NOT_FOUND* ]] || { say "$state"; return 1; }
     state=ABSENT
   fi
-  state="${state##*$'\n'}"
+  state="$(sed -n '/^[A-Z][A-Z_]*$/p' <<<"$state" | tail -n 1)"  # without what gcloud has to say of itself
   [ "$state" = ACTIVE ] || return 0
   gone="$(machines command 'value(state)')" || return 1
   [[ ! $gone =~ PREEMPTED|TERMINATED|STOPPED ]] || state=PREEMPTED
@@ -106,7 +106,7 @@ wait_active() {
     before="$state"
     case "$state" in
       ACTIVE) return 0 ;;
-      ABSENT | FAILED | SUSPENDED | PREEMPTED) return 1 ;;
+      ABSENT | FAILED | SUSPENDED | PREEMPTED | '') return 1 ;;
     esac
     sleep "$poll"
   done

@@ -82,7 +82,7 @@ while :; do
     *" 2 "*) say "not started again: the command is wrong, see its sentence above (exit code 2)."; exit 2 ;;
     *" 3 "*) say "not started again: too much of the data is broken (exit code 3)."; exit 3 ;;
     " 4 ") say "not started again: the run went wrong, see its sentence above (exit code 4)."; exit 4 ;;
-    " 0 ") say "done."; exit ;;
+    " 0 ") say "done. The TPU stays until delete.sh."; exit ;;
     *" 75 "*) say "stopped and saved; it goes on." ;;
     *" 127 "*) "$here/setup.sh" || failed "the software could not be installed" ;;
     *) look && [ "$state" != ACTIVE ] || failed "the run ended with exit code${codes:- }"

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -17,7 +18,8 @@ class Cloud:
         self.path.write_text(json.dumps({"calls": [], "exists": exists, **answers}))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TPU_")}
         self.environment = kept | {
-            "PATH": f"{HERE}:{os.environ['PATH']}", "GCLOUD_STATE": str(self.path), "TMPDIR": str(folder),
+            "PATH": f"{HERE}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GCLOUD_STATE": str(self.path), "TMPDIR": str(folder),
             "TPU_NAME": "pod", "TPU_ZONE": "us-central2-b", "TPU_POLL": "0.01",
         }  # fmt: skip
 
