@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--prices", default="", help="a price table of your own, as jax_ssl/plan/prices.json")
     plan.add_argument("--no-remedy", action="store_true", help="where it does not fit, don't try what would help")
+    plan.add_argument("--heaviest", action="store_true", help="list the operations that move most bytes")
     plan.add_argument("--out", default="", help="a JSON file for the reports")
     plan.add_argument("--plot", default="", help="a PNG file: the bound against chips")
     plan.add_argument("--published", action="store_true", help="the bound beside what was published, and nothing else")
@@ -147,7 +148,7 @@ def run_plan(args, overrides) -> None:
     load = lambda more: config.load(args.config, [*overrides, *more])
     spec, scalings = " ".join([args.config, *overrides]), tuple(args.scaling.split(","))
     names, remedy = args.topology.split(","), not args.no_remedy
-    plan.run(load, names, spec, args.slices, args.out, args.prices, scalings, args.plot, remedy)
+    plan.run(load, names, spec, args.slices, args.out, args.prices, scalings, args.plot, remedy, args.heaviest)
 
 
 def run_benchmark(args, overrides) -> None:

@@ -18,16 +18,19 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
     alone: the last step of each iteration, which makes an image's assignments sum to one, is what a softmax does.
     """
     mask = jnp.ones(len(rows), bool) if mask is None else mask
-    shift = 0.0
-    for iteration in range(iterations):
 
-        def totals(rows, mask, shift=shift, first=iteration == 0):
+    def evened(shift, first=False):
+        def totals(rows, mask):
             logits = scores(rows).astype(jnp.float32) / temperature - shift
             if not first:
                 logits = logits - logsumexp(logits, axis=1, keepdims=True)
             return logsumexp(logits + jnp.where(mask, 0.0, -1e9)[:, None], axis=0)
 
-        shift = shift + logsumexp(in_chunks(totals, chunks, rows, mask), axis=0)
+        return shift + logsumexp(in_chunks(totals, chunks, rows, mask), axis=0)
+
+    shift = evened(0.0, first=True) if iterations else 0.0
+    if iterations > 1:  # a loop, which is compiled once
+        shift = jax.lax.fori_loop(1, iterations, lambda _, shift: evened(shift), shift)
     return jax.lax.stop_gradient(temperature * shift)
 
 

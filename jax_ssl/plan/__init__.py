@@ -28,12 +28,14 @@ def run(
     scalings: tuple[str, ...] = ("strong",),
     plot: str = "",
     remedy: bool = True,
+    heaviest: bool = False,
 ) -> list[dict]:
     """Plans a config for each topology, prints a table, and writes the reports to the JSON file `out`.
 
     load: list of overrides -> config. names: topologies such as "v3:8x8" or "v3-128", each `slices` times. spec: what
     the user called the config. scalings: "strong", all topologies share the batch; "weak", it grows with the devices
     from the first topology on. plot: a PNG of the bound against chips. remedy: try what would help otherwise.
+    heaviest: list the operations that move most bytes.
     """
     wrong = set(scalings) - set(SCALINGS)
     if wrong:
@@ -56,6 +58,8 @@ def run(
         curves.setdefault(scaling, []).append(made)
     reports = [made for curve in curves.values() for made in curve]
     print(report.table(spec, reports))
+    if heaviest:
+        print(report.heaviest(reports))
     if out:
         Path(out).write_text(json.dumps(reports, indent=1) + "\n")
     if plot:

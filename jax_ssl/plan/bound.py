@@ -5,11 +5,12 @@ published runs in `published.json`.
 """
 
 import json
+import math
 from pathlib import Path
 
 from jax_ssl.chips import CHIPS, DATA_CENTRE
 from jax_ssl.errors import UserError
-from jax_ssl.plan.compile import axes
+from jax_ssl.plan.compile import SETS, axes
 
 PRICES = Path(__file__).with_name("prices.json")
 # Core-seconds that a JPEG of ImageNet's size takes on the host, from `benchmark --what=input`, see README: decoding,
@@ -29,15 +30,12 @@ def bound(report: dict) -> dict[str, float]:
     sizes = axes(report["fsdp"], devices, report["slices"])
     for name, entry in report["collectives"].items():
         kind, _, over = name.partition(" over ")
-        meeting = [axis for axis in over.split("+") if axis in sizes]
-        local = 1
-        for axis in meeting:
-            local *= 1 if axis == "slices" else sizes[axis]
-        seconds["interconnect"] += sent(kind, entry["bytes"], local) / chip.interconnect
-        if "slices" in meeting:
-            hosts = devices / report["slices"] / chip.devices / chip.chips
-            leaving = sent(kind, entry["bytes"], report["slices"])
-            seconds["data centre"] += leaving / max(hosts, 1) / DATA_CENTRE
+        if over == "slices":  # all devices of a host share its network card
+            leaving = sent(kind, entry["bytes"], report["slices"]) * chip.devices * chip.chips
+            seconds["data centre"] += leaving / DATA_CENTRE
+        else:
+            members = math.prod(sizes[axis] for axis in over.split("+") if axis in sizes)
+            seconds["interconnect"] += sent(kind, entry["bytes"], members) / chip.interconnect
     step, chips = max(seconds.values()), devices / chip.devices
     return {
         "seconds": seconds,
@@ -67,7 +65,8 @@ def host(report: dict, config) -> dict[str, float]:
     rate = report["batch_size"] / report["bound"]["step_seconds"] / hosts
     recipes = [recipe for group in config.data.crops.values() for recipe in group]
     pixels = sum(recipe["size"] ** 2 * recipe["count"] for recipe in recipes)
-    hybrid = DECODE + CROP * pixels
+    in_memory = SETS.get(config.data.name, (0, None))[1]  # small images of one size, which nobody has to decode
+    hybrid = CROP * pixels + (0.0 if in_memory else DECODE)
     return {
         "hosts": round(hosts),
         "images_per_second": rate,

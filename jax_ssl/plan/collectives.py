@@ -13,6 +13,8 @@ STARTED = re.compile(rf"%?([\w.\-]+) = .* (?:{KINDS})-start\(")
 DONE = re.compile(rf" (?:{KINDS})-done\(%?([\w.\-]+)")
 CHANNEL = re.compile(r"channel_id=(\d+)")
 LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]*)\}")
+# Between slices the compiler has hosts exchange what each device holds: `recv` has a device's share.
+BETWEEN = re.compile(r" = \((\S+), .* recv\(.*_xla_megascale_transfer_type=\"(\w+)\"")
 COUNTED = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 
 
@@ -28,8 +30,14 @@ def census(text: str, axes: dict[str, int] | None = None) -> dict[str, dict[str,
     for name, lines in computations.items():
         starts = {match[1]: line for line in lines if (match := STARTED.search(line))}
         for line in lines:
+            if not times[name]:
+                continue
+            between = BETWEEN.search(line) if axes else None
+            if between:
+                kind = between[2].lower().replace("_", "-")
+                _add(found, f"{kind} over slices", times[name], array_bytes(between[1]))
             match = COLLECTIVE.search(line)
-            if match is None or not times[name]:
+            if match is None:
                 continue
             done = DONE.search(line)  # channel and groups are written where it starts
             whole = starts.get(done[1], line) if done else line
@@ -39,10 +47,14 @@ def census(text: str, axes: dict[str, int] | None = None) -> dict[str, dict[str,
                 continue
             seen.add((match[2], channel[1]) if channel else None)
             kind = match[2] if axes is None else f"{match[2]} over {'+'.join(meeting(whole, axes)) or 'nobody'}"
-            entry = found.setdefault(kind, {"count": 0, "bytes": 0})
-            entry["count"] += times[name]
-            entry["bytes"] += times[name] * array_bytes(match[1])
+            _add(found, kind, times[name], array_bytes(match[1]))
     return dict(sorted(found.items()))
+
+
+def _add(found: dict, kind: str, times: int, size: int) -> None:
+    entry = found.setdefault(kind, {"count": 0, "bytes": 0})
+    entry["count"] += times
+    entry["bytes"] += times * size
 
 
 def meeting(line: str, axes: dict[str, int]) -> list[str]:

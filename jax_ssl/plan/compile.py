@@ -104,6 +104,7 @@ def read(compiled, usable: int, mesh_axes: dict[str, int] | None = None) -> dict
         "fits": total <= usable,
         "memory": memory | {"total": total, "usable": usable},
         "bytes": traffic.total(text),
+        "heaviest": traffic.heaviest(text),
         "bytes_loops_once": cost.get("bytes accessed"),  # XLA counts a loop's body once, whatever its length
         "collectives": census(text, mesh_axes),
         "compiler_says": "",
@@ -118,6 +119,7 @@ def refusal(message: str, usable: int) -> dict:
         "fits": False,
         "memory": {"total": total, "usable": usable},
         "bytes": None,
+        "heaviest": [],
         "bytes_loops_once": None,
         "collectives": {},
         "compiler_says": message.splitlines()[0],

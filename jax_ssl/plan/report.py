@@ -55,6 +55,15 @@ def bound_rows(cells) -> list[tuple[str, list[str]]]:
     ]
 
 
+def heaviest(reports: list[dict]) -> str:
+    """The operations that move most bytes between chip and memory, a table for each topology."""
+    lines = []
+    for r in reports:
+        lines += ["", f"{r['topology']}: of {size(r['bytes'])} a step"]
+        lines += [f"{size(e['bytes']):>12} in {e['times']:>4} x  {e['source']}" for e in r["heaviest"]]
+    return "\n".join(lines)
+
+
 def remarks(reports: list[dict]) -> list[str]:
     """What the compiler says, and what would help."""
     lines = []

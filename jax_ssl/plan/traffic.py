@@ -31,6 +31,17 @@ def total(text: str) -> float:
     return sum(moved.bytes for moved in instructions(text))
 
 
+def heaviest(text: str, count: int = 10) -> list[dict]:
+    """The operations of the program that move most: {"source", "bytes", "times"}, all their instructions together."""
+    found = {}
+    for moved in instructions(text):
+        entry = found.setdefault(moved.source or moved.kind, {"bytes": 0.0, "times": 0})
+        entry["bytes"] += moved.bytes
+        entry["times"] += moved.times
+    ordered = sorted(found.items(), key=lambda item: -item[1]["bytes"])
+    return [{"source": source} | entry for source, entry in ordered[:count]]
+
+
 def instructions(text: str) -> Iterator[Moved]:
     """Each instruction that moves anything, with all its runs."""
     lines = split(text)
@@ -112,14 +123,24 @@ def _touched(body: list[Instruction], place: int, parsed) -> float:
 
 
 def _written(i: Instruction, body: list[Instruction]) -> float:
-    """Bytes that a fusion writes: its result, or what changes of an array that it updates in place."""
+    """Bytes that a fusion writes: its results, or what changes of an array that it updates in place."""
     by_name = {inner.name: inner for inner in body}
     root = next((inner for inner in body if inner.root), None)
-    while root is not None and root.kind == "bitcast":
-        root = by_name.get(root.operands[0])
-    if root is not None and root.kind == "dynamic-update-slice" and root.operands[1] in by_name:
-        return array_bytes(by_name[root.operands[1]].type) * (ON_CHIP not in i.type)
-    return array_bytes(i.type, ON_CHIP)
+    if root is None:
+        return array_bytes(i.type, ON_CHIP)
+    several = root.kind == "tuple"
+    results = [by_name.get(name) for name in root.operands] if several else [root]
+    types = _parts(i.type) if several else [i.type]
+    return sum(_changed(result, kind, by_name) for result, kind in zip(results, types))
+
+
+def _changed(result: Instruction | None, kind: str, by_name: dict[str, Instruction]) -> float:
+    """Bytes that are written of one result of a fusion, whose type outside it is `kind`."""
+    while result is not None and result.kind == "bitcast":
+        result = by_name.get(result.operands[0])
+    if result is not None and result.kind == "dynamic-update-slice" and result.operands[1] in by_name:
+        return array_bytes(by_name[result.operands[1]].type) * (ON_CHIP not in kind)
+    return array_bytes(kind, ON_CHIP)
 
 
 def _source(line: str) -> str:

@@ -120,7 +120,7 @@ def test_sinkhorn_is_the_papers_and_balances_the_prototypes():
     np.testing.assert_allclose(ours, oracle_sinkhorn(scores, 0.05, 3), rtol=1e-4, atol=1e-7)
     for iterations in (0, 1, 3):
         np.testing.assert_allclose(losses.sinkhorn(jnp.asarray(scores), 0.05, iterations).sum(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(losses.sinkhorn(jnp.asarray(scores), 0.05, 300).sum(0), 8, rtol=0.02)
+    np.testing.assert_allclose(losses.sinkhorn(jnp.asarray(scores), 0.05, 60).sum(0), 8, rtol=0.02)
     assert jnp.all(jnp.isfinite(losses.sinkhorn(1e3 * jnp.asarray(scores), 0.05, 3)))  # exp(scores) would overflow
 
 

@@ -33,13 +33,14 @@ def test_what_a_device_sends_at_least(kind, members, sent):
     assert bound.sent(kind, 100.0, members) == pytest.approx(100 * sent)
 
 
-def test_gradients_cross_slices_through_the_hosts():
-    everyone = {"all-reduce over slices+data": {"count": 1, "bytes": 1e9}}
-    one, two = (bound.bound(report(collectives=everyone, slices=slices)) for slices in (1, 2))
-    assert two["seconds"]["data centre"] > one["seconds"]["data centre"] == 0
-    # Eight hosts a slice share what the slice sends: a gigabyte, out of each slice once.
-    assert two["seconds"]["data centre"] == pytest.approx(1e9 / 8 / bound.DATA_CENTRE)
-    assert two["seconds"]["interconnect"] == pytest.approx(2e9 * 31 / 32 / CHIPS["TPU v5 lite"].interconnect)
+def test_what_crosses_slices_goes_through_the_hosts():
+    within, between = ({f"all-reduce over {axis}": {"count": 1, "bytes": 1e9}} for axis in ("data", "slices"))
+    chip = CHIPS["TPU v5 lite"]
+    one = bound.bound(report(collectives=within))["seconds"]
+    two = bound.bound(report(collectives=between, slices=2))["seconds"]
+    assert one["interconnect"] == pytest.approx(2e9 * 63 / 64 / chip.interconnect) and one["data centre"] == 0
+    # Four chips of a host send a gigabyte each.
+    assert two["data centre"] == pytest.approx(4e9 / bound.DATA_CENTRE) and two["interconnect"] == 0
 
 
 def test_a_host_that_augments_needs_more_cores():

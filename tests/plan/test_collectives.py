@@ -102,3 +102,11 @@ def test_an_asynchronous_pair_has_the_groups_of_its_start():
 """
     found = collectives.census(text, {"data": 2, "fsdp": 2})
     assert found == {"all-gather over fsdp": {"count": 1, "bytes": 32}}
+
+
+def test_slices_exchange_through_their_hosts():
+    attributes = '_xla_host_transfer_rendezvous="all-reduce.59_0",_xla_megascale_transfer_type="ALL_REDUCE"'
+    types = "(f32[2,128]{1,0:T(1,128)}, u32[], token[])"
+    recv = f"  %recv = {types} recv(%after-all), channel_id=3, frontend_attributes={{{attributes}}}"
+    text = f"ENTRY %main (p: f32[8]) -> f32[8] {{\n{recv}\n}}\n"
+    assert collectives.census(text, {"slices": 2, "data": 4}) == {"all-reduce over slices": {"count": 1, "bytes": 1024}}

@@ -138,19 +138,3 @@ def test_a_batch_that_the_pod_cannot_split_is_refused_before_compiling(capsys):
     pytest.importorskip("libtpu")
     assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2", "--config.batch_size=12"]) == 2
     assert "not divisible by the 8 devices" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_tpu_compiler_takes_the_step_and_refuses_what_is_too_large(tmp_path, capsys):
-    pytest.importorskip("libtpu")
-    out = tmp_path / "plan.json"
-    flags = [*SMALL, "--config.data.augment=hybrid", f"--out={out}"]
-    assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2,v5e:2x2", *flags]) == 0
-    assert "fits" in capsys.readouterr().out
-    for report in json.loads(out.read_text()):
-        assert report["fits"] and report["method"] == "simclr" and report["versions"]["libtpu"]
-        assert report["memory"]["alias"] >= sum(report["state"].values())
-    # The logits of two million embeddings are 16 TB.
-    flags = [flag for flag in flags if "batch_size" not in flag] + ["--config.batch_size=1048576"]
-    assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2", *flags]) == 0
-    assert "does not fit" in capsys.readouterr().out

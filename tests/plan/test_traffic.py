@@ -20,6 +20,14 @@ TPU = """HloModule jit_step, is_scheduled=true
   ROOT %put = f32[24,128]{1,0:T(8,128)} dynamic-update-slice(%param_0.1, %param_1.1, %param_2.1)
 }
 
+%fused_both (param_0.2: f32[24,128], param_1.2: f32[1,128], param_2.2: s32[]) -> (f32[24,128], f32[1,128]) {
+  %param_0.2 = f32[24,128]{1,0:T(8,128)} parameter(0)
+  %param_1.2 = f32[1,128]{1,0:T(8,128)} parameter(1)
+  %param_2.2 = s32[]{:T(128)} parameter(2)
+  %put.2 = f32[24,128]{1,0:T(8,128)} dynamic-update-slice(%param_0.2, %param_1.2, %param_2.2)
+  ROOT %both = (f32[24,128]{1,0:T(8,128)}, f32[1,128]{1,0:T(8,128)}) tuple(%put.2, %param_1.2)
+}
+
 %body (p: (s32[], f32[24,128])) -> (s32[], f32[24,128]) {
   %p = (s32[], f32[24,128]{1,0:T(8,128)}) parameter(0)
   %i = s32[]{:T(128)S(1)} get-tuple-element(%p), index=0
@@ -27,6 +35,7 @@ TPU = """HloModule jit_step, is_scheduled=true
   %fusion.1 = f32[1,128]{1,0:T(8,128)} fusion(%stack, %i), kind=kLoop, calls=%fused_slice
   %fusion.2 = f32[1,128]{1,0:T(8,128)S(1)} fusion(%stack, %i), kind=kLoop, calls=%fused_slice
   %fusion.3 = f32[24,128]{1,0:T(8,128)} fusion(%stack, %fusion.1, %i), kind=kLoop, calls=%fused_update
+  %fusion.4 = (f32[24,128]{1,0:T(8,128)}, f32[1,128]{1,0:T(8,128)}) fusion(%stack, %fusion.1, %i), calls=%fused_both
   ROOT %tuple = (s32[], f32[24,128]{1,0:T(8,128)}) tuple(%i, %fusion.3)
 }
 
@@ -50,8 +59,10 @@ def test_a_loop_takes_its_slice_and_writes_what_changes():
     assert moved["fusion.1"] == 24 * 2 * row  # reads a row of the stack and writes it
     assert moved["fusion.2"] == 24 * row  # its result stays on the chip
     assert moved["fusion.3"] == 24 * 2 * row  # reads the new row, writes it in place
+    assert moved["fusion.4"] == 24 * 3 * row  # and once more as a result of its own
     assert moved["copy-start.1"] == 32  # from memory to the chip: once
     assert traffic.total(TPU) == sum(moved.values())
+    assert traffic.heaviest(TPU, 1) == [{"source": "fusion", "bytes": 24 * 8 * row, "times": 96}]
 
 
 def text_of(function, *shapes):
