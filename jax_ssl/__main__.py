@@ -137,11 +137,10 @@ def run_seals(args, overrides) -> None:
 
 
 def run_plan(args, overrides) -> None:
-    from jax_ssl import config, plan
-    from jax_ssl.plan import published
+    from jax_ssl import config, plan, published, seals
 
     if args.published:
-        print(published.table())
+        print(published.table(seals.read("plans.jsonl")))
         return
     if not args.config or not args.topology:
         raise UserError("plan needs --config and --topology, or --published alone.")

@@ -42,19 +42,19 @@ MAY_IMPORT = {
     "gallery": {"checkpoints", "core", "data", "encoder", "errors", "evaluate", "measure", "schedules", "train",
                 "visualize", "weights"},
     "warm_start": {"checkpoints", "errors", "models", "weights"},
-    "seals": {"errors"},
+    "seals": {"errors", "published"},
     "ablate": {"checkpoints", "config", "configs", "errors", "measure", "metrics", "train"},
     "flops": set(),
     "chips": {"errors"},
-    "plan": {"chips", "data", "errors", "flops", "plan", "seals", "sharding", "train"},
+    "published": set(),
+    "plan": {"chips", "data", "errors", "flops", "plan", "sharding", "train"},
     "benchmark_input": {"data", "errors"},
     "benchmark": {"chips", "config", "data", "errors", "flops", "sharding", "train", "metrics", "progress"},
 }  # fmt: skip
 LIBRARIES = {  # the libraries that some rooms keep out
     "tensorflow": {"data"},
-    "jax": set(MAY_IMPORT) - {"errors", "config", "manifest", "progress", "metrics", "seals", "chips", "stop", "watch",
-                              "goodput", "watchdog",
-                              "data", "benchmark_input"},
+    "jax": set(MAY_IMPORT) - {"errors", "config", "manifest", "progress", "metrics", "seals", "published", "chips",
+                              "stop", "watch", "goodput", "watchdog", "data", "benchmark_input"},
 }  # fmt: skip
 
 
