@@ -31,7 +31,7 @@ def base() -> ConfigDict:
             mesh=dict(fsdp=1),  # ways to split large parameters; all devices split the batch
             hosts=dict(
                 init_timeout=300,  # seconds in which all processes of a run have to appear
-                heartbeat=100,  # seconds without a sign of life until a process counts as dead
+                heartbeat=100,  # seconds without a sign of life until a process is dead; more if compiling is slow
                 hang_seconds=1800,  # without a step until the run ends itself, more than an evaluation takes; 0 = off
             ),
             data=dict(

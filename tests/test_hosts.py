@@ -82,7 +82,7 @@ def started(arguments, processes, devices, folder=None):
             process.wait()
 
 
-def ended(running, timeout=240):
+def ended(running, timeout=500):
     """Waits for all: their exit codes and what each has said."""
     said = [process.communicate(timeout=timeout)[0] for process in running]
     return [process.returncode for process in running], said
@@ -230,16 +230,17 @@ def test_large_parameters_split_over_processes_are_saved_measured_and_started_fr
     """FSDP over all devices: no process holds a whole parameter, and everything beside the steps still works."""
     probe = ["--config.data.probe.train=200", "--config.data.probe.test=100"]
     size = [text for text in overrides("simclr") if "width" not in text]
-    every = ["--config.log_every=1", f"--config.epochs={4 * 32 / 5000}", "--config.probe_every=2"]
+    every = ["--config.log_every=1", f"--config.epochs={2 * 32 / 5000}", "--config.checkpoint_every=1"]
     arguments = ["train", "--config=simclr:tiny", *size, "--config.mesh.fsdp=4", *probe, *every]
-    arguments += ["--config.method.projector=(4096,256)", "--config.checkpoint_every=2"]
+    arguments += ["--config.method.projector=(4096,256)", "--config.optim.warmup_epochs=0"]
     said = run([*arguments, f"--workdir={tmp_path}/first"], 2, 2)
     assert "raw pixels" in said and said.count("untrained") == 2
     first = lines(tmp_path / "first")
-    assert all(0 <= line["knn"] <= 1 for line in first if line["step"] % 2 == 0)
+    assert 0 <= first[-1]["knn"] <= 1 and first[-1]["rankme"] >= 1
     results = [json.loads(line) for line in (tmp_path / "first/results.jsonl").read_text().splitlines()]
     numbers = [(r["task"], r["weights"], r["k"], r["protocol"].get("batch_statistics")) for r in results]
     assert len(numbers) == len(set(numbers)) > 0, "each number once"
-    said = run([*arguments, f"--config.init_from={tmp_path}/first", f"--workdir={tmp_path}/second"], 2, 2)
+    begun = [f"--config.init_from={tmp_path}/first", f"--workdir={tmp_path}/second", "--config.evaluate_at_end=False"]
+    said = run([*arguments, *begun], 2, 2)
     assert "starting from backbone" in said
     assert lines(tmp_path / "second")[0]["loss"] < first[0]["loss"]
