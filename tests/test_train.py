@@ -17,6 +17,7 @@ from tests.small import METHODS, overrides
 
 ROOT = Path(__file__).parents[1]
 STEP = 32 / 5000  # epochs of one step of 32 embedded images
+MEASURED = ("simclr", "dino", "mae")  # at the end too; how that is done does not depend on the method
 QUIET = ["--config.evaluate_at_end=False", "--config.probe_every=0", "--config.picture_every=0"]
 
 
@@ -66,7 +67,9 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("name", METHODS)
 def test_trains_on_real_images_and_shows_itself(name, tmp_path, capfd):
     probe = ["--config.data.probe.train=200", "--config.data.probe.test=100", "--config.probe_every=20"]
-    assert command.main(flags(name, tmp_path, 20, *probe)) == 0
+    measured = name in MEASURED
+    end = f"--config.evaluate_at_end={measured}"
+    assert command.main(flags(name, tmp_path, 20, *probe, end)) == 0
     seen = lines(tmp_path)
     assert [line["step"] for line in seen] == list(range(1, 21))
     assert all(np.isfinite(line["loss"]) and line["skipped"] == 0 for line in seen)
@@ -74,10 +77,11 @@ def test_trains_on_real_images_and_shows_itself(name, tmp_path, capfd):
     pictures = {path.name.rsplit("_", 1)[0] for path in (tmp_path / "pictures").glob("*.png")}
     assert "views" in pictures and (tmp_path / "pictures/curves.png").exists()
     assert pictures - {"views", "local", "curves"}, "a method shows something of its own"
-    results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert {"pixels", "untrained", "student"} <= {r["weights"] for r in results}
     out, err = capfd.readouterr()
-    assert "raw pixels" in out and "step 20/20" in out and err == ""
+    assert ("raw pixels" in out) == measured and "step 20/20" in out and err == ""
+    if measured:
+        results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+        assert {"pixels", "untrained", "student"} <= {r["weights"] for r in results}
 
 
 @pytest.mark.parametrize("name", ["moco", pytest.param("simclr", marks=pytest.mark.slow),
