@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from jax_ssl.errors import EXIT, LostError, UserError
+from jax_ssl.errors import EXIT, LostError, RunError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
@@ -198,6 +198,8 @@ def _told(error: BaseException) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, jax.errors.JaxRuntimeError):
         first_line = str(error).strip().split("\n")[0][:300]
+        if "RESOURCE_EXHAUSTED" in first_line:  # repeating the command would not help
+            return f"the memory is too small ({first_line}): try micro_batch, or mesh.fsdp.", EXIT[RunError]
         return (
             f"a step could not be computed ({first_line}); if another process has died, this is why. The same command, "
             "on all of them, goes on from the last checkpoint."

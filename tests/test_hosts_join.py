@@ -9,7 +9,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import hosts, profiling, sharding
-from jax_ssl.errors import LostError, UserError
+from jax_ssl.errors import DataError, LostError, RunError, UserError
 from tests.test_hosts import ended, started
 
 SIMCLR = ["train", "--config=simclr:tiny"]
@@ -95,6 +95,41 @@ def test_only_a_cluster_is_asked(environ, chips, expected, monkeypatch):
             hosts.join(None, 7, 9, environ)
     else:
         hosts.join(None, 7, 9, environ)
+
+
+def test_the_coordinator_listens_where_it_is_told(monkeypatch):
+    """And not on every network of the machine."""
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *where, **options: asked.append((where, options)))
+    place = hosts.Place("10.0.0.1:80", 2, 1)
+    hosts.join(place, 7, 9, {})
+    hosts.join(place, 7, 9, {"JAX_COORDINATOR_BIND_ADDRESS": "10.0.0.2:81"})
+    hosts.join(hosts.Place("10.0.0.1:80", 1, 0), 7, 9, {})  # alone: nobody to listen to
+    assert [where for where, _ in asked] == [tuple(place)] * 2
+    assert [options["coordinator_bind_address"] for _, options in asked] == ["10.0.0.1:80", "10.0.0.2:81"]
+
+
+@pytest.mark.parametrize("error, code, words", [
+    (UserError("Such a mistake."), 2, "Such a mistake."),
+    (DataError("Too many."), 3, "Too many."),
+    (RunError("Collapsed."), 4, "Collapsed."),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (jax.errors.JaxRuntimeError("UNKNOWN: reset by peer\nmore"), 1, "reset by peer); if another process"),
+    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 25 GB"), 4, "try micro_batch"),
+    (ValueError("a bug"), 1, "Traceback"),
+])  # fmt: skip
+def test_one_of_several_that_fails_says_why(error, code, words, monkeypatch, capsys):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(hosts, "several", lambda: True)
+    monkeypatch.setattr(hosts.os, "_exit", lambda code: codes.append(code))
+    codes = []
+    with hosts.parting():
+        raise error
+    told = capsys.readouterr().err
+    assert codes == [code] and told.startswith("jax_ssl: process 0 of 1: ") and words in told
+    monkeypatch.undo()
+    with pytest.raises(type(error)), hosts.parting():  # alone
+        raise error
 
 
 def test_a_profile_that_lies_behind_is_no_error(tmp_path):
