@@ -225,6 +225,27 @@ def test_killed_one_lets_the_others_go(killed, images, straight, tmp_path):
     assert_same_run(straight, tmp_path)
 
 
+HANGING = """
+import sys, time
+from jax_ssl import __main__ as command
+from jax_ssl.data import pipeline
+
+step = pipeline.Plan.step
+pipeline.Plan.step = lambda plan, number: step(plan, number) if number < 4 else time.sleep(1000)
+sys.exit(command.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_ends_itself(images, tmp_path):
+    """Its data come to a stop after four steps: the source hangs, say."""
+    arguments = flags(images, tmp_path, STEPS, "--config.hosts.hang_seconds=40")
+    child = subprocess.run([sys.executable, "-c", HANGING, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == 1 and "nothing has moved for 40 seconds" in child.stderr, child.stderr
+    assert len(lines(tmp_path)) == 3, "the fourth step is made when the batch after it is there"
+    assert "in loop" in child.stderr and "in loop" in (tmp_path / "hang_of_process_0.txt").read_text()
+
+
 @pytest.mark.slow
 def test_large_parameters_split_over_processes_are_saved_measured_and_started_from(tmp_path):
     """FSDP over all devices: no process holds a whole parameter, and everything beside the steps still works."""
