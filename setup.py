@@ -39,6 +39,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
         "test": [
+            f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
             "pytest-xdist",
             "ruff",
