@@ -38,7 +38,7 @@ def place(coordinator: str | None, processes: int | None, process: int | None, e
     given = [environ.get(name) if value is None else value for name, value in zip(VARIABLES, given)]
     if all(value is None for value in given):
         return None
-    if given[1:] == [None, None] and cluster(environ):
+    if coordinator is None and given[1:] == [None, None] and cluster(environ):
         return None  # jax reads the address itself and knows the rest
     if None in given:
         raise UserError(

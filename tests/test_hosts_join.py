@@ -56,6 +56,8 @@ def test_the_place_comes_from_flags_or_variables():
         hosts.place(None, None, None, environ | {"JAX_PROCESS_ID": "first"})
     slurm = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "JAX_COORDINATOR_ADDRESS": "node1:80"}
     assert hosts.place(None, None, None, slurm) is None  # jax finds the rest
+    with pytest.raises(UserError, match="belong together"):
+        hosts.place("node1:80", None, None, slurm)
 
 
 POD = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}
