@@ -14,8 +14,12 @@ setup(
     # configs/ lies at the top for its readers and is installed as jax_ssl.configs for everybody else.
     packages=[*find_packages(include=["jax_ssl", "jax_ssl.*"]), "jax_ssl.configs"],
     package_dir={"jax_ssl.configs": "configs"},
-    package_data={"jax_ssl.data.embedded": ["*"], "jax_ssl.data": ["embedded/*"], "jax_ssl.plan": ["*.json"],
-                  "jax_ssl": ["*.json"]},
+    package_data={
+        "jax_ssl.data.embedded": ["*"],
+        "jax_ssl.data": ["embedded/*"],
+        "jax_ssl.plan": ["*.json"],
+        "jax_ssl": ["*.json"],
+    },
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
     install_requires=[
         "jax>=0.10",
