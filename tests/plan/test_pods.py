@@ -14,7 +14,11 @@ from jax_ssl import plan, seals
 from jax_ssl.__main__ import main
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pods.json").read_text())
-RECORDED = [pytest.param(record, id=f"{record['config']} {record['topology']}") for record in seals.read("plans.jsonl")]
+RECORDED = [
+    pytest.param(record, id=f"{record['config']} {record['topology']}")
+    for record in seals.read("plans.jsonl")
+    if "bytes" in record  # plans of before bytes were counted have other names for collectives
+]
 OPEN = {  # strict: whoever records one has to take it from here
     method: pytest.mark.xfail(reason="compiles for more than ten minutes, and was given up", strict=True)
     for method in ("beit", "dvae")
