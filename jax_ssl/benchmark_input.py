@@ -29,13 +29,12 @@ def run(config, batches: int = 4, out: str = "", spec: str = "") -> dict:
     if batches < 1:
         raise UserError(f"--steps={batches}: measure at least one batch.")
     with tempfile.TemporaryDirectory() as folder:
-        if not config.data.name.startswith("folder:"):
-            config.data.name = f"folder:{photographs(folder)}"
-        files = pipeline.open_data(config).source.name
+        images = config.data.name
+        if not images.startswith("folder:"):
+            images, config.data.name = "a sample photograph", f"folder:{photographs(folder)}"
         rates = measure(config, batches)
-    sample = "a sample photograph" if folder in files else files
     result = {
-        "config": spec, "images": sample, "cores": len(os.sched_getaffinity(0)), "date": date.today().isoformat(),
+        "config": spec, "images": images, "cores": len(os.sched_getaffinity(0)), "date": date.today().isoformat(),
         "images_per_second_per_core": rates,
     }  # fmt: skip
     print(table(result))

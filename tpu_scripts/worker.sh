@@ -7,7 +7,8 @@ mkdir -p .worker
 command="$(printf '%q ' "$@")"
 
 exec 9>.worker/lock  # held by the run, for as long as it lives
-if flock -n 9; then
+# A run that has written its code down is over, and lets go of the lock in a moment.
+if flock -n 9 || { [ -e .worker/code ] && flock -w 10 9; }; then
   rm -f .worker/code
   [ ! -e .worker/log ] || mv .worker/log .worker/log.before
   echo "$command" >.worker/command
