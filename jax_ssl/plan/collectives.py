@@ -28,10 +28,10 @@ def census(text: str, axes: dict[str, int] | None = None) -> dict[str, dict[str,
     computations = split(text)
     times = executions(computations)
     for name, lines in computations.items():
+        if not times[name]:
+            continue
         starts = {match[1]: line for line in lines if (match := STARTED.search(line))}
         for line in lines:
-            if not times[name]:
-                continue
             between = BETWEEN.search(line) if axes else None
             if between:
                 kind = between[2].lower().replace("_", "-")

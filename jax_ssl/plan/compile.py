@@ -100,11 +100,12 @@ def read(compiled, usable: int, mesh_axes: dict[str, int] | None = None) -> dict
         "code": sizes.generated_code_size_in_bytes,
     }
     total = sum(memory.values()) - 2 * memory["alias"]
+    moves = list(traffic.instructions(text))
     return {
         "fits": total <= usable,
         "memory": memory | {"total": total, "usable": usable},
-        "bytes": traffic.total(text),
-        "heaviest": traffic.heaviest(text),
+        "bytes": traffic.total(moves),
+        "heaviest": traffic.heaviest(moves),
         "bytes_loops_once": cost.get("bytes accessed"),  # XLA counts a loop's body once, whatever its length
         "collectives": census(text, mesh_axes),
         "compiler_says": "",

@@ -14,9 +14,9 @@ def candidates(config, report: dict) -> Iterator[list[str]]:
     remat = ["--config.model.remat=full"] if config.model.get("remat") in ("none", "dots") else []
     ways = [n for n in (8, devices // report["slices"]) if config.mesh.fsdp < n <= devices and devices % n == 0]
     split = [[f"--config.mesh.fsdp={n}"] for n in dict.fromkeys(ways)]
-    pieces = [[f"--config.micro_batch={devices * n}"] for n in _halves(images)[:2]] if config.micro_batch == 0 else []
+    pieces = [[f"--config.micro_batch={devices * n}"] for n in _pieces(images)] if config.micro_batch == 0 else []
     state = sum(report["state"].values()) > STATE_SHARE * report["memory"]["usable"]
-    activations = [[*remat]] * bool(remat) + pieces
+    activations = ([remat] if remat else []) + pieces
     ordered = split + activations if state else activations + split
     yield from ordered
     if remat and split:
@@ -25,7 +25,7 @@ def candidates(config, report: dict) -> Iterator[list[str]]:
         yield [*split[-1], *remat, *pieces[-1]]
 
 
-def _halves(images: int) -> list[int]:
+def _pieces(images: int) -> list[int]:
     """A quarter and a sixteenth of a device's images."""
     return [images // part for part in (4, 16) if images >= part and images % part == 0]
 

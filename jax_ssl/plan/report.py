@@ -1,6 +1,6 @@
 """The reports of a plan as a table for a terminal, and as a plot over topologies."""
 
-SCALES = (("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10))
+from jax_ssl.plan.compile import SCALES
 
 
 def table(spec: str, reports: list[dict]) -> str:
@@ -84,7 +84,7 @@ def size(count: float | None) -> str:
     """Bytes as a person reads them: `3.21 GiB`."""
     if count is None:
         return "-"
-    for letter, scale in SCALES:
+    for letter, scale in SCALES.items():
         if count >= scale:
             return f"{count / scale:.2f} {letter}iB"
     return f"{count:.0f} B"
@@ -115,7 +115,7 @@ def plot(curves: dict[str, list[dict]], path: str) -> None:
         for r in fits:
             place = (r["chips"], r["bound"]["images_per_second_per_chip"])
             axes.annotate(r["bound"]["by"], place, textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center")
-    axes.set(xscale="log", xlabel="chips", ylabel="images/s a chip, bound", ylim=(0, None))
+    axes.set(xlabel="chips", ylabel="images/s a chip, bound", ylim=(0, None))
     axes.set_xscale("log", base=2)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)

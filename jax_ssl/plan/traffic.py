@@ -5,7 +5,7 @@ computation runs; of a slice only what is taken counts, of an update in place on
 chip (memory space 1) costs nothing. So it is the least that the compiled program can move, tiles' padding left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from jax_ssl.plan.hlo import Instruction, array_bytes, called, executions, instruction, split
@@ -26,15 +26,15 @@ class Moved(NamedTuple):
     source: str  # the operation of the program that it came from, as JAX names it
 
 
-def total(text: str) -> float:
-    """Bytes a step on one device. text: `compiled.as_text()`."""
-    return sum(moved.bytes for moved in instructions(text))
+def total(moves: Iterable[Moved]) -> float:
+    """Bytes a step on one device, of the instructions of its program."""
+    return sum(moved.bytes for moved in moves)
 
 
-def heaviest(text: str, count: int = 10) -> list[dict]:
+def heaviest(moves: Iterable[Moved], count: int = 10) -> list[dict]:
     """The operations of the program that move most: {"source", "bytes", "times"}, all their instructions together."""
     found = {}
-    for moved in instructions(text):
+    for moved in moves:
         entry = found.setdefault(moved.source or moved.kind, {"bytes": 0.0, "times": 0})
         entry["bytes"] += moved.bytes
         entry["times"] += moved.times
@@ -43,7 +43,7 @@ def heaviest(text: str, count: int = 10) -> list[dict]:
 
 
 def instructions(text: str) -> Iterator[Moved]:
-    """Each instruction that moves anything, with all its runs."""
+    """Each instruction that moves anything, with all its runs. text: `compiled.as_text()`."""
     lines = split(text)
     parsed = {name: [i for i in map(instruction, body) if i] for name, body in lines.items()}
     times, fused = executions(lines), _fused(parsed)

@@ -20,7 +20,7 @@ RECORDED = [
     if "bytes" in record  # plans of before bytes were counted have other names for collectives
 ]
 OPEN = {  # strict: whoever records one has to take it from here
-    method: pytest.mark.xfail(reason="compiles for more than ten minutes, and was given up", strict=True)
+    method: pytest.mark.xfail(reason="given up after more than five minutes of compiling", strict=True)
     for method in ("dvae",)
 }
 # As small as a ResNet gets: compiled in seconds.
