@@ -14,13 +14,10 @@ from jax_ssl.methods import beit
 from jax_ssl.models import dvae
 from jax_ssl.schedules import Clock
 from jax_ssl.weights.read import read
+from tests.near import relative_error
 from tests.small import small
 
 TX = optax.sgd(0.1)
-
-
-def relative_error(value, golden):
-    return np.linalg.norm(np.asarray(value) - golden) / np.linalg.norm(golden)
 
 
 @pytest.mark.seal(2, "beit")

@@ -8,12 +8,9 @@ import pytest
 from jax_ssl import losses, masking, weights
 from jax_ssl.methods.mae import Net
 from jax_ssl.models.positions import sincos
+from tests.near import relative_error
 
 FILES = {"official_mae": ("pred", True), "hf_mae_normpix0": ("logits", False), "hf_mae_normpix1": ("logits", True)}
-
-
-def relative_error(value, golden):
-    return np.linalg.norm(np.asarray(value) - golden) / np.linalg.norm(golden)
 
 
 @pytest.fixture(params=FILES)

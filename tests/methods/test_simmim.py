@@ -12,11 +12,8 @@ from jax_ssl.methods import simmim
 from jax_ssl.methods.simmim import Net
 from jax_ssl.schedules import Clock
 from jax_ssl.weights.read import read
+from tests.near import relative_error
 from tests.small import small
-
-
-def relative_error(value, golden):
-    return np.linalg.norm(np.asarray(value) - golden) / np.linalg.norm(golden)
 
 
 @pytest.mark.seal(2, "simmim")

@@ -7,6 +7,7 @@ import pytest
 
 from jax_ssl.errors import UserError
 from jax_ssl.models import dvae
+from tests.near import relative_error
 
 DALLE = dict(groups=4, blocks=2, patch=1, dtype="float32")
 
@@ -53,10 +54,6 @@ def tokenizer(golden):
     shapes = jax.eval_shape(net.init, jax.random.key(0), golden["x"], jax.random.key(0), 1.0)["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     return net, params
-
-
-def relative_error(value, expected):
-    return np.linalg.norm(np.asarray(value) - expected) / np.linalg.norm(expected)
 
 
 @pytest.mark.seal(2, "dvae")
