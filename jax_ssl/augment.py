@@ -1,8 +1,9 @@
 """The view recipes on the device: crop as two matmuls, flip, jitter, grey, blur, solarize, normalise.
 
 Nothing here is random: every factor was drawn on the host (`data/draws.py`) and arrives as an array. Every function
-works on a flat leading axis M = (images views) of float32 images in [0, 1] and is the twin of one in `data/ops.py`, to
-within 1/255. Matmuls run at HIGHEST precision: a TPU's default would round their weights to bfloat16, which is visible.
+works on a flat leading axis M = (images views) of float32 images in [0, 1] and is the twin of one in `data/ops.py`
+(crop and flip: `data/cut.py`), to within 1/255. Matmuls run at HIGHEST precision: a TPU's default would round their
+weights to bfloat16, which is visible.
 """
 
 import jax
@@ -48,17 +49,18 @@ def resize_weights(start, length, flip, side: int, size: int, kernel):
 def crop(images, box, flip, size: int, interpolation: str):
     """Cut boxes out, resize them to (size, size) and mirror some: float32 (M, size, size, 3) in [0, 1].
 
-    images: (M, H, W, 3), 0 to 255; box: int (M, 4) top, left, height, width; flip: bool (M,). Equals
-    `tf.image.resize(..., antialias=True)` of the cut, rounded to whole 1/255, since uint8 is what a host would ship.
+    images: (M, H, W, 3), 0 to 255; box: int (M, 4) top, left, height, width; flip: bool (M,). Equals Pillow's resize of
+    the cut (`data/cut.py`), along rows first and in whole 1/255, but for halves.
     """
     top, left, height, width = jnp.moveaxis(box, -1, 0)
     kernel = KERNELS[interpolation]
     rows = resize_weights(top, height, jnp.zeros_like(flip), images.shape[1], size, kernel)
     columns = resize_weights(left, width, flip, images.shape[2], size, kernel)
+    whole = lambda pixels: jnp.clip(jnp.floor(pixels + 0.5), 0.0, 255.0)  # Pillow has bytes between the passes, too
     views = images.astype(jnp.float32)
-    views = jnp.einsum("moh,mhwc->mowc", rows, views, precision=Precision.HIGHEST)
-    views = jnp.einsum("mpw,mowc->mopc", columns, views, precision=Precision.HIGHEST)
-    return jnp.round(jnp.clip(views, 0.0, 255.0)) / 255.0
+    views = whole(jnp.einsum("mpw,mhwc->mhpc", columns, views, precision=Precision.HIGHEST))
+    views = whole(jnp.einsum("moh,mhpc->mopc", rows, views, precision=Precision.HIGHEST))
+    return views / 255.0
 
 
 def luma(x):

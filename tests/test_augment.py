@@ -70,6 +70,12 @@ def reference_jitter(image, factors, order):
     return image
 
 
+def float_resize(x, sides, interpolation):
+    """PIL's on float channels, which it never rounds. x: float32 (h, w, 3); sides: (width, height)."""
+    kernel = getattr(Image, interpolation.upper())
+    return np.stack([Image.fromarray(x[..., channel]).resize(sides, kernel) for channel in range(3)], axis=-1)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("side", "size"), [(32, 32), (24, 64), (150, 40)])
 def test_crop_is_pils_resize_of_the_cut(interpolation, side, size):
@@ -82,10 +88,12 @@ def test_crop_is_pils_resize_of_the_cut(interpolation, side, size):
     np.testing.assert_allclose(ours * 255, np.round(ours * 255), atol=1e-4)
     for image, (top, left, height, width), flipped, view in zip(images, box, flip, ours, strict=True):
         cut = image[top : top + height, left : left + width].astype(np.float32)
-        kernel = getattr(Image, interpolation.upper())  # on float channels, where PIL does not round between its passes
-        resized = np.stack([Image.fromarray(cut[..., c]).resize((size, size), kernel) for c in range(3)], axis=-1)
+        rows = np.clip(np.floor(float_resize(cut, (size, height), interpolation) + 0.5), 0, 255)
+        resized = float_resize(rows, (size, size), interpolation)
         resized = resized[:, ::-1] if flipped else resized
-        np.testing.assert_allclose(view * 255, np.clip(resized, 0, 255), atol=0.501)  # half a step: the rounding
+        difference = np.abs(view * 255 - np.clip(resized, 0, 255))
+        # Half a step: the rounding. A half between the passes may go either way.
+        assert (difference > 0.501).mean() < 1e-3 and difference.max() < 1.7
 
 
 def test_crop_of_the_whole_image_is_the_image():

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-import numpy as np
+from PIL import Image
 
 from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.sources import Source
@@ -43,11 +43,11 @@ class Broken(dict):
             )
 
 
-def read_good(source: Source, broken: Broken) -> Callable[[int], np.ndarray]:
-    """-> function: record -> pixels of it or of the next good record after it, the same one in every epoch and run."""
+def read_good(source: Source, broken: Broken) -> Callable[[int], Image.Image]:
+    """-> function: record -> its image or that of the next good one after it, the same in every epoch and run."""
     known = set()
 
-    def read(record: int) -> np.ndarray:
+    def read(record: int) -> Image.Image:
         for candidate in range(record, record + source.count):
             candidate %= source.count
             if candidate in known:

@@ -1,4 +1,4 @@
-"""Opens one image file defensively: whatever the bytes are, the answer is RGB uint8 or a `BrokenImage` that says why.
+"""Opens one image file defensively: whatever the bytes are, the answer is an RGB image or a `BrokenImage` saying why.
 
 No TensorFlow: its `decode_image` allocates whatever size a header claims, so 190 kB of PNG can take half a gigabyte.
 """
@@ -34,8 +34,8 @@ class BrokenImage(Exception):
         self.name, self.reason = name, reason
 
 
-def decode(data: bytes, name: str = "image") -> np.ndarray:
-    """The bytes of a jpeg, png, webp, bmp or gif file (its first frame) -> RGB uint8 (H, W, 3), upright.
+def decode(data: bytes, name: str = "image") -> Image.Image:
+    """The bytes of a jpeg, png, webp, bmp or gif file (its first frame) -> an RGB image, upright, its pixels loaded.
 
     The size is read from the header and checked before any pixel is decoded. The extension of the file plays no part.
     """
@@ -68,13 +68,15 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    """Any mode -> RGB uint8 (H, W, 3). 16 bits lose the lower eight; what is transparent becomes white, a page."""
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode -> RGB. 16 bits lose the lower eight; what is transparent becomes white, a page."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255 instead of scaling
         grey = np.clip(np.asarray(image, np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         page = Image.new("RGBA", image.size, "white")
-        return np.array(Image.alpha_composite(page, image).convert("RGB"))
-    return np.array(image.convert("RGB"))
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image.convert("RGB")

@@ -117,7 +117,7 @@ def boxes(drawn: dict[str, np.ndarray], height, width) -> np.ndarray:
     """Which part of each image its views show: int32 (B, V, 4) top, left, height, width. height, width: int or (B,).
 
     torchvision's RandomResizedCrop.get_params: the first of ten candidates that fits, else the largest central crop
-    whose ratio is allowed. In float64 with nothing but + - * / sqrt, so that TensorFlow's (data/ops.py) are equal.
+    whose ratio is allowed. In float64.
     """
     height, width = (np.reshape(np.asarray(side, np.float64), (-1, 1)) for side in (height, width))  # (B or 1, 1)
     area = drawn["area"].astype(np.float64) * (height * width)[..., None]  # (B, V, 10)

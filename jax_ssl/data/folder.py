@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from jax_ssl.data import cache
 from jax_ssl.data.decode import BrokenImage, decode
@@ -86,7 +87,7 @@ def _source(folder: str, root: str, part: Part, classes: list[str]) -> Source:
     number = {name: place for place, name in enumerate(classes)}
     labels = np.array([number[name] for name in part.classes], np.int32) if part.classes else None
 
-    def read(record: int) -> np.ndarray:
+    def read(record: int) -> Image.Image:
         name = part.names[record]
         try:
             data = _bytes(root, name)

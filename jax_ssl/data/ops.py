@@ -1,4 +1,4 @@
-"""The view recipes on the host, in TensorFlow: the twins of `augment.py`, to within 1/255 for the same drawn factors.
+"""What comes after crop and flip, on the host, in TensorFlow: the twins of `augment.py`, to within 1/255.
 
 Written the plain way, one view after the other and one operation after the other, so that the two check each other.
 Images are float32 (h, w, 3) in [0, 1] unless said otherwise; factors are scalars of one view (`data/draws.py`).
@@ -8,38 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 LUMA = (0.299, 0.587, 0.114)
-METHODS = {"bilinear": tf.image.ResizeMethod.BILINEAR, "bicubic": tf.image.ResizeMethod.BICUBIC}
-
-
-def boxes(drawn, height, width):
-    """Which part of an image its views show: int32 (V, 4). The rule and the arithmetic of `draws.boxes`, in float64.
-
-    drawn: the draws of one image, (V, ...). height, width: int32 scalars, known only once the image is decoded.
-    """
-    height, width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
-    area, aspect, place, ratio = (tf.cast(drawn[name], tf.float64) for name in ("area", "aspect", "place", "ratio"))
-    area = area * (height * width)
-    wide, high = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
-    fits = (wide > 0) & (wide <= width) & (high > 0) & (high <= height)  # (V, 10)
-    first = tf.argmax(tf.cast(fits, tf.int32), axis=-1)
-    wide, high = (tf.gather(side, first, batch_dims=1) for side in (wide, high))  # (V,)
-    top, left = tf.floor(place[:, 0] * (height - high + 1)), tf.floor(place[:, 1] * (width - wide + 1))
-
-    central_high = tf.minimum(height, tf.maximum(tf.ones_like(high), tf.round(width / ratio[:, 0])))
-    central_wide = tf.minimum(width, tf.maximum(tf.ones_like(wide), tf.round(height * ratio[:, 1])))
-    central = (height - central_high) // 2, (width - central_wide) // 2, central_high, central_wide
-    tried = tf.stack((top, left, high, wide), axis=-1)
-    chosen = tf.where(tf.reduce_any(fits, axis=-1)[:, None], tried, tf.stack(central, axis=-1))
-    return tf.cast(chosen, tf.int32)
-
-
-def crop(image, box, flip, size: int, interpolation: str):
-    """Cut a box out of a uint8 (H, W, 3) image, resize it with antialiasing, maybe mirror it: uint8 (size, size, 3)."""
-    view = tf.slice(image, (box[0], box[1], 0), (box[2], box[3], 3))
-    view = tf.image.resize(view, (size, size), METHODS[interpolation], antialias=True)
-    view = tf.round(tf.clip_by_value(tf.cast(view, tf.float32), 0.0, 255.0))
-    view = tf.ensure_shape(tf.cast(view, tf.uint8), (size, size, 3))
-    return tf.cond(flip, lambda: tf.reverse(view, axis=[1]), lambda: view)
 
 
 def luma(x):
@@ -119,19 +87,13 @@ def when(on, operation, x):
     return tf.cond(on, lambda: operation(x), lambda: x)
 
 
-def host_views(image, drawn, recipe_group, augment: str, mean, std):
-    """The views of one decoded image. image: uint8 (H, W, 3) of any size; drawn: its draws (V, ...).
+def finished(views, drawn, recipe_group, mean, std):
+    """Everything after crop and flip, for all views of an image: uint8 (V, h, w, 3) -> float32, normalised.
 
-    augment "hybrid": crop and flip only, uint8 (V, h, w, 3), the device does the rest. "host": everything, float32.
+    drawn: the draws of this image, (V, ...).
     """
-    size, interpolation = recipe_group[0]["size"], recipe_group[0]["interpolation"]
-    height, width = tf.unstack(tf.shape(image)[:2])
-    box = boxes(drawn, height, width)
-    views = []
-    for number in range(sum(recipe["count"] for recipe in recipe_group)):
-        view = crop(image, box[number], drawn["flip"][number], size, interpolation)
-        if augment == "host":
-            own = {name: drawn[name][number] for name in ("jitter", "order", "grey", "sigma", "solarize")}
-            view = recolour(tf.cast(view, tf.float32) / 255.0, own, recipe_group, mean, std)
-        views.append(view)
-    return tf.stack(views)
+    made = []
+    for number in range(views.shape[0]):
+        own = {name: drawn[name][number] for name in ("jitter", "order", "grey", "sigma", "solarize")}
+        made.append(recolour(tf.cast(views[number], tf.float32) / 255.0, own, recipe_group, mean, std))
+    return tf.stack(made)

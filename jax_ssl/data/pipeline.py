@@ -195,16 +195,15 @@ def eval_images(source: Source, records: np.ndarray, data, log=None) -> tuple[np
     return np.stack([views[number] for number in good]), source.labels[records[good]]
 
 
-def centre(image: np.ndarray, size: int, part: float) -> np.ndarray:
-    """uint8 (H, W, 3) -> (size, size, 3): the short side becomes size / part, and the centre of that is kept."""
-    height, width = image.shape[:2]
+def centre(image: Image.Image, size: int, part: float) -> np.ndarray:
+    """The short side of an RGB image becomes size / part, and the centre of that is kept: uint8 (size, size, 3)."""
+    width, height = image.size
     short = round(size / part)
     new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
     if (new_height, new_width) != (height, width):
-        resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
-        image = np.asarray(resized)
+        image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
     top, left = (new_height - size) // 2, (new_width - size) // 2
-    return image[top : top + size, left : left + size]
+    return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def eval_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -37,7 +37,7 @@ class Source(NamedTuple):
     labels: np.ndarray | None  # int32 (count,)
     classes: int  # 0 without labels
     images: np.ndarray | None  # uint8 (count, H, W, 3) when all of them are in memory
-    read: Callable[[int], np.ndarray]  # record -> RGB uint8 (H, W, 3); raises BrokenImage
+    read: Callable[[int], Image.Image]  # record -> RGB image; raises BrokenImage
     describe: Callable[[int], str]  # record -> what the log calls it, such as a file name
 
 
@@ -79,7 +79,7 @@ def in_memory(name: str, images: np.ndarray, labels: np.ndarray | None, classes:
         labels=labels,
         classes=classes or 0,
         images=images,
-        read=lambda record: images[record],
+        read=lambda record: Image.fromarray(images[record]),
         describe=lambda record: f"{name}[{record}]",
     )
 

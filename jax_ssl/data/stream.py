@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from jax_ssl.data import ops
 from jax_ssl.data.broken import Broken, read_good
+from jax_ssl.data.cut import PLACE, cut
 from jax_ssl.data.pipeline import FACTORS, Plan
 from jax_ssl.data.sources import Source
 
@@ -26,7 +27,7 @@ def host_batches(plan: Plan, source: Source, broken: Broken, data, first: int) -
     TensorFlow into Python costs about as much as decoding a small image.
     """
     workers = data.workers or os.cpu_count()
-    pixels = _from_memory(source) if source.images is not None else _from_files(source, broken)
+    cut_out = _cutter(plan, source, broken)
 
     def steps():
         step = first
@@ -36,8 +37,8 @@ def host_batches(plan: Plan, source: Source, broken: Broken, data, first: int) -
             step += 1
 
     def views(numbers):
-        image = pixels(numbers["record"])
-        return {name: _views(image, numbers[name], group, data) for name, group in plan.crops.items()}
+        made = cut_out(numbers)
+        return {name: _views(made[name], numbers[name], group, data) for name, group in plan.crops.items()}
 
     dataset = tf.data.Dataset.from_generator(steps, output_signature=_signature(plan))
     dataset = dataset.unbatch().map(views, num_parallel_calls=workers, deterministic=True)
@@ -57,25 +58,32 @@ def _checked(batches: Iterator[dict], broken: Broken) -> Iterator[dict]:
         yield batch
 
 
-def _views(image, drawn: dict, group, data) -> dict:
+def _cutter(plan: Plan, source: Source, broken: Broken):
+    """-> function: the plan of one image -> {group: its views, uint8 (V, h, w, 3)}, cropped and flipped.
+
+    One call into Python an image. Pillow lets go of the interpreter's lock while it decodes and resizes, and only the
+    pixels of the views become arrays: those of a whole image would take longer than decoding it.
+    """
+    read, groups = read_good(source, broken), plan.crops
+
+    def make(record, *drawn):
+        image, drawn = read(int(record)), iter(drawn)
+        return [cut(image, {name: next(drawn) for name in PLACE}, group) for group in groups.values()]
+
+    def cut_out(numbers):
+        drawn = [numbers[name][key] for name in groups for key in PLACE]
+        made = tf.numpy_function(make, [numbers["record"], *drawn], [tf.uint8] * len(groups), stateful=False)
+        shape = lambda name, group: (numbers[name]["flip"].shape[0], group[0]["size"], group[0]["size"], 3)
+        return {name: tf.ensure_shape(views, shape(name, groups[name])) for name, views in zip(groups, made)}
+
+    return cut_out
+
+
+def _views(views, drawn: dict, group, data) -> dict:
     """One group of views of one image, and what the device still has to do to them."""
-    shown = {"image": ops.host_views(image, drawn, group, data.augment, data.mean, data.std)}
-    return shown if data.augment == "host" else shown | {name: drawn[name] for name in FACTORS}
-
-
-def _from_memory(source: Source):
-    images = tf.constant(source.images)
-    return lambda record: tf.gather(images, record)
-
-
-def _from_files(source: Source, broken: Broken):
-    read = read_good(source, broken)
-
-    def pixels(record):
-        image = tf.numpy_function(read, [record], tf.uint8, stateful=False)
-        return tf.ensure_shape(image, (None, None, 3))
-
-    return pixels
+    if data.augment == "host":
+        return {"image": ops.finished(views, drawn, group, data.mean, data.std)}
+    return {"image": views} | {name: drawn[name] for name in FACTORS}
 
 
 def _signature(plan: Plan) -> dict:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
+from PIL import Image
 
 from jax_ssl.data import cache, example
 from jax_ssl.data.decode import BrokenImage, decode
@@ -153,8 +154,8 @@ def _all_images(split: Split, index: Index) -> np.ndarray | None:
     return images
 
 
-def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], np.ndarray]:
-    """-> function: record -> RGB uint8 (H, W, 3). fetch: file, first byte, bytes -> the encoded image."""
+def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Image.Image]:
+    """-> function: record -> RGB image. fetch: file, first byte, bytes -> the encoded image."""
     if split.array_record:
         source = _array_records(split.files)
 
@@ -167,7 +168,7 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], np.n
         def encoded(record):
             return fetch(split.files[index.shard[record]], int(index.start[record]), int(index.size[record]))
 
-    def read(record: int) -> np.ndarray:
+    def read(record: int) -> Image.Image:
         name = f"{split.name}[{record}]"
         try:
             data = encoded(record)

@@ -1,4 +1,4 @@
-"""TensorFlow's operations and the device's are twins: equal pixels, within 1/255, for equal drawn factors."""
+"""The host's operations and the device's are twins: equal pixels, within 1/255, for equal drawn factors."""
 
 import jax
 import numpy as np
@@ -8,71 +8,18 @@ from PIL import Image
 
 from jax_ssl import augment
 from jax_ssl.data import ops
-from jax_ssl.data.draws import boxes, draws
+from jax_ssl.data.cut import cut
+from jax_ssl.data.draws import boxes
+from tests.pictures import RECIPE, drawn_for, some_image
 
 STEP = 1 / 255
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RECIPE = dict(
-    count=2,
-    size=32,
-    scale=(0.08, 1.0),
-    ratio=(3 / 4, 4 / 3),
-    interpolation="bicubic",
-    flip=0.5,
-    jitter=(0.8, 0.8, 0.8, 0.2),
-    jitter_probability=0.8,
-    grey=0.2,
-    grey_first=False,
-    blur=0.5,
-    blur_sigma=(0.1, 2.0),
-    solarize=0.3,
-)
 FACTORS = ("jitter", "order", "grey", "sigma", "solarize")
-
-
-def some_image(height, width, seed=0):
-    """A smooth uint8 picture with noise on it."""
-    random = np.random.RandomState(seed)
-    coarse = Image.fromarray(random.randint(0, 256, (5, 5, 3)).astype(np.uint8))
-    noise = random.randint(-25, 26, (height, width, 3))
-    return np.clip(np.asarray(coarse.resize((width, height), Image.BICUBIC)) + noise, 0, 255).astype(np.uint8)
-
-
-def drawn_for(group, count, seed=0):
-    return draws(group, seed, np.zeros(count, np.int64), np.arange(count), 0)
 
 
 def of_image(drawn, number):
     """The draws of one image, as the host's pipeline sees them."""
     return {name: tf.constant(array[number]) for name, array in drawn.items()}
-
-
-SIZES = [(32, 32), (375, 500), (500, 333), (96, 97), (1, 1), (3, 200), (400, 20), (480, 640), (2848, 4288)]
-
-
-def test_boxes_are_numpys():
-    drawn = drawn_for([RECIPE, dict(RECIPE, scale=(0.9, 1.0), ratio=(0.5, 0.6))], 40)
-    compiled = tf.function(ops.boxes, reduce_retracing=True)
-    for height, width in SIZES:
-        expected = boxes(drawn, height, width)
-        for number in range(40):
-            ours = compiled(of_image(drawn, number), tf.constant(height), tf.constant(width))
-            np.testing.assert_array_equal(ours, expected[number])
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (40, 30, 96), (200, 300, 64), (230, 224, 224)])
-def test_crop(interpolation, height, width, size):
-    image = some_image(height, width)
-    drawn = drawn_for([dict(RECIPE, count=6)], 1)
-    box, flip = boxes(drawn, height, width)[0], drawn["flip"][0]
-    assert flip.any() and not flip.all()
-    device = jax.jit(augment.crop, static_argnums=(3, 4))(np.stack([image] * 6), box, flip, size, interpolation)
-    host = np.stack([ops.crop(tf.constant(image), *pair, size, interpolation) for pair in zip(box, flip, strict=True)])
-    assert host.dtype == np.uint8
-    difference = np.abs(host / 255 - np.asarray(device))
-    assert difference.max() < 1.01 * STEP  # a tie may be rounded either way
-    assert (difference > 0.01 * STEP).mean() < 1e-2  # ties are common where a box is enlarged exactly twofold
 
 
 @pytest.mark.parametrize("size", [32, 224])
@@ -135,11 +82,10 @@ def test_host_hybrid_and_device_make_the_same_views(name):
     prepared = jax.jit(augment.prepare({"views": group}, MEAN, STD))
     kept = {factor: drawn[factor] for factor in FACTORS}
 
-    def on_host(augmentation):
-        compiled = tf.function(lambda image, own: ops.host_views(image, own, group, augmentation, MEAN, STD))
-        return np.stack([compiled(tf.constant(images[number]), of_image(drawn, number)) for number in range(count)])
-
-    shipped, finished = on_host("hybrid"), on_host("host")
+    own = [{name: array[number] for name, array in drawn.items()} for number in range(count)]
+    shipped = np.stack([cut(Image.fromarray(image), numbers, group) for image, numbers in zip(images, own)])
+    compiled = tf.function(lambda views, numbers: ops.finished(views, numbers, group, MEAN, STD))
+    finished = np.stack([compiled(tf.constant(views), of_image(drawn, number)) for number, views in enumerate(shipped)])
     assert shipped.dtype == np.uint8 and finished.dtype == np.float32
     host = prepared({"views": {"image": finished}})["views"]
     hybrid = prepared({"views": dict(kept, image=shipped)})["views"]
@@ -152,24 +98,4 @@ def test_host_hybrid_and_device_make_the_same_views(name):
     np.testing.assert_allclose(host, hybrid, atol=0.2 * pixels)
     # The crop's ties may be rounded either way by the two; jitter can then amplify the one step of a rare pixel.
     difference = np.abs(np.asarray(device) - np.asarray(hybrid))
-    assert (difference > 0.2 * pixels).mean() < 2e-3 and difference.max() < 8 * pixels
-
-
-def test_images_of_unknown_size_run_in_tf_data():
-    """As the pipeline has it: shapes known to nobody, one graph for all images."""
-    sizes = [(33, 50), (300, 200), (64, 64)]
-    drawn = drawn_for([RECIPE], len(sizes))
-
-    def examples():
-        for number, (height, width) in enumerate(sizes):
-            yield some_image(height, width, number), {name: array[number] for name, array in drawn.items()}
-
-    own = {name: tf.TensorSpec(array.shape[1:], array.dtype) for name, array in drawn.items()}
-    signature = (tf.TensorSpec((None, None, 3), tf.uint8), own)
-    data = tf.data.Dataset.from_generator(examples, output_signature=signature)
-    data = data.map(lambda image, own: ops.host_views(image, own, [RECIPE], "host", MEAN, STD))
-    assert data.element_spec == tf.TensorSpec((2, 32, 32, 3), tf.float32)
-    views = np.stack(list(data.as_numpy_iterator()))
-    for number, (image, _) in enumerate(examples()):
-        expected = ops.host_views(tf.constant(image), of_image(drawn, number), [RECIPE], "host", MEAN, STD)
-        np.testing.assert_allclose(views[number], expected, atol=1e-4)
+    assert (difference > 0.2 * pixels).mean() < 2e-2 and difference.max() < 8 * pixels

@@ -283,7 +283,7 @@ def test_balanced_takes_turns():
 def test_centre_has_the_size_and_the_middle(height, width):
     row, column = np.mgrid[:height, :width]
     image = np.stack([row * 255 // height, column * 255 // width, row * 0], -1).astype(np.uint8)
-    view = centre(image, 16, 0.875)
+    view = centre(Image.fromarray(image), 16, 0.875)
     assert view.shape == (16, 16, 3)
     assert np.abs(view[..., :2].mean((0, 1)) - image[..., :2].mean((0, 1))).max() < 12
 

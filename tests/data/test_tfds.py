@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 def by_hand(source):
     """All images of a source by `read`, and its labels."""
-    return np.stack([source.read(record) for record in range(source.count)]), source.labels
+    return np.stack([np.asarray(source.read(record)) for record in range(source.count)]), source.labels
 
 
 @pytest.mark.parametrize("name", ["small", "small_array_record"])
