@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--prices", default="", help="a price table of your own, as jax_ssl/plan/prices.json")
     plan.add_argument("--no-remedy", action="store_true", help="where it does not fit, don't try what would help")
+    plan.add_argument("--quick", action="store_true", help="compile in half the time or less, for rougher numbers")
     plan.add_argument("--heaviest", action="store_true", help="list the operations that move most bytes")
     plan.add_argument("--out", default="", help="a JSON file for the reports")
     plan.add_argument("--plot", default="", help="a PNG file: the bound against chips")
@@ -138,6 +139,7 @@ def run_seals(args, overrides) -> None:
 
 def run_plan(args, overrides) -> None:
     from jax_ssl import config, plan, published, seals
+    from jax_ssl.plan import report
 
     if args.published:
         print(published.table(seals.read("plans.jsonl")))
@@ -147,7 +149,8 @@ def run_plan(args, overrides) -> None:
     load = lambda more: config.load(args.config, [*overrides, *more])
     spec, scalings = " ".join([args.config, *overrides]), tuple(args.scaling.split(","))
     names, remedy = args.topology.split(","), not args.no_remedy
-    plan.run(load, names, spec, args.slices, args.out, args.prices, scalings, args.plot, remedy, args.heaviest)
+    reports = plan.run(load, names, spec, args.slices, args.prices, scalings, remedy, args.quick)
+    report.show(spec, reports, args.heaviest, args.out, args.plot)
 
 
 def run_benchmark(args, overrides) -> None:

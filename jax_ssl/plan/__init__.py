@@ -5,14 +5,13 @@ Nothing here was measured on a TPU.
 """
 
 import importlib.metadata
-import json
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
+from functools import partial
 
 from jax_ssl import train
 from jax_ssl.errors import UserError
-from jax_ssl.plan import bound, remedies, report, topology
+from jax_ssl.plan import bound, remedies, topology
 from jax_ssl.plan.compile import compile_for
 
 SCALINGS = ("strong", "weak")
@@ -23,19 +22,17 @@ def run(
     names: list[str],
     spec: str = "",
     slices: int = 1,
-    out: str = "",
     prices: str = "",
     scalings: tuple[str, ...] = ("strong",),
-    plot: str = "",
     remedy: bool = True,
-    heaviest: bool = False,
+    quick: bool = False,
 ) -> list[dict]:
-    """Plans a config for each topology, prints a table, and writes the reports to the JSON file `out`.
+    """Plans a config for each topology: a report for each, and for each way to scale. `report` shows them.
 
     load: list of overrides -> config. names: topologies such as "v3:8x8" or "v3-128", each `slices` times. spec: what
     the user called the config. scalings: "strong", all topologies share the batch; "weak", it grows with the devices
-    from the first topology on. plot: a PNG of the bound against chips. remedy: try what would help otherwise.
-    heaviest: list the operations that move most bytes.
+    from the first topology on. remedy: where it doesn't fit, try what would help. quick: compiled in half the time
+    or less, by a compiler that tries less hard; see `compile_for`.
     """
     wrong = set(scalings) - set(SCALINGS)
     if wrong:
@@ -52,19 +49,10 @@ def run(
     }
     for (_, pod), scaled in loads.items():
         train.check(scaled([]), len(devices[pod]))
-    curves = {}
-    for (scaling, pod), scaled in loads.items():
-        made = about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy)
-        curves.setdefault(scaling, []).append(made)
-    reports = [made for curve in curves.values() for made in curve]
-    print(report.table(spec, reports))
-    if heaviest:
-        print(report.heaviest(reports))
-    if out:
-        Path(out).write_text(json.dumps(reports, indent=1) + "\n")
-    if plot:
-        report.plot(curves, plot)
-    return reports
+    return [
+        about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy, quick)
+        for (scaling, pod), scaled in loads.items()
+    ]
 
 
 def _scaled(load: Callable, base, devices: int, first: int, scaling: str) -> Callable:
@@ -73,15 +61,14 @@ def _scaled(load: Callable, base, devices: int, first: int, scaling: str) -> Cal
     return (lambda more: load([f"--config.batch_size={batch}", *more])) if scaling == "weak" else load
 
 
-def one(load: Callable, pod, devices: list, prices: dict, remedy: bool) -> dict:
+def one(load: Callable, pod, devices: list, prices: dict, remedy: bool, quick: bool) -> dict:
     """The report for one pod, with the bound and the cost where the program fits, and what would help where not."""
-    config = load([])
-    made = {"topology": pod.name, "type": pod.type, "chips": pod.chips} | compile_for(config, devices, pod.slices)
+    config, compiled = load([]), partial(compile_for, devices=devices, slices=pod.slices, quick=quick)
+    made = {"topology": pod.name, "type": pod.type, "chips": pod.chips} | compiled(config)
     if made["fits"]:
         made["bound"] = bound.bound(made)
         made["host"] = bound.host(made, config)
         made["cost"] = bound.cost(made, pod.generation, prices)
     elif remedy:
-        again = lambda changed: compile_for(changed, devices, pod.slices)
-        made["remedy"] = remedies.find(config, made, load, again)
+        made["remedy"] = remedies.find(config, made, load, compiled)
     return made

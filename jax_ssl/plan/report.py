@@ -1,6 +1,23 @@
 """The reports of a plan as a table for a terminal, and as a plot over topologies."""
 
+import json
+from pathlib import Path
+
 from jax_ssl.plan.compile import SCALES
+
+
+def show(spec: str, reports: list[dict], top: bool = False, out: str = "", plot: str = "") -> None:
+    """Prints the table. spec: what the user called the config. top: and the operations that move most bytes.
+
+    out: a JSON file for the reports; plot: a PNG file of the bound against chips.
+    """
+    print(table(spec, reports))
+    if top:
+        print(heaviest(reports))
+    if out:
+        Path(out).write_text(json.dumps(reports, indent=1) + "\n")
+    if plot:
+        draw(reports, plot)
 
 
 def table(spec: str, reports: list[dict]) -> str:
@@ -9,6 +26,7 @@ def table(spec: str, reports: list[dict]) -> str:
     rows = [
         ("topology", cells(lambda r: r["topology"])),
         ("verdict", cells(lambda r: "fits" if r["fits"] else "does not fit")),
+        *([("scaling", cells(lambda r: r["scaling"]))] if len({r.get("scaling") for r in reports}) > 1 else []),
         ("devices", cells(lambda r: f"{r['devices']} {r['device_kind']}")),
         ("images a step, a device", cells(lambda r: f"{r['batch_size'] / r['devices']:g}")),
         *memory_rows(cells),
@@ -67,6 +85,8 @@ def heaviest(reports: list[dict]) -> str:
 def remarks(reports: list[dict]) -> list[str]:
     """What the compiler says, and what would help."""
     lines = []
+    if any(r.get("quick") for r in reports):
+        lines.append("compiled quickly: a run's own program may need 6 % more memory, and move a third fewer bytes")
     if any(r.get("bound") for r in reports):
         lines.append("a bound is what the chip's data sheet allows, not a prediction: no step is faster")
     for r in reports:
@@ -100,7 +120,7 @@ def aligned(rows) -> list[str]:
     ]
 
 
-def plot(curves: dict[str, list[dict]], path: str) -> None:
+def draw(reports: list[dict], path: str) -> None:
     """Images per second and chip at the bound against chips, one curve for each way to scale, as a PNG file."""
     import matplotlib
 
@@ -108,13 +128,14 @@ def plot(curves: dict[str, list[dict]], path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for name, reports in curves.items():
-        fits = [r for r in reports if r.get("bound")]
+    for name in dict.fromkeys(r["scaling"] for r in reports):
+        fits = [r for r in reports if r.get("bound") and r["scaling"] == name]
         chips = [r["chips"] for r in fits]
         axes.plot(chips, [r["bound"]["images_per_second_per_chip"] for r in fits], marker="o", label=name)
         for r in fits:
             place = (r["chips"], r["bound"]["images_per_second_per_chip"])
             axes.annotate(r["bound"]["by"], place, textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center")
+    axes.margins(y=0.12)
     axes.set(xlabel="chips", ylabel="images/s a chip, bound", ylim=(0, None))
     axes.set_xscale("log", base=2)
     axes.legend(frameon=False)

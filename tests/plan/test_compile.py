@@ -128,6 +128,38 @@ def test_table_is_aligned_and_says_so():
     assert lines[-1] == "v3:4x4: fits with --config.mesh.fsdp=8, in 1.00 GiB"
 
 
+def test_two_ways_to_scale_are_told_apart():
+    one = {
+        "topology": "v3:2x2", "fits": True, "devices": 8, "device_kind": "TPU v3", "batch_size": 32, "flops": 8e12,
+        "bytes": 2**30, "memory": {}, "state": dict.fromkeys(("params", "optimizer", "teacher", "extra"), 0),
+        "collectives": {}, "compile_seconds": 1.0, "compiler_says": "", "scaling": "strong",
+    }  # fmt: skip
+    assert "scaling" not in reports.table("x", [one])
+    text = reports.table("x", [one, one | {"scaling": "weak", "quick": True}])
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("scaling"))
+    assert row == ["scaling", "strong", "weak"] and "compiled quickly" in text
+
+
+def test_quick_compiles_at_a_lower_level_and_leaves_the_level_as_it_was():
+    seen = []
+
+    class Traced:
+        def lower(self):
+            return self
+
+        def compile(self):
+            seen.append(str(jax.config.jax_optimization_level))
+            if len(seen) == 3:
+                raise RuntimeError
+
+    before = jax.config.jax_optimization_level
+    for quick in (False, True):
+        plan.compiled(Traced(), quick)
+    with pytest.raises(RuntimeError):
+        plan.compiled(Traced(), True)
+    assert "O1" not in seen[0] and "O1" in seen[1] and jax.config.jax_optimization_level == before
+
+
 def test_without_the_compiler_the_remedy_is_named(monkeypatch, capsys):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     assert main(["plan", "--config=simclr:tiny", "--topology=v3:2x2"]) == 2
