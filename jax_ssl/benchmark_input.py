@@ -34,7 +34,7 @@ def run(config, batches: int = 4, out: str = "", spec: str = "") -> dict:
             images, config.data.name = "a sample photograph", f"folder:{photographs(folder)}"
         rates = measure(config, batches)
     result = {
-        "config": spec, "images": images, "cores": len(os.sched_getaffinity(0)), "date": date.today().isoformat(),
+        "config": spec, "images": images, "cores": cores(), "date": date.today().isoformat(),
         "images_per_second_per_core": rates,
     }  # fmt: skip
     print(table(result))
@@ -65,15 +65,24 @@ def measure(config, batches: int) -> dict[str, float]:
     for _ in range(TURNS):
         for mode, turns in seconds.items():
             stream = feed(config, mode)  # a new one: another's threads would go on working in this one's turn
-            for _ in range(WARM_UP):
-                next(stream)
-            start = time.perf_counter()
-            for _ in range(batches):
-                next(stream)
-            turns.append(time.perf_counter() - start)
+            turns.append(turn(stream, batches))
             del stream
-    cores = len(os.sched_getaffinity(0))
-    return {mode: batches * BATCH / float(np.median(turns)) / cores for mode, turns in seconds.items()}
+    return {mode: batches * BATCH / float(np.median(turns)) / cores() for mode, turns in seconds.items()}
+
+
+def cores() -> int:
+    """How many this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def turn(stream, batches: int) -> float:
+    """Seconds that so many batches take, once the pipeline runs."""
+    for _ in range(WARM_UP):
+        next(stream)
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(stream)
+    return time.perf_counter() - start
 
 
 def feed(config, mode: str):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from jax_ssl.augment import blur_radius
 from jax_ssl.data import pipeline
 from jax_ssl.models.positions import sincos
 
@@ -43,22 +44,32 @@ class Side(NamedTuple):
     alone: Callable[[int], float]  # on one finished batch, again and again
 
 
+def transform(recipe, mean, std):
+    """The recipe in torchvision's words: PIL image -> float32 (3, h, w)."""
+    interpolation = transforms.InterpolationMode(recipe["interpolation"])
+    operations = [
+        transforms.RandomResizedCrop(recipe["size"], tuple(recipe["scale"]), tuple(recipe["ratio"]), interpolation),
+        transforms.RandomHorizontalFlip(recipe["flip"]),
+    ]
+    if recipe["jitter_probability"]:
+        jitter = transforms.ColorJitter(*recipe["jitter"])
+        operations.append(transforms.RandomApply([jitter], recipe["jitter_probability"]))
+    if recipe["grey"]:
+        operations.append(transforms.RandomGrayscale(recipe["grey"]))
+    if recipe["blur"]:
+        blur = transforms.GaussianBlur(2 * blur_radius(recipe["size"]) + 1, recipe["blur_sigma"])
+        operations.append(transforms.RandomApply([blur], recipe["blur"]))
+    if recipe["solarize"]:
+        operations.append(transforms.RandomSolarize(128, recipe["solarize"]))
+    return transforms.Compose([*operations, transforms.ToTensor(), transforms.Normalize(mean, std)])
+
+
 class Views(torch.utils.data.Dataset):
     """The recipe's views of uint8 images (N, H, W, 3), by PIL: float32 (V, 3, h, w) each."""
 
     def __init__(self, images, recipe, mean, std):
         self.images, self.count = images, recipe["count"]
-        bicubic = transforms.InterpolationMode.BICUBIC
-        operations = [
-            transforms.RandomResizedCrop(recipe["size"], tuple(recipe["scale"]), tuple(recipe["ratio"]), bicubic),
-            transforms.RandomHorizontalFlip(recipe["flip"]),
-        ]
-        if recipe["jitter_probability"]:
-            jitter = transforms.ColorJitter(*recipe["jitter"])
-            operations.append(transforms.RandomApply([jitter], recipe["jitter_probability"]))
-        if recipe["grey"]:
-            operations.append(transforms.RandomGrayscale(recipe["grey"]))
-        self.transform = transforms.Compose([*operations, transforms.ToTensor(), transforms.Normalize(mean, std)])
+        self.transform = transform(recipe, mean, std)
 
     def __len__(self):
         return len(self.images)
