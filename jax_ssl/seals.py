@@ -157,7 +157,7 @@ def evidence() -> str:
         least = f"{cost['chip_hours']:,.0f}" if cost else ""
         lines.append(f"| `{plan['config']}` | {plan['topology']} | {used:.2f} of {usable:.2f} | "
                      f"{'fits' if plan['fits'] else 'does not fit'} | {most} | {least} | "
-                     f"{plan['compile_seconds']:.0f} s |")  # fmt: skip
+                     f"{plan['compile_seconds']:.0f} s{', quickly' if plan.get('quick') else ''} |")  # fmt: skip
     return "\n".join([*lines, "", published.table(read("plans.jsonl"))])
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jax_ssl.errors import UserError
+
 BATCH = P(("data", "fsdp"))
 FSDP_MIN_SIZE = 2**20  # elements; below that a gather costs more time than the memory it saves is worth
 
@@ -16,12 +18,19 @@ def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
     """A (data, fsdp) mesh over `devices` (all of them by default); `fsdp` must divide their number.
 
     Slices of a pod lie apart along `data`, so only its sums cross the network between them; the devices of a process
-    lie together, in the order of the processes, as its share of the batch does.
+    lie together, in the order of the processes, as its share of the batch does. Raises UserError where parameters would
+    be split over slices.
     """
     devices = jax.devices() if devices is None else devices
     # A pod numbers its devices row by row, which passes from host to host and back.
     place = lambda device: (getattr(device, "slice_index", 0), device.process_index)
     devices = np.asarray(sorted(devices, key=place))
+    slices = len({place(device)[0] for device in devices})
+    if slices > 1 and devices.size // slices % fsdp:
+        raise UserError(
+            f"mesh.fsdp={fsdp} does not divide the {devices.size // slices} devices of a slice: parameters would be "
+            "gathered over the network between slices in every step. Take a divisor of it."
+        )
     # Auto: the compiler places the collectives. Explicit, the default of jax.make_mesh, rejects z @ z.T.
     return Mesh(devices.reshape(devices.size // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 

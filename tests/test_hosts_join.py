@@ -150,3 +150,5 @@ def test_the_devices_of_a_process_lie_together_in_a_mesh(monkeypatch):
     monkeypatch.setattr(sharding, "Mesh", lambda devices, *_, **__: devices)
     mesh = sharding.make_mesh(2, pod)
     assert mesh.shape == (8, 2) and [device.process_index for device in mesh.flat] == sorted([0, 1, 2, 3] * 4)
+    with pytest.raises(UserError, match="mesh.fsdp=16 does not divide the 8 devices of a slice"):
+        sharding.make_mesh(16, pod)
