@@ -8,18 +8,19 @@ from jax_ssl.data.draws import draws
 RECIPE = dict(
     count=2,
     size=32,
-    scale=(0.08, 1.0),
+    scale=(0.2, 0.9),
     ratio=(3 / 4, 4 / 3),
     interpolation="bicubic",
     flip=0.5,
-    jitter=(0.8, 0.8, 0.8, 0.2),
+    jitter=(0.4, 0.8, 1.2, 0.1),
     jitter_probability=0.8,
     grey=0.2,
     grey_first=False,
-    blur=0.5,
+    blur=0.3,
     blur_sigma=(0.1, 2.0),
-    solarize=0.3,
+    solarize=0.1,
 )
+STRONG = dict(RECIPE, scale=(0.08, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5, solarize=0.3)
 
 
 def some_image(height, width, seed=0):

@@ -11,25 +11,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jax_ssl import augment
+from tests.pictures import RECIPE
 
 crop = jax.jit(augment.crop, static_argnums=(3, 4))
 jitter, blur = jax.jit(augment.jitter), jax.jit(augment.blur)
 ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
-RECIPE = dict(
-    count=2,
-    size=32,
-    scale=(0.2, 0.9),
-    ratio=(3 / 4, 4 / 3),
-    interpolation="bicubic",
-    flip=0.5,
-    jitter=(0.4, 0.8, 1.2, 0.1),
-    jitter_probability=0.8,
-    grey=0.2,
-    grey_first=False,
-    blur=0.3,
-    blur_sigma=(0.1, 2.0),
-    solarize=0.1,
-)
 
 
 def some_images(count, height, width=None, seed=0):

@@ -8,7 +8,7 @@ from PIL import Image
 from jax_ssl import augment
 from jax_ssl.data.cut import crop, cut
 from jax_ssl.data.draws import boxes
-from tests.pictures import RECIPE, drawn_for, some_image
+from tests.pictures import STRONG, drawn_for, some_image
 
 STEP = 1 / 255
 
@@ -17,7 +17,7 @@ STEP = 1 / 255
 @pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (40, 30, 96), (200, 300, 64), (230, 224, 224)])
 def test_the_device_crops_as_pillow_does(interpolation, height, width, size):
     image = some_image(height, width)
-    drawn = drawn_for([dict(RECIPE, count=6)], 1)
+    drawn = drawn_for([dict(STRONG, count=6)], 1)
     box, flip = boxes(drawn, height, width)[0], drawn["flip"][0]
     assert flip.any() and not flip.all()
     device = jax.jit(augment.crop, static_argnums=(3, 4))(np.stack([image] * 6), box, flip, size, interpolation)
@@ -49,7 +49,7 @@ def test_nothing_beyond_the_box_is_seen():
 
 
 def test_cut_makes_every_view_of_its_own_box():
-    group, image = [RECIPE, dict(RECIPE, count=1, scale=(0.05, 0.1))], Image.fromarray(some_image(48, 64))
+    group, image = [STRONG, dict(STRONG, count=1, scale=(0.05, 0.1))], Image.fromarray(some_image(48, 64))
     drawn = {name: array[3] for name, array in drawn_for(group, 4).items()}
     views = cut(image, drawn, group)
     assert views.shape == (3, 32, 32, 3) and views.dtype == np.uint8

@@ -11,22 +11,8 @@ from ml_collections import ConfigDict
 
 from jax_ssl.data.draws import ORDERS, SLOTS, boxes, check_crops, draws, uniforms
 from jax_ssl.errors import UserError
+from tests.pictures import RECIPE
 
-RECIPE = dict(
-    count=2,
-    size=32,
-    scale=(0.2, 0.9),
-    ratio=(3 / 4, 4 / 3),
-    interpolation="bicubic",
-    flip=0.5,
-    jitter=(0.4, 0.8, 1.2, 0.1),
-    jitter_probability=0.8,
-    grey=0.2,
-    grey_first=False,
-    blur=0.3,
-    blur_sigma=(0.1, 2.0),
-    solarize=0.1,
-)
 MANY = 20_000
 
 

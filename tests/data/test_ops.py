@@ -10,7 +10,7 @@ from jax_ssl import augment
 from jax_ssl.data import ops
 from jax_ssl.data.cut import cut
 from jax_ssl.data.draws import boxes
-from tests.pictures import RECIPE, drawn_for, some_image
+from tests.pictures import STRONG, drawn_for, some_image
 
 STEP = 1 / 255
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,7 +25,7 @@ def of_image(drawn, number):
 @pytest.mark.parametrize("size", [32, 224])
 def test_jitter_in_its_random_order(size):
     count = 24 if size == 32 else 4
-    drawn = drawn_for([dict(RECIPE, count=1, jitter_probability=1.0)], count, seed=1)
+    drawn = drawn_for([dict(STRONG, count=1, jitter_probability=1.0)], count, seed=1)
     factors, order = drawn["jitter"][:, 0], drawn["order"][:, 0]
     images = np.stack([some_image(size, size, seed) for seed in range(count)]) / np.float32(255)
     device = jax.jit(augment.jitter)(images, factors, order)
@@ -65,12 +65,12 @@ def test_grey_solarize_and_normalise():
 
 
 GROUPS = {
-    "simclr": [RECIPE],
-    "moco_v1": [dict(RECIPE, interpolation="bilinear", grey=0.5, grey_first=True, blur=0.0, solarize=0.0)],
-    "byol": [dict(RECIPE, count=1, blur=1.0, solarize=0.0), dict(RECIPE, count=1, blur=0.1, solarize=0.9)],
-    "mae": [dict(RECIPE, count=1, jitter=(0.0,) * 4, jitter_probability=0.0, grey=0.0, blur=0.0, solarize=0.0)],
-    "beit": [dict(RECIPE, jitter=(0.4, 0.4, 0.4, 0.0), jitter_probability=0.5, blur=0.0)],
-    "large": [dict(RECIPE, size=224)],
+    "simclr": [STRONG],
+    "moco_v1": [dict(STRONG, interpolation="bilinear", grey=0.5, grey_first=True, blur=0.0, solarize=0.0)],
+    "byol": [dict(STRONG, count=1, blur=1.0, solarize=0.0), dict(STRONG, count=1, blur=0.1, solarize=0.9)],
+    "mae": [dict(STRONG, count=1, jitter=(0.0,) * 4, jitter_probability=0.0, grey=0.0, blur=0.0, solarize=0.0)],
+    "beit": [dict(STRONG, jitter=(0.4, 0.4, 0.4, 0.0), jitter_probability=0.5, blur=0.0)],
+    "large": [dict(STRONG, size=224)],
 }
 
 
