@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1] / "jax_ssl"
 MAY_IMPORT = {
     "errors": set(),
     "core": {"errors", "sharding"},
-    "sharding": set(),
+    "sharding": {"errors"},
     "masking": set(),
     "augment": set(),
     "schedules": set(),

@@ -11,10 +11,11 @@ exec 9>.worker/lock  # held by the run, for as long as it lives
 if flock -n 9 || { [ -e .worker/code ] && flock -w 10 9; }; then
   rm -f .worker/code
   [ ! -e .worker/log ] || mv .worker/log .worker/log.before
+  : >.worker/log  # now, so that it is there to be shown before the program begins
   echo "$command" >.worker/command
   # The trap keeps this shell alive under the signal that stops Python, so that it can write down how that ended.
   setsid bash -c 'trap : TERM; .venv/bin/python -m jax_ssl "$@"; echo $? >.worker/code' worker "$@" \
-    >.worker/log 2>&1 </dev/null &
+    >>.worker/log 2>&1 </dev/null &
   echo $! >.worker/pid
 elif [ "$command" != "$(cat .worker/command)" ]; then
   echo "worker.sh: this machine is busy with: $(cat .worker/command) (stop.sh ends it)"

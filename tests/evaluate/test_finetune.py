@@ -85,8 +85,8 @@ def test_a_network_that_knows_the_images_beats_scratch_on_few_labels(pretrained)
 def test_the_encoder_stays_as_it_is_and_the_seed_decides(pretrained):
     before = jax.tree.map(np.array, pretrained.variables)
     options = dict(epochs=3, base_lr=0.01, weight_decay=0.0)
-    one, same, other = (tune(pretrained, seed=seed, **options) for seed in (0, 0, 1))
-    assert one == same and one != other
+    one, same, *others = (tune(pretrained, seed=seed, **options) for seed in (0, 0, 1, 2))
+    assert one == same and any(one != other for other in others)  # two seeds may be right equally often
     jax.tree.map(np.testing.assert_array_equal, before, pretrained.variables)
 
 
