@@ -41,6 +41,11 @@ def cifar_short(size=32, count=2):
     return dict(cifar_simclr(size, count=count), scale=(0.2, 1.0))
 
 
+def cifar_mild(size=32, count=2):
+    """cifar_short with less colour: a transformer with few steps to go keeps more of what it sees at first."""
+    return dict(cifar_short(size, count), jitter=(0.2, 0.2, 0.2, 0.05), grey=0.1)
+
+
 def cifar_local(size=16, scale=(0.1, 0.4), count=2):
     """Small crops beside cifar_short, for methods that take some; large enough to tell what they are from."""
     return dict(cifar_short(size, count), scale=scale)

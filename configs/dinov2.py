@@ -10,7 +10,7 @@ registers        paper with four registers
 high_resolution  the last phase: ten epochs at 518 pixels from a finished run, --config.init_from=runs/dinov2; our
                  settings, the paper names only its length and lower rate
 imagenet100      ViT-S/16 on 100 classes, 200 epochs, one accelerator
-cifar            CIFAR-10 with a small network: half an hour on two CPU cores
+cifar            CIFAR-10 with a small network: a quarter of an hour on two CPU cores
 tiny             the embedded images, under two minutes on two CPU cores
 
 Epochs are official ones of 1 250 steps at the preset's batch size, as passes over ImageNet-1k: with another batch size
@@ -109,26 +109,26 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(2.0, [crops.cifar_short()])
-    config.batch_size = 64
-    config.checkpoint_every = config.probe_every = config.picture_every = 1000
-    config.data.crops = dict(views=[crops.cifar_short()], local=[crops.cifar_local()])
-    config.model = common.small_cpu_vit(positions="learned")
+    """Fixed positions and no small crops: from learned ones kNN is 32 % after 500 steps, from these 37 %."""
+    config = common.cifar(5.0, [crops.cifar_mild()])
+    config.batch_size = 128
+    config.model = common.small_cpu_vit(patch=8, depth=3)
     config.method = dict(
-        paper().method, prototypes=512, hidden=256, bottleneck=64, patch_prototypes=0, patch_bottleneck=64,
-        teacher_temp=0.06, warmup_teacher_epochs=0.0, momentum=0.99, koleo_images=0, chunks=1,
+        paper().method, prototypes=256, hidden=256, bottleneck=64, patch_prototypes=0, patch_bottleneck=64,
+        teacher_temp=0.05, warmup_teacher_epochs=0.0, momentum=0.98, koleo_images=0, chunks=1,
     )  # fmt: skip
     config.optim = common.optim(
-        "adamw", 4e-3, warmup_epochs=0.2, weight_decay=0.04, clip=3.0, clip_per="module",
-        late=("projector/directions", "projector/length"), late_epochs=0.05, late_moments=True,
+        "adamw", 2e-3, warmup_epochs=0.5, weight_decay=0.04, clip=3.0, clip_per="module",
+        late=("projector/directions", "projector/length"), late_epochs=0.1, late_moments=True,
     )  # fmt: skip
     return config
 
 
 def tiny():
-    config = common.tiny(cifar(), epochs=0.8)
-    config.checkpoint_every = config.probe_every = config.picture_every = 500
-    config.optim.update(warmup_epochs=0.1)
+    config = common.tiny(cifar(), epochs=1.6)  # 124 steps of 64 images
+    config.batch_size = 64
+    config.data.crops.local = [crops.cifar_local()]
+    config.optim.update(base_lr=4e-3, warmup_epochs=0.1)
     return config
 
 
