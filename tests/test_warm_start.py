@@ -15,7 +15,9 @@ from tests.runs import save_run
 from tests.small import small
 
 OFFICIAL = str(Path(__file__).parent / "golden" / "dino_vit.pth")
-AS_OFFICIAL = ("--config.model.mlp_ratio=4.0", "--config.model.positions=learned")
+# Positions as a parameter, as in the papers: the small configs have fixed ones, and nothing to resize.
+LEARNED = "--config.model.positions=learned"
+AS_OFFICIAL = ("--config.model.mlp_ratio=4.0", LEARNED)
 
 
 def state_of(name, *more, seed=7):
@@ -29,25 +31,25 @@ def equal(a, b):
 
 @pytest.fixture(scope="module")
 def dino_run(tmp_path_factory):
-    return str(save_run(tmp_path_factory.mktemp("runs") / "dino", "dino"))
+    return str(save_run(tmp_path_factory.mktemp("runs") / "dino", "dino", LEARNED))
 
 
 @pytest.fixture(scope="module")
 def dino_params():
-    return state_of("dino", seed=0).params
+    return state_of("dino", LEARNED, seed=0).params
 
 
 def test_a_whole_run_student_and_teacher(dino_run, dino_params):
     said = []
-    state = warm_start.start_from(dino_run, state_of("dino"), small("dino").model, said.append)
+    state = warm_start.start_from(dino_run, state_of("dino", LEARNED), small("dino", LEARNED).model, said.append)
     equal(state.params, dino_params)
     equal(state.teacher, dino_params)
     assert said == [f"starting from backbone of {dino_run}, projector of {dino_run}"]
 
 
 def test_a_backbone_for_another_method_with_its_heads_new_and_its_mask_token_too(dino_run, dino_params):
-    before, said = state_of("ibot"), []
-    state = warm_start.start_from(f"backbone={dino_run}", before, small("ibot").model, said.append)
+    before, said = state_of("ibot", LEARNED), []
+    state = warm_start.start_from(f"backbone={dino_run}", before, small("ibot", LEARNED).model, said.append)
     token = state.params["backbone"].pop("mask_token")
     equal(state.params["backbone"], dino_params["backbone"])
     np.testing.assert_array_equal(token, before.params["backbone"]["mask_token"])
@@ -69,15 +71,15 @@ def test_an_official_file_gives_the_backbone():
 
 def test_positions_are_resized_to_a_higher_resolution(dino_run, dino_params):
     large = ("--config.data.crops.views[0].size=48", "--config.data.eval_size=48", "--config.model.position_offset=0.1")
-    config = small("dino", *large)
+    config = small("dino", LEARNED, *large)
     state = warm_start.start_from(dino_run, measure.untrained_state(config), config.model)
     expected = positions.resize(jnp.asarray(dino_params["backbone"]["positions"]), (6, 6), 0.1, False)
     np.testing.assert_allclose(state.params["backbone"]["positions"], expected, rtol=1e-6)
 
 
 def test_the_teacher_may_come_from_elsewhere(dino_run, dino_params):
-    before = state_of("dino")
-    state = warm_start.start_from(f"teacher={dino_run}", before, small("dino").model)
+    before = state_of("dino", LEARNED)
+    state = warm_start.start_from(f"teacher={dino_run}", before, small("dino", LEARNED).model)
     equal(state.params, before.params)
     equal(state.teacher, dino_params)
 
@@ -112,7 +114,11 @@ def test_new_heads_learn_while_the_backbone_stands_still():
         ("head=RUN", "dino", "init_from has head=, and this method has backbone, projector, teacher"),
         ("backbone=RUN,RUN", "dino", "give one path, or several as backbone=PATH"),
         ("projector=RUN", "mae", "init_from has projector="),
-        ("RUN", "dino --config.model.depth=3", r"is \(2, .* and this config needs \(3, .*name the parts to take"),
+        (
+            "RUN",
+            f"dino {LEARNED} --config.model.depth=3",
+            r"is \(2, .* and this config needs \(3, .*name the parts to take",
+        ),
         ("backbone=RUN", "mae", "has no .*|has .*position.*network has not"),
         (f"projector={OFFICIAL}", f"dino {' '.join(AS_OFFICIAL)}", "has no projector: it has backbone"),
         ("/no/such/run", "dino", "no/such/run"),
