@@ -12,11 +12,11 @@ from tests.tpu_scripts.cloud import SCRIPTS
 
 PROGRAM = """#!/bin/bash
 shift 2  # -m jax_ssl
+trap 'echo saved; exit 75' TERM  # before it says that it has begun: a test may send the signal at once
 echo "begun: $*"
 case "$1" in
   end) exit "$2" ;;
-  wait) trap 'echo saved; exit 75' TERM
-        for _ in {1..600}; do if [ -e "$2" ]; then echo finished; exit 0; fi; sleep 0.05; done ;;
+  wait) for _ in {1..600}; do if [ -e "$2" ]; then echo finished; exit 0; fi; sleep 0.05; done ;;
 esac
 """
 
