@@ -56,16 +56,16 @@ def imagenet100():
 
 def cifar():
     """Fixed positions and no small crops, as in dinov2.py."""
-    config = common.cifar(8.0, [crops.cifar_mild()])
-    config.batch_size = 128
+    config = common.cifar(12.0, [crops.cifar_mild()])
+    config.batch_size, config.probe_every, config.picture_every = 64, 3000, 3000
     config.model = common.small_cpu_vit(patch=8, depth=3)
     config.method = dict(
-        paper().method, prototypes=256, hidden=256, bottleneck=64, norm_last_layer=True, teacher_temp=0.05,
-        teacher_patch_temp=0.05, warmup_teacher_epochs=0.0, momentum=0.98, chunks=1,
+        paper().method, prototypes=256, hidden=256, bottleneck=64, teacher_temp=0.04, teacher_patch_temp=0.04,
+        warmup_teacher_epochs=0.0, momentum=0.988, chunks=1,
     )  # fmt: skip
     config.optim = common.optim(
-        "adamw", 2e-3, warmup_epochs=0.5, weight_decay=0.04, clip=3.0, clip_per="parameter",
-        late=("projector/directions",), late_epochs=0.1,
+        "adamw", 3e-3, warmup_epochs=0.5, weight_decay=0.04, clip=3.0, clip_per="parameter",
+        late=("projector/directions", "projector/length"), late_epochs=0.1,
     )  # fmt: skip
     return config
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_ssl.errors import UserError
+from jax_ssl.models import vit
 from jax_ssl.models.features import Features
 from jax_ssl.sharding import batch_constraint, everywhere
 
@@ -50,6 +52,21 @@ def freeze(backbone, state, which: str = "student", **image) -> Encoder:
     stats = extra.get("teacher_stats", extra.get("stats", {})) if which == "teacher" else extra.get("stats", {})
     variables = {"params": params} | {name: tree["backbone"] for name, tree in stats.items() if "backbone" in tree}
     return Encoder(backbone, variables, **image)
+
+
+def at_depth(encode: Encoder, depth: int) -> Encoder:
+    """The same transformer read behind its first `depth` blocks, 0 = all.
+
+    Where nothing stands between a transformer and the pixels or codes that it predicts, its last blocks are the
+    decoder and the middle knows more: Chen et al. 2020 (iGPT), figure 2; Bao et al. 2022 (BEiT), appendix D.
+    """
+    if not depth:
+        return encode
+    backbone = encode.backbone
+    if not isinstance(backbone, vit.ViT) or not 0 < depth <= backbone.depth:
+        raise UserError(f"feature_depth={depth}: give a transformer's block from 1 to model.depth, or 0 for its end.")
+    short, params = vit.first_blocks(backbone, encode.variables["params"], depth)
+    return dataclasses.replace(encode, backbone=short, variables={**encode.variables, "params": params})
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jax_ssl import checkpoints, config, core, metrics, train
 from jax_ssl.data import cutouts, pipeline
-from jax_ssl.encoder import Encoder, adapt, freeze
+from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
 
@@ -70,7 +70,8 @@ def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
     seed = settings.seed if seed is None else seed
     named, step = encoders(settings, folder, wanted, data.train_images)
-    measured = {name: offline.measure(encode, data, seed) for name, encode in named.items()}
+    read = functools.partial(at_depth, depth=settings.feature_depth)
+    measured = {name: offline.measure(read(encode), data, seed) for name, encode in named.items()}
     if "pixels" in wanted:
         pixels = offline.pixels(data, settings.data.mean, settings.data.std)
         measured = {"raw pixels": offline.measure_features(*pixels, data, seed)} | measured
@@ -86,6 +87,7 @@ def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=
         common = dict(weights=weights, metric="top1", data=name, split="test", step=step, seed=seed)
         where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
         where |= {"hardware": hardware()}
+        where |= {"feature_depth": settings.feature_depth} if settings.feature_depth and weights != "pixels" else {}
         where |= {"batch_statistics": batch_statistics} if batch_statistics else {}
         for k, value in result.knn.items() if "knn" in tasks else ():
             protocol = where | {"temperature": 0.07}

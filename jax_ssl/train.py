@@ -15,7 +15,7 @@ import jax
 from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
-from jax_ssl.encoder import freeze
+from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
@@ -267,7 +267,7 @@ def last_good(keeper) -> str | None:
 def measure(run: Run, state, step: int) -> dict:
     """kNN and linear probe of the student on the held-out images."""
     encode = freeze(make_backbone(run.config), state, **images_of(run.config))
-    measured = offline.measure(encode, run.probe, run.config.seed)
+    measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     k = min(measured.knn, key=lambda k: abs(k - 20))
     return {"knn": measured.knn[k], "linear": measured.linear["top1"], "rankme": measured.rankme}
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "data": {"data", "errors"},
     "models": {"models", "errors", "losses", "sharding"},
     "methods": {"core", "errors", "losses", "masking", "models", "optim", "schedules", "weights"},
-    "encoder": {"models", "sharding"},
+    "encoder": {"errors", "models", "sharding"},
     "evaluate": {"augment", "encoder", "errors", "evaluate", "losses", "models", "optim", "schedules",
                  "sharding", "updates"},
     "visualize": {"encoder", "evaluate", "visualize"},

@@ -14,6 +14,7 @@ from jax_ssl.core import Method
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models import apply, dvae
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.transformer import cut_normal, rescale_residuals
 from jax_ssl.schedules import cosine
 from jax_ssl.weights.tokenizer import Tokenizer, load_tokenizer
@@ -29,7 +30,7 @@ class Net(nn.Module):
     def __call__(self, images, hidden, places, train: bool = False):
         patches = self.backbone(images, train, mask=hidden).patches
         chosen = jnp.take_along_axis(patches, places[..., None], axis=1)  # the head sees no others
-        return nn.Dense(self.vocabulary, kernel_init=cut_normal, precision=Precision.HIGHEST, name="head")(chosen)
+        return Dense(self.vocabulary, kernel_init=cut_normal, precision=Precision.HIGHEST, name="head")(chosen)
 
 
 def resized(pixels, side):

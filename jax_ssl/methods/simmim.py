@@ -15,6 +15,7 @@ from jax_ssl.core import Method
 from jax_ssl.errors import UserError
 from jax_ssl.losses import patchify, unpatchify
 from jax_ssl.models import apply
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.transformer import rescale_residuals
 
 HEAD = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # what torch gives a convolution
@@ -28,7 +29,7 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, images, hidden, train: bool = False):
         patches = self.backbone(images, train, mask=hidden).patches
-        dense = nn.Dense(self.backbone.patch**2 * 3, dtype=self.backbone.dtype, kernel_init=HEAD, name="predict")
+        dense = Dense(self.backbone.patch**2 * 3, dtype=self.backbone.dtype, kernel_init=HEAD, name="predict")
         return dense(patches).astype(jnp.float32)
 
 

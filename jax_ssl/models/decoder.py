@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.positions import sincos
 from jax_ssl.models.transformer import XAVIER, Transformer, layer_norm
 
@@ -27,7 +28,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, cls, patches, restore, grid):
-        dense = lambda size, name: nn.Dense(size, dtype=self.dtype, kernel_init=XAVIER, name=name)
+        dense = lambda size, name: Dense(size, dtype=self.dtype, kernel_init=XAVIER, name=name)
         x = dense(self.width, "embed")(jnp.concatenate([cls[:, None], patches], axis=1))
         token = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.width), jnp.float32)
         hidden = restore.shape[1] - patches.shape[1]

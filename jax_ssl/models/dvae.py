@@ -12,6 +12,7 @@ from jax.lax import Precision
 
 from jax_ssl.errors import UserError
 from jax_ssl.models.conv import convolve
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.features import Features
 
 NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -83,7 +84,7 @@ class Encoder(nn.Module):
             x = conv(self.width, 7, self.dtype)(x)
         else:
             x = rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=self.patch, q=self.patch)
-            x = nn.Dense(self.width, dtype=self.dtype, kernel_init=NORMAL)(x)
+            x = Dense(self.width, dtype=self.dtype, kernel_init=NORMAL)(x)
         for group in range(self.groups):
             if group:
                 x = nn.max_pool(x, (2, 2), (2, 2))
@@ -101,14 +102,14 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, shares, rows: int):
         width, groups, patch, dtype = self.encoder.width, self.encoder.groups, self.encoder.patch, self.encoder.dtype
-        x = nn.Dense(width // 2, kernel_init=NORMAL, precision=Precision.HIGHEST)(shares).astype(dtype)
+        x = Dense(width // 2, kernel_init=NORMAL, precision=Precision.HIGHEST)(shares).astype(dtype)
         x = rearrange(x, "b (h w) d -> b h w d", h=rows)
         for group in reversed(range(groups)):
             for _ in range(self.encoder.blocks):
                 x = Block(width * 2**group, (1, 3, 3, 3), self.encoder.gain, dtype)(x)
             if group:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)
-        x = nn.Dense(patch**2 * 3, dtype=dtype, kernel_init=NORMAL)(nn.relu(x))
+        x = Dense(patch**2 * 3, dtype=dtype, kernel_init=NORMAL)(nn.relu(x))
         return rearrange(x.astype(jnp.float32), "b h w (p q c) -> b (h p) (w q) c", p=patch, q=patch)
 
 
@@ -119,7 +120,7 @@ class DVae(nn.Module):
     vocabulary: int
 
     def setup(self):
-        self.codes = nn.Dense(self.vocabulary, kernel_init=DECIDED, precision=Precision.HIGHEST)
+        self.codes = Dense(self.vocabulary, kernel_init=DECIDED, precision=Precision.HIGHEST)
         self.decoder = Decoder(self.backbone)
 
     def __call__(self, images, rng, temperature):

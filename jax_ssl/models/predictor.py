@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.positions import sincos
 from jax_ssl.models.transformer import INITS, Transformer, layer_norm
 
@@ -30,7 +31,7 @@ class Predictor(nn.Module):
     @nn.compact
     def __call__(self, context, context_index, target_index, grid, train: bool = False, target_weight=None):
         (batch, blocks, count), kept = target_index.shape, context.shape[1]
-        dense = lambda size, name: nn.Dense(size, dtype=self.dtype, kernel_init=INITS[self.initial].linear, name=name)
+        dense = lambda size, name: Dense(size, dtype=self.dtype, kernel_init=INITS[self.initial].linear, name=name)
         token = lambda name, size: self.param(name, INITS[self.initial].token, (1, size, self.width), jnp.float32)
         codes = token("positions", grid[0] * grid[1])[0] if self.positions == "learned" else sincos(grid, self.width)
         codes = jnp.asarray(codes, self.dtype)

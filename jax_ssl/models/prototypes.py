@@ -7,6 +7,7 @@ from jax.lax import Precision
 
 from jax_ssl.errors import UserError
 from jax_ssl.losses import unit
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.norm import BatchNorm
 
 
@@ -55,7 +56,7 @@ class DinoHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        dense = lambda width: nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
+        dense = lambda width: Dense(width, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
         self.layers = [dense(self.hidden), dense(self.hidden), dense(self.bottleneck)]
         if self.use_bn:
             self.norms = [BatchNorm(), BatchNorm()]

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.relative import RelativeBias
 from jax_ssl.sharding import batch_constraint
 
@@ -60,7 +61,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, relative=None):
         width, kernel = x.shape[-1], INITS[self.initial].linear
-        dense = lambda size, name, **bias: nn.Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
+        dense = lambda size, name, **bias: Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
         qkv = dense(3 * width, "qkv", use_bias=self.key_bias)(x)
         if not self.key_bias:
             query, value = (self.bias(name, width) for name in ("query_bias", "value_bias"))
@@ -91,8 +92,8 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
-        x = nn.Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(nn.gelu(x, approximate=False))
+        x = Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
+        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(nn.gelu(x, approximate=False))
 
 
 class SwiGlu(nn.Module):
@@ -109,8 +110,8 @@ class SwiGlu(nn.Module):
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         hidden = (int(int(width * self.ratio) * 2 / 3) + 7) // 8 * 8
-        gate, value = jnp.split(nn.Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x), 2, axis=-1)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel, name="w3")(nn.silu(gate) * value)
+        gate, value = jnp.split(Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x), 2, axis=-1)
+        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="w3")(nn.silu(gate) * value)
 
 
 MLPS = {"gelu": Mlp, "swiglu": SwiGlu}

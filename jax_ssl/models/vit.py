@@ -12,6 +12,7 @@ from einops import rearrange
 
 from jax_ssl.errors import UserError
 from jax_ssl.models import positions
+from jax_ssl.models.dense import Dense
 from jax_ssl.models.features import Features
 from jax_ssl.models.transformer import INITS, MLPS, REMAT, Transformer, layer_norm
 
@@ -88,7 +89,7 @@ class ViT(nn.Module):
         kernel, bias = INITS[self.initial].patch, nn.initializers.zeros
         if kernel is None:
             kernel = bias = torch_uniform(x.shape[-1])
-        return nn.Dense(self.width, dtype=self.dtype, kernel_init=kernel, bias_init=bias, name="embed")(x)
+        return Dense(self.width, dtype=self.dtype, kernel_init=kernel, bias_init=bias, name="embed")(x)
 
     def token(self, name, count=1):
         return self.param(name, INITS[self.initial].token, (1, count, self.width), jnp.float32)
@@ -134,6 +135,18 @@ def make(*, dtype: str, init: str = "xavier", **settings) -> ViT:
     if net.registers and net.relative_bias != "none":
         raise UserError(f"model.registers={net.registers} have no relative position: set one of the two to none.")
     return net
+
+
+def first_blocks(backbone: ViT, params: dict, depth: int) -> tuple[ViT, dict]:
+    """The network of the first `depth` blocks and its parameters.
+
+    A norm that was learned for the end gives way to one of scale one and offset zero.
+    """
+    stack = params["encoder"]
+    params = params | {"encoder": stack | {"blocks": jax.tree.map(lambda x: x[:depth], stack["blocks"])}}
+    if depth < backbone.depth:
+        params["norm"] = {"scale": jnp.ones(backbone.width), "bias": jnp.zeros(backbone.width)}
+    return backbone.clone(depth=depth), params
 
 
 def attention(backbone: nn.Module, variables: dict, images):

@@ -1,0 +1,40 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_ssl import train
+from jax_ssl.encoder import Encoder, at_depth
+from jax_ssl.errors import UserError
+from tests.small import small
+
+
+@pytest.fixture(scope="module")
+def encode():
+    net = train.make_backbone(small("mae"))
+    variables = net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    scale = jax.random.uniform(jax.random.key(1), variables["params"]["norm"]["scale"].shape)
+    return Encoder(net, {"params": variables["params"] | {"norm": {"scale": scale, "bias": scale}}})
+
+
+def test_in_the_middle_the_norm_of_the_end_has_no_say(encode):
+    images = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
+    middle = at_depth(encode, 1)
+    patches = np.asarray(middle(images).patches)
+    np.testing.assert_allclose(patches.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(patches.std(-1), 1, atol=1e-3)
+    first = jax.tree.map(lambda x: x[:1], encode.variables["params"]["encoder"]["blocks"])
+    jax.tree.map(np.testing.assert_array_equal, middle.variables["params"]["encoder"]["blocks"], first)
+
+
+def test_the_end_keeps_its_norm(encode):
+    images = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
+    for depth in (0, encode.backbone.depth):
+        np.testing.assert_array_equal(at_depth(encode, depth)(images).pooled, encode(images).pooled)
+
+
+def test_a_depth_that_is_not_there_is_refused(encode):
+    with pytest.raises(UserError, match="model.depth"):
+        at_depth(encode, encode.backbone.depth + 1)
+    with pytest.raises(UserError, match="transformer"):
+        at_depth(Encoder(train.make_backbone(small("simclr")), {"params": {}}), 1)
