@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_ssl.models.attend import attend
 from jax_ssl.models.dense import Dense
 from jax_ssl.models.relative import RelativeBias
 from jax_ssl.sharding import batch_constraint
@@ -69,6 +70,8 @@ class Attention(nn.Module):
         # Parted before the heads are: with an axis of three in the middle a TPU copies more.
         by_head = (*x.shape[:2], self.heads, width // self.heads)
         query, key, value = (part.reshape(by_head) for part in jnp.split(qkv, 3, axis=-1))
+        if query.dtype == jnp.float32 and not self.is_mutable_collection("intermediates"):
+            return dense(width, "out")(attend(query, key, value, relative).reshape(x.shape))
         # Rounded to bfloat16 in memory, as mixed precision has them elsewhere: in float32 they would be, with their
         # gradients, a fifth of all bytes that a step of MAE moves.
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32)
