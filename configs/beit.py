@@ -23,10 +23,10 @@ def normalised_as_the_views(config):
     return config
 
 
-def beside(vocabulary, **network):
+def beside(**network):
     """A tokenizer that learns beside; method.tokenizer decides whether it is used."""
     network = {key: value for key, value in network.items() if key != "name"}
-    return dict(network, vocabulary=vocabulary, temperature=1.0, final_temperature=0.0625)
+    return dict(network, temperature=1.0, final_temperature=0.0625)
 
 
 def paper(size="B"):
@@ -35,7 +35,7 @@ def paper(size="B"):
     config.data.update(name="tfds:imagenet2012", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     config.data.crops = dict(views=[crops.beit(224)])
     config.model = common.vit(size, drop_path=0.1, **TRANSFORMER)
-    config.method = dict(name="beit", tokenizer="runs/dvae", mask_ratio=0.383, beside=beside(8192, **dvae.network()))
+    config.method = dict(name="beit", tokenizer="runs/dvae", mask_ratio=0.383, beside=beside(**dvae.network()))
     config.optim = common.optim(
         "adamw", 1.5e-3, scaling="absolute", warmup_epochs=10.0, warmup_lr=1e-6, final_lr=1e-5, weight_decay=0.05,
         decay="kernels", clip=3.0,
@@ -57,7 +57,7 @@ def cifar():
     config = common.cifar(2.5, [dict(crops.beit(32), scale=(0.2, 1.0))])
     config.batch_size = 128
     config.model = common.small_cpu_vit(patch=8, pool="mean")
-    config.method = dict(paper().method, tokenizer="runs/dvae_cifar", beside=beside(256, **dvae.small_cpu_network()))
+    config.method = dict(paper().method, tokenizer="runs/dvae_cifar", beside=beside(**dvae.small_cpu_network()))
     config.optim = dict(paper().optim, base_lr=2e-3, warmup_epochs=0.2)
     return normalised_as_the_views(config)
 

@@ -15,12 +15,12 @@ from jax_ssl.configs import common, crops
 
 def network(**overrides):
     """A tokenizer's settings; see jax_ssl/models/dvae.py. By default DALL-E's: a code covers 8 x 8 pixels."""
-    return dict(name="dvae", width=256, groups=4, blocks=2, patch=1, dtype="bfloat16") | overrides
+    return dict(name="dvae", vocabulary=8192, width=256, groups=4, blocks=2, patch=1, dtype="bfloat16") | overrides
 
 
 def small_cpu_network():
     """Learns on a CPU core: a code for each 4 x 4 pixels, and no convolution at a higher resolution than that."""
-    return network(width=64, groups=1, patch=4, dtype="float32")
+    return network(vocabulary=256, width=64, groups=1, patch=4, dtype="float32")
 
 
 def paper():
@@ -30,7 +30,7 @@ def paper():
     config.data.crops = dict(views=[crops.plain(112)])
     config.data.eval_size = 112
     config.model = network()
-    config.method = dict(name="dvae", vocabulary=8192, temperature=1.0, final_temperature=0.0625, kl_weight=0.0)
+    config.method = dict(name="dvae", temperature=1.0, final_temperature=0.0625, kl_weight=0.0)
     config.optim = common.optim("adamw", 1e-4, scaling="absolute", final_lr=1.25e-6, weight_decay=1e-4)
     return config
 
@@ -47,7 +47,7 @@ def cifar():
     config = common.cifar(2.5, [crops.plain(32, (0.2, 1.0))])
     config.batch_size = 128
     config.model = small_cpu_network()
-    config.method = dict(paper().method, vocabulary=256)
+    config.method = paper().method
     config.optim = common.optim("adamw", 3e-3, scaling="absolute", warmup_epochs=0.1, weight_decay=1e-4)
     return config
 

@@ -121,7 +121,8 @@ def finetuned(folder: str, labels=1000, epochs=20, which="student", say=print, o
     arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
     options = dict(epochs=epochs, base_lr=RATES, seed=settings.seed)
     if not hasattr(named[which].backbone, "depth"):
-        options["layer_decay"] = 1.0  # a residual network has no stack of equal blocks to decay along
+        # Without a stack of equal blocks there is nothing to decay along; and what is pooled says the network itself.
+        options |= dict(layer_decay=1.0, pool="own")
     records = []
     for weights, scratch in (("scratch", True), (which, False)):
         begun = time.time()

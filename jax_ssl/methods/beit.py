@@ -41,9 +41,9 @@ def resized(pixels, side):
     return jnp.clip(jax.image.resize(pixels, (len(pixels), *side, 3), "lanczos3"), 0, 1)
 
 
-def own_tokenizer(mean, std, *, vocabulary, temperature, final_temperature, **network) -> Tokenizer:
+def own_tokenizer(mean, std, *, temperature, final_temperature, **network) -> Tokenizer:
     """One without weights, to be learned beside the transformer on images that are normalised as its are."""
-    return Tokenizer(dvae.DVae(dvae.make(**network), vocabulary), {}, mean, std)
+    return Tokenizer(dvae.DVae(dvae.make(**network)), {}, mean, std)
 
 
 def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3) -> Method:
@@ -58,7 +58,8 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
     if not 0 < mask_ratio < 1:
         raise UserError(f"method.mask_ratio={mask_ratio} must lie between 0 and 1.")
     teacher = load_tokenizer(tokenizer) if tokenizer else own_tokenizer(mean, std, **beside)
-    patch, stride, vocabulary = backbone.patch, teacher.net.backbone.stride, teacher.net.vocabulary
+    codes = teacher.net.backbone
+    patch, stride, vocabulary = backbone.patch, codes.stride, codes.vocabulary
     if stride > patch:
         raise UserError(
             f"A code of the tokenizer covers {stride} x {stride} pixels, and model.patch={patch}: an image of "

@@ -14,19 +14,19 @@ from jax_ssl.models.dvae import DVae, Encoder
 from jax_ssl.schedules import cosine
 
 
-def make(backbone, clock, *, vocabulary=8192, temperature=1.0, final_temperature=0.0625, kl_weight=0.0) -> Method:
-    """vocabulary: how many codes there are. temperature: of the relaxed draw, along a cosine to `final_temperature`.
+def make(backbone, clock, *, temperature=1.0, final_temperature=0.0625, kl_weight=0.0) -> Method:
+    """temperature: of the relaxed draw, along a cosine to `final_temperature`.
 
     kl_weight: what one nat counts, by which a patch's codes are less even than all equally likely; see `losses.dvae`.
     """
     if not isinstance(backbone, Encoder):
         raise UserError("method.name=dvae needs model.name='dvae': its decoder mirrors that encoder.")
-    if vocabulary < 2 or min(temperature, final_temperature) <= 0:
+    if min(temperature, final_temperature) <= 0:
         raise UserError(
-            f"method.vocabulary={vocabulary}, method.temperature={temperature}, "
-            f"method.final_temperature={final_temperature}: take two codes or more, and temperatures above zero."
+            f"method.temperature={temperature}, method.final_temperature={final_temperature}: take temperatures above "
+            "zero."
         )
-    net = DVae(backbone, vocabulary)
+    net, vocabulary = DVae(backbone), backbone.vocabulary
     warmth = cosine(temperature, final_temperature, clock)
 
     def init(rng, batch):

@@ -56,17 +56,24 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """images (B, H, W, 3) -> Features: patches (B, N, D), what the codes are read from, and pooled, their mean.
+    """images (B, H, W, 3) -> Features: patches (B, N, D), what the codes are read from, and pooled (B, N E).
 
+    Pooled is what the tokenizer keeps of an image: of each place, the mean of the vectors that stand for its codes in
+    the decoder, weighted by their shares. A code knows its place alone, so a mean over places would keep next to nothing.
     Each group of blocks is twice as wide as the one before and works on half of its resolution. DALL-E's `map_pixels`,
     0.8 x + 0.1 of pixels in [0, 1], is a normalisation with mean -0.125 and deviation 1.25.
     """
 
+    vocabulary: int
     width: int
     groups: int
     blocks: int
     patch: int
     dtype: jnp.dtype
+
+    def setup(self):
+        self.codes = Dense(self.vocabulary, kernel_init=DECIDED, precision=Precision.HIGHEST)
+        self.codebook = Dense(self.width // 2, kernel_init=NORMAL, precision=Precision.HIGHEST)
 
     @property
     def stride(self) -> int:
@@ -77,8 +84,22 @@ class Encoder(nn.Module):
     def gain(self) -> float:
         return 1 / (self.groups * self.blocks) ** 2
 
-    @nn.compact
     def __call__(self, images, train: bool = False):
+        patches = self.trunk(images)
+        kept = self.embed(nn.softmax(self.codes(patches)))
+        nothing = jnp.zeros((len(patches), 0, patches.shape[-1]), jnp.float32)
+        return Features(kept.reshape(len(kept), -1), patches, nothing)
+
+    def logits(self, images):
+        """Scores of the codes, fp32 (B, N, K)."""
+        return self.codes(self.trunk(images))
+
+    def embed(self, shares):
+        """Shares of the codes (..., K) -> what the decoder is told, (..., E)."""
+        return self.codebook(shares)
+
+    @nn.compact
+    def trunk(self, images):
         x = images.astype(self.dtype)
         if self.patch == 1:
             x = conv(self.width, 7, self.dtype)(x)
@@ -90,20 +111,18 @@ class Encoder(nn.Module):
                 x = nn.max_pool(x, (2, 2), (2, 2))
             for _ in range(self.blocks):
                 x = Block(self.width * 2**group, (3, 3, 3, 1), self.gain, self.dtype)(x)
-        patches = rearrange(nn.relu(x).astype(jnp.float32), "b h w d -> b (h w) d")
-        return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
+        return rearrange(nn.relu(x).astype(jnp.float32), "b h w d -> b (h w) d")
 
 
 class Decoder(nn.Module):
-    """Shares of codes (B, N, K), rows of the grid first -> images (B, H, W, 3): the encoder's mirror image."""
+    """Embedded codes (B, N, E), rows of the grid first -> images (B, H, W, 3): the encoder's mirror image."""
 
     encoder: Encoder
 
     @nn.compact
-    def __call__(self, shares, rows: int):
+    def __call__(self, embedded, rows: int):
         width, groups, patch, dtype = self.encoder.width, self.encoder.groups, self.encoder.patch, self.encoder.dtype
-        x = Dense(width // 2, kernel_init=NORMAL, precision=Precision.HIGHEST)(shares).astype(dtype)
-        x = rearrange(x, "b (h w) d -> b h w d", h=rows)
+        x = rearrange(embedded.astype(dtype), "b (h w) d -> b h w d", h=rows)
         for group in reversed(range(groups)):
             for _ in range(self.encoder.blocks):
                 x = Block(width * 2**group, (1, 3, 3, 3), self.encoder.gain, dtype)(x)
@@ -117,39 +136,43 @@ class DVae(nn.Module):
     """The whole tokenizer: images -> scores of codes (B, N, K) by `logits`, codes -> images by `paint`."""
 
     backbone: Encoder
-    vocabulary: int
 
     def setup(self):
-        self.codes = Dense(self.vocabulary, kernel_init=DECIDED, precision=Precision.HIGHEST)
         self.decoder = Decoder(self.backbone)
 
     def __call__(self, images, rng, temperature):
         """(scores (B, N, K), images painted from a relaxed draw of codes)."""
         logits = self.logits(images)
-        return logits, self.decoder(relax(rng, logits, temperature), self.rows(images))
+        return logits, self.paint_shares(relax(rng, logits, temperature), self.rows(images))
 
     def logits(self, images):
-        return self.codes(self.backbone(images).patches)
+        return self.backbone.logits(images)
+
+    def paint_shares(self, shares, rows: int):
+        """Shares of the codes (B, N, K), rows of the grid first -> images (B, H, W, 3)."""
+        return self.decoder(self.backbone.embed(shares), rows)
 
     def paint(self, codes, rows: int):
         """Codes (B, N) int, rows of the grid first -> images (B, H, W, 3)."""
-        return self.decoder(jax.nn.one_hot(codes, self.vocabulary), rows)
+        return self.paint_shares(jax.nn.one_hot(codes, self.backbone.vocabulary), rows)
 
     def rows(self, images) -> int:
         return images.shape[1] // self.backbone.stride
 
 
-def make(*, width: int, groups: int, blocks: int, patch: int, dtype: str) -> Encoder:
-    """width of the first group; groups of `blocks` blocks each; patch: 1, or pixels that one step joins at the start.
+def make(*, vocabulary: int, width: int, groups: int, blocks: int, patch: int, dtype: str) -> Encoder:
+    """vocabulary: how many codes there are. width of the first group; groups of `blocks` blocks each; patch: 1, or pixels that one step joins at the start.
 
     A code covers patch * 2^(groups - 1) pixels: 8 with DALL-E's four groups on single pixels.
     """
+    if vocabulary < 2:
+        raise UserError(f"model.vocabulary={vocabulary}: take two codes or more.")
     if width % 4 or min(width, groups, blocks, patch) < 1:
         raise UserError(
             f"model.width={width} must be a multiple of 4, and model.groups={groups}, model.blocks={blocks} and "
             f"model.patch={patch} at least 1."
         )
-    return Encoder(width, groups, blocks, patch, jnp.dtype(dtype))
+    return Encoder(vocabulary, width, groups, blocks, patch, jnp.dtype(dtype))
 
 
 def check(image_size: int, *, groups: int, patch: int, **_) -> None:

@@ -31,5 +31,5 @@ def load_tokenizer(folder) -> Tokenizer:
         raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: name a run of method dvae.")
     model = {key: value for key, value in settings.model.items() if key != "name"}
     state, _ = checkpoints.load_raw(epath.Path(folder) / "checkpoints", names=("params",))
-    net = dvae.DVae(dvae.make(**model), settings.method.vocabulary)
+    net = dvae.DVae(dvae.make(**model))
     return Tokenizer(net, state["params"], tuple(settings.data.mean), tuple(settings.data.std))

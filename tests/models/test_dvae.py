@@ -9,7 +9,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.models import dvae
 from tests.near import relative_error
 
-DALLE = dict(groups=4, blocks=2, patch=1, dtype="float32")
+DALLE = dict(vocabulary=16, groups=4, blocks=2, patch=1, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +40,18 @@ def blocks(golden, side):
 
 @pytest.fixture(scope="module")
 def tokenizer(golden):
-    net = dvae.DVae(dvae.make(width=4, **DALLE), vocabulary=16)
+    net = dvae.DVae(dvae.make(width=4, **DALLE))
     params = {
-        "backbone": {"Conv_0": layer(golden, "encoder.blocks.input"), **blocks(golden, "encoder")},
-        "codes": dense(golden, "encoder.blocks.output.conv"),
+        "backbone": {
+            "Conv_0": layer(golden, "encoder.blocks.input"),
+            **blocks(golden, "encoder"),
+            "codes": dense(golden, "encoder.blocks.output.conv"),
+            "codebook": dense(golden, "decoder.blocks.input"),
+        },
         # The official decoder gives mean and width of a logit-Laplace, three numbers each: only the mean is painted.
         "decoder": {
-            "Dense_0": dense(golden, "decoder.blocks.input"),
             **blocks(golden, "decoder"),
-            "Dense_1": dense(golden, "decoder.blocks.output.conv", outputs=3),
+            "Dense_0": dense(golden, "decoder.blocks.output.conv", outputs=3),
         },
     }
     shapes = jax.eval_shape(net.init, jax.random.key(0), golden["x"], jax.random.key(0), 1.0)["params"]
@@ -68,15 +71,15 @@ def test_the_scores_of_the_codes_are_those_of_the_official_encoder(golden, token
 @pytest.mark.seal(2, "dvae")
 def test_the_painting_is_that_of_the_official_decoder(golden, tokenizer):
     net, params = tokenizer
-    decoder = dvae.Decoder(net.backbone)
-    painted = jax.jit(lambda z: decoder.apply({"params": params["decoder"]}, z, 2))(golden["z"].reshape(2, 4, 16))
+    paint = jax.jit(lambda z: net.apply({"params": params}, z, 2, method="paint_shares"))
+    painted = paint(golden["z"].reshape(2, 4, 16))
     assert relative_error(painted, golden["painted"][..., :3]) <= 1e-5
 
 
 def test_a_code_is_painted_as_a_draw_that_is_sure_of_it(tokenizer):
     net, params = tokenizer
     codes = jnp.array([[0, 3, 15, 2]])
-    sure = net.apply({"params": params}, jax.nn.one_hot(codes, 16), 2, method=lambda m, z, r: m.decoder(z, r))
+    sure = net.apply({"params": params}, jax.nn.one_hot(codes, 16), 2, method="paint_shares")
     np.testing.assert_allclose(net.apply({"params": params}, codes, 2, method="paint"), sure, rtol=1e-5)
 
 
@@ -90,14 +93,25 @@ def test_a_relaxed_draw_follows_the_scores_and_hardens_as_it_cools():
 
 @pytest.mark.parametrize("patch, groups", [(4, 1), (2, 2), (1, 3)])
 def test_a_code_covers_the_stem_s_patch_halved_between_groups(patch, groups):
-    backbone = dvae.make(width=8, groups=groups, blocks=1, patch=patch, dtype="float32")
-    net = dvae.DVae(backbone, vocabulary=6)
+    backbone = dvae.make(vocabulary=6, width=8, groups=groups, blocks=1, patch=patch, dtype="float32")
+    net = dvae.DVae(backbone)
     images = jnp.ones((2, 16, 8, 3))
     (logits, painted), _ = net.init_with_output(jax.random.key(0), images, jax.random.key(0), 1.0)
     assert (backbone.stride, logits.shape, painted.shape) == (4, (2, 8, 6), images.shape)
 
 
+def test_what_a_tokenizer_keeps_of_an_image_is_what_its_decoder_is_told(golden, tokenizer):
+    net, params = tokenizer
+    shares = jax.nn.softmax(net.apply({"params": params}, golden["x"], method="logits"))
+    told = shares @ params["backbone"]["codebook"]["kernel"] + params["backbone"]["codebook"]["bias"]
+    features = net.backbone.apply({"params": params["backbone"]}, golden["x"])
+    np.testing.assert_allclose(features.pooled, told.reshape(2, -1), rtol=1e-4, atol=1e-5)
+    assert features.patches.shape == (2, 4, 32)
+
+
 def test_wrong_sizes_are_told():
+    with pytest.raises(UserError, match="vocabulary=1: take two codes"):
+        dvae.make(width=4, **DALLE | dict(vocabulary=1))
     with pytest.raises(UserError, match="width=6 must be a multiple of 4"):
         dvae.make(width=6, **DALLE)
     with pytest.raises(UserError, match="30 pixels are no multiple of 8"):
