@@ -53,17 +53,19 @@ def imagenet100():
 
 
 def cifar():
-    """A plain transformer with 8-pixel patches, as in simmim.py; the tokenizer sees the image at half its size."""
-    config = common.cifar(2.5, [dict(crops.beit(32), scale=(0.2, 1.0))])
-    config.batch_size = 128
-    config.model = common.small_cpu_vit(patch=8, pool="mean")
+    """A plain transformer with 4-pixel patches, a code for each, read in the middle, as in simmim.py."""
+    config = common.cifar(1.0, [dict(crops.beit(32), scale=(0.2, 1.0))])
+    config.batch_size, config.feature_depth = 128, 1
+    config.model = common.small_cpu_vit(depth=3, pool="mean")
     config.method = dict(paper().method, tokenizer="runs/dvae_cifar", beside=beside(**dvae.small_cpu_network()))
     config.optim = dict(paper().optim, base_lr=2e-3, warmup_epochs=0.2)
     return normalised_as_the_views(config)
 
 
 def tiny():
+    """The tokenizer learns beside, and sees images at half their size."""
     config = common.tiny(cifar(), epochs=3.0)
+    config.model.patch = 8
     config.method.tokenizer = ""
     return config
 

@@ -2,8 +2,8 @@
 
 XLA's CPU compiler fuses the softmax into the matmul behind it, and turns heads inside of matmuls; both are loops that
 take three times as long as the matmuls alone. Barriers keep the steps apart, and the gradient is written out so that
-they do in there too. Elsewhere there are no barriers, and compilers fuse as they like: the choice is made when a program
-is compiled for a platform, not where it is traced.
+they do in there too. Elsewhere there are no barriers, and compilers fuse as they like: the choice is made when a
+program is compiled for a platform, not where it is traced.
 
 Letters: b images, q and k tokens that ask and are asked, h heads, d channels of a head.
 """

@@ -2,7 +2,7 @@
 
 That gradient sums over all leading axes, images and tokens. XLA's CPU compiler turns such a matmul with two axes to sum
 over into a copy and a slow loop, six times slower than the same matmul over one axis; on a TPU, joining the axes would
-be the copy. So the choice is made when a program is compiled for a platform, not where it is traced, and only in float32.
+be the copy. So the choice is made when a program is compiled for a platform, not where it is traced; in float32 only.
 """
 
 from functools import partial

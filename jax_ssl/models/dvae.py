@@ -59,7 +59,7 @@ class Encoder(nn.Module):
     """images (B, H, W, 3) -> Features: patches (B, N, D), what the codes are read from, and pooled (B, N E).
 
     Pooled is what the tokenizer keeps of an image: of each place, the mean of the vectors that stand for its codes in
-    the decoder, weighted by their shares. A code knows its place alone, so a mean over places would keep next to nothing.
+    the decoder, weighted by their shares. A code knows its place alone: a mean over places would keep next to nothing.
     Each group of blocks is twice as wide as the one before and works on half of its resolution. DALL-E's `map_pixels`,
     0.8 x + 0.1 of pixels in [0, 1], is a normalisation with mean -0.125 and deviation 1.25.
     """
@@ -161,7 +161,8 @@ class DVae(nn.Module):
 
 
 def make(*, vocabulary: int, width: int, groups: int, blocks: int, patch: int, dtype: str) -> Encoder:
-    """vocabulary: how many codes there are. width of the first group; groups of `blocks` blocks each; patch: 1, or pixels that one step joins at the start.
+    """vocabulary: how many codes there are. width of the first group; groups of `blocks` blocks each; patch: 1, or
+    pixels that one step joins at the start.
 
     A code covers patch * 2^(groups - 1) pixels: 8 with DALL-E's four groups on single pixels.
     """
