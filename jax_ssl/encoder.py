@@ -54,18 +54,22 @@ def freeze(backbone, state, which: str = "student", **image) -> Encoder:
     return Encoder(backbone, variables, **image)
 
 
+def check_depth(backbone, depth: int) -> None:
+    """Raises UserError for a depth that the network does not have."""
+    if depth and not (isinstance(backbone, vit.ViT) and 0 < depth <= backbone.depth):
+        raise UserError(f"feature_depth={depth}: give a transformer's block from 1 to model.depth, or 0 for its end.")
+
+
 def at_depth(encode: Encoder, depth: int) -> Encoder:
     """The same transformer read behind its first `depth` blocks, 0 = all.
 
     Where nothing stands between a transformer and the pixels or codes that it predicts, its last blocks are the
     decoder and the middle knows more: Chen et al. 2020 (iGPT), figure 2; Bao et al. 2022 (BEiT), appendix D.
     """
+    check_depth(encode.backbone, depth)
     if not depth:
         return encode
-    backbone = encode.backbone
-    if not isinstance(backbone, vit.ViT) or not 0 < depth <= backbone.depth:
-        raise UserError(f"feature_depth={depth}: give a transformer's block from 1 to model.depth, or 0 for its end.")
-    short, params = vit.first_blocks(backbone, encode.variables["params"], depth)
+    short, params = vit.first_blocks(encode.backbone, encode.variables["params"], depth)
     return dataclasses.replace(encode, backbone=short, variables={**encode.variables, "params": params})
 
 

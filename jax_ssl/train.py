@@ -15,7 +15,7 @@ import jax
 from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
-from jax_ssl.encoder import at_depth, freeze
+from jax_ssl.encoder import at_depth, check_depth, freeze
 from jax_ssl.errors import RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
@@ -132,6 +132,7 @@ def check(config, devices: int) -> None:
     for size in {recipe["size"] for group in config.data.crops.values() for recipe in group} | {config.data.eval_size}:
         model.check(size, **without_name(config.model))
     find_module("methods", config.method.name)
+    check_depth(make_backbone(config), config.feature_depth)
 
 
 def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
