@@ -85,6 +85,7 @@ def record_run(folder: Path, name: str) -> None:
         method=settings["method"]["name"], config=name or folder.name, seed=settings["seed"], date=today(),
         hardware=results[-1]["protocol"].get("hardware", ""), seconds=round(seconds), steps=results[-1]["step"],
         data=results[-1]["data"], batch_size=settings["batch_size"], results=numbers,
+        feature_depth=max(result["protocol"].get("feature_depth", 0) for result in results),
     )  # fmt: skip
     merge("runs.jsonl", [new], key=lambda run: (run["method"], run["config"], run["seed"]))
 
@@ -146,7 +147,8 @@ def evidence() -> str:
             [n.get(f"{task} pixels"), b(f"{task} untrained"), t(task)]
         )
         tuned = percent([numbers.get("finetune scratch"), best("finetune student")])
-        lines.append(f"| `{run['config']}` | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
+        block = f", behind block {run['feature_depth']}" if run.get("feature_depth") else ""
+        lines.append(f"| `{run['config']}`{block} | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
                      f"{three('knn@20')} | {three('linear')} | {tuned if best('finetune') else ''} |")  # fmt: skip
     lines += ["", "| paper preset | pod | HBM a device, GiB | says the TPU compiler | images/s a chip, at most | by | "
               "chip-hours, at least | compiled in |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip

@@ -17,7 +17,7 @@ def records(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_folder(tmp_path, method, seed, numbers):
+def run_folder(tmp_path, method, seed, numbers, **where):
     folder = tmp_path / f"{method}_{seed}"
     folder.mkdir()
     settings = {"method": {"name": method}, "seed": seed, "log_every": 10, "batch_size": 8}
@@ -28,7 +28,7 @@ def run_folder(tmp_path, method, seed, numbers):
         task, weights = name.split(" ", 1)
         task, _, k = task.partition("@")
         weights, _, statistics = weights.partition(", ")
-        protocol = {"batch_statistics": statistics} if statistics else {}
+        protocol = where | ({"batch_statistics": statistics} if statistics else {})
         lines.append(dict(task=task, k=int(k) if k else None, weights=weights, value=value, protocol=protocol, step=10,
                           data="tfds:cifar10"))  # fmt: skip
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -76,6 +76,13 @@ def test_masked_methods_are_fine_tuned_and_need_not_beat_pixels_by_neighbours():
     assert not seals.learned("mae", weak)
     assert seals.learned("mae", weak | {"finetune student": 0.5, "finetune scratch": 0.4})
     assert not seals.learned("mae", weak | {"finetune student": 0.4, "finetune scratch": 0.5})
+
+
+def test_the_evidence_says_behind_which_block_features_were_read(records, tmp_path):
+    seals.record(run_folder(tmp_path, "simclr", 0, GOOD), "configs/simclr.py:cifar")
+    seals.record(run_folder(tmp_path, "simmim", 0, GOOD, feature_depth=2), "configs/simmim.py:cifar")
+    told = seals.evidence()
+    assert "`configs/simmim.py:cifar`, behind block 2 |" in told and "`configs/simclr.py:cifar` |" in told
 
 
 def test_what_is_no_evidence_is_refused(records, tmp_path):
