@@ -147,8 +147,8 @@ def evidence() -> str:
             [n.get(f"{task} pixels"), b(f"{task} untrained"), t(task)]
         )
         tuned = percent([numbers.get("finetune scratch"), best("finetune student")])
-        block = f", behind block {run['feature_depth']}" if run.get("feature_depth") else ""
-        lines.append(f"| `{run['config']}`{block} | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
+        name = f"`{run['config']}`" + (f", behind block {run['feature_depth']}" if run.get("feature_depth") else "")
+        lines.append(f"| {name} | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
                      f"{three('knn@20')} | {three('linear')} | {tuned if best('finetune') else ''} |")  # fmt: skip
     lines += ["", "| paper preset | pod | HBM a device, GiB | says the TPU compiler | images/s a chip, at most | by | "
               "chip-hours, at least | compiled in |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
