@@ -81,8 +81,9 @@ def test_the_targets_are_the_frozen_tokenizer_s_codes_and_it_stays_as_it_was(fol
     assert metrics["loss"] == metrics["code_loss"]
 
     # The same code for all patches, forced by the bias, is what a head without weights predicts best by its bias.
-    codes = {**state.extra["tokenizer"]["codes"], "bias": 1e4 * jax.nn.one_hot(7, 24)}
-    extra = {**state.extra, "tokenizer": {**state.extra["tokenizer"], "codes": codes}}
+    backbone = state.extra["tokenizer"]["backbone"]
+    backbone = {**backbone, "codes": {**backbone["codes"], "bias": 1e4 * jax.nn.one_hot(7, 24)}}
+    extra = {**state.extra, "tokenizer": {**state.extra["tokenizer"], "backbone": backbone}}
     head = {"kernel": jnp.zeros_like(state.params["head"]["kernel"]), "bias": 1e4 * jax.nn.one_hot(7, 24)}
     known = state.replace(extra=extra, params={**state.params, "head": head})
     metrics = step(known, batch)[1]
@@ -135,7 +136,8 @@ def test_images_shrink_as_by_pil_s_lanczos():
 def test_the_paper_s_preset_hides_75_of_196_and_its_tokenizer_reads_112_pixels():
     settings = beit_config.get_config()
     assert int(settings.method.mask_ratio * 14 * 14) == 75
-    network = {key: settings.method.beside[key] for key in ("width", "groups", "blocks", "patch", "dtype")}
+    keys = ("vocabulary", "width", "groups", "blocks", "patch", "dtype")
+    network = {key: settings.method.beside[key] for key in keys}
     assert 224 // settings.model.patch * dvae.make(**network).stride == 112
     assert (settings.optim.scaling, settings.optim.base_lr, settings.optim.clip) == ("absolute", 1.5e-3, 3.0)
 
