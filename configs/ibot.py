@@ -6,7 +6,7 @@ paper        ViT-S/16, ImageNet, 800 epochs on 16 GPUs: kNN 75.2 %, linear 77.9 
 vit_b        ViT-B/16, 400 epochs on 24 GPUs: kNN 77.1 %, linear 79.5 %, fine-tuned 84.0 %
 vit_l        ViT-L/16, 250 epochs on 64 GPUs: kNN 78.0 %, linear 81.0 %, fine-tuned 84.8 %
 imagenet100  ViT-S/16 on 100 classes, 200 epochs
-cifar        CIFAR-10 with a small network: under half an hour on two CPU cores
+cifar        CIFAR-10 with a small network: an hour on a CPU core
 tiny         the embedded images, under two minutes on two CPU cores
 """
 
