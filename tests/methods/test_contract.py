@@ -75,7 +75,7 @@ def test_the_same_on_any_mesh(name, layout, on_one_device):
     losses_one, states_one = on_one_device(name)
     losses, states = run(name, layout)
     # SimSiam's first losses are means of cosines that cancel to 0.003: what a rounding of a cosine moves is absolute.
-    np.testing.assert_allclose(losses, losses_one, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(losses, losses_one, rtol=1e-5, atol=1e-7 if name == "simsiam" else 0)
     assert relative_error(states[0].opt_state[0].trace, states_one[0].opt_state[0].trace) < 1e-5
     for part in ("params", "teacher", "extra"):
         ours, theirs = getattr(states[-1], part), getattr(states_one[-1], part)
