@@ -15,6 +15,9 @@ from jax_ssl.data import pipeline
 from tests.small import METHODS, small
 
 LAYOUTS = {"1 device": (1, 1), "8 devices": (8, 1), "4 x 2": (8, 2)}
+# Keys of first parameters where a relative error says something. Of key 0, SwAV's second step has an activation so close
+# to ReLU's kink that rounding decides its gradient; of key 1, SimSiam's cosines cancel to a loss of 0.003.
+START = {"simsiam": 17}
 
 
 def program(config, tx, devices=1, fsdp=1):
@@ -44,8 +47,7 @@ def run(name, layout, steps=2):
     keep_gradient = optax.chain(optax.trace(decay=0.0), optax.scale(-0.1))
     compiled, mesh, resident, batches = program(small(name), keep_gradient, devices, fsdp)
     with jax.set_mesh(mesh):
-        # Of key 0, SwAV's second step has an activation so close to ReLU's kink that rounding decides its gradient.
-        state, states, losses = compiled.init(jax.random.key(1)), [], []
+        state, states, losses = compiled.init(jax.random.key(START.get(name, 1))), [], []
         for _ in range(steps):
             state, metrics = compiled.step(state, sharding.shard_batch(next(batches), mesh), resident)
             losses.append(float(metrics["loss"]))
@@ -74,8 +76,7 @@ def on_one_device():
 def test_the_same_on_any_mesh(name, layout, on_one_device):
     losses_one, states_one = on_one_device(name)
     losses, states = run(name, layout)
-    # SimSiam's first losses are means of cosines that cancel to 0.003: what a rounding of a cosine moves is absolute.
-    np.testing.assert_allclose(losses, losses_one, rtol=1e-5, atol=1e-7 if name == "simsiam" else 0)
+    np.testing.assert_allclose(losses, losses_one, rtol=1e-5)
     assert relative_error(states[0].opt_state[0].trace, states_one[0].opt_state[0].trace) < 1e-5
     for part in ("params", "teacher", "extra"):
         ours, theirs = getattr(states[-1], part), getattr(states_one[-1], part)
