@@ -47,12 +47,14 @@ def imagenet100():
 
 
 def cifar():
-    config = common.cifar(2.0, [crops.ijepa(32)])
-    config.model = common.small_cpu_vit(pool="mean")
+    """Small batches, many steps: 781 of 128 images left kNN at the untrained network's; it rises after 1 000 of 64."""
+    config = common.cifar(3.0, [crops.ijepa(32)])
+    config.batch_size = 64
+    config.model = common.small_cpu_vit(depth=3, pool="mean")
     config.method = dict(
-        paper().method, predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.98, final_momentum=1.0
+        paper().method, predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.99, final_momentum=1.0
     )
-    config.optim = common.optim("adamw", 1e-3, warmup_epochs=0.5, weight_decay=0.04)
+    config.optim = common.optim("adamw", 4e-3, warmup_epochs=0.5, weight_decay=0.04)
     return config
 
 

@@ -15,8 +15,8 @@ from jax_ssl.data import pipeline
 from tests.small import METHODS, small
 
 LAYOUTS = {"1 device": (1, 1), "8 devices": (8, 1), "4 x 2": (8, 2)}
-# Keys of first parameters where a relative error says something. Of key 0, SwAV's second step has an activation so close
-# to ReLU's kink that rounding decides its gradient; of key 1, SimSiam's cosines cancel to a loss of 0.003.
+# Keys of first parameters where a relative error says something. Of key 0, SwAV's second step has an activation so
+# close to ReLU's kink that rounding decides its gradient; of key 1, SimSiam's cosines cancel to a loss of 0.003.
 START = {"simsiam": 17}
 
 
