@@ -1,6 +1,6 @@
-"""A linear layer whose kernel gradient is fast on a CPU as well.
+"""A linear layer whose kernel gradient is fast on a CPU as well, and the nonlinearity between two of them.
 
-That gradient sums over all leading axes, images and tokens. XLA's CPU compiler turns such a matmul with two axes to sum
+The gradient sums over all leading axes, images and tokens. XLA's CPU compiler turns such a matmul with two axes to sum
 over into a copy and a slow loop, six times slower than the same matmul over one axis; on a TPU, joining the axes would
 be the copy. So the choice is made when a program is compiled for a platform, not where it is traced; in float32 only.
 """
@@ -56,3 +56,14 @@ def dot_general(x, kernel, dimensions, precision=None, **kwargs):
 
 
 Dense = partial(nn.Dense, dot_general=dot_general)
+
+
+def gelu(x):
+    """x times the normal distribution's share below x: the exact GELU, in float32, from `erf` as PyTorch has it.
+
+    `jax.nn.gelu` calls `erfc`, which keeps relative precision where the result is nearly zero, at two polynomials, an
+    exponential and a choice for each value. A TPU's compiler unrolls these inside of the next matmul: DINO took 229
+    processor seconds to compile with it and takes 170. On a CPU it is slower by two thirds.
+    """
+    y = x.astype(jnp.float32)
+    return (0.5 * y * (1.0 + jax.lax.erf(y * 0.5**0.5))).astype(x.dtype)

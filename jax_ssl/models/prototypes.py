@@ -7,7 +7,7 @@ from jax.lax import Precision
 
 from jax_ssl.errors import UserError
 from jax_ssl.losses import unit
-from jax_ssl.models.dense import Dense
+from jax_ssl.models.dense import Dense, gelu
 from jax_ssl.models.norm import BatchNorm
 
 
@@ -69,5 +69,5 @@ class DinoHead(nn.Module):
         for number, layer in enumerate(hidden):
             x = layer(x)
             x = self.norms[number](x, train) if self.use_bn else x
-            x = nn.gelu(x, approximate=False)
+            x = gelu(x)
         return unit(last(x))

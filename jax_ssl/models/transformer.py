@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_ssl.models.attend import attend
-from jax_ssl.models.dense import Dense
+from jax_ssl.models.dense import Dense, gelu
 from jax_ssl.models.relative import RelativeBias
 from jax_ssl.sharding import batch_constraint
 
@@ -96,7 +96,7 @@ class Mlp(nn.Module):
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         x = Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
-        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(nn.gelu(x, approximate=False))
+        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(gelu(x))
 
 
 class SwiGlu(nn.Module):

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jax_ssl import flops, sharding
-from jax_ssl.models.dense import Dense, multiply, native
+from jax_ssl.models.dense import Dense, gelu, multiply, native
 from jax_ssl.plan import collectives
 from tests.near import relative_error
 
@@ -66,3 +68,13 @@ def test_flops_and_dtype_are_those_of_a_matmul():
     assert count(multiply) == count(native)
     layer = Dense(4, dtype=jnp.bfloat16)
     assert layer.apply(layer.init(jax.random.key(0), x), x).dtype == jnp.bfloat16
+
+
+def test_gelu_is_the_exact_one_and_in_bfloat16_it_is_rounded_once():
+    x = np.linspace(-12, 12, 20001, dtype=np.float32)
+    exact = np.array([v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in x.astype(np.float64)])
+    slope = jax.vmap(jax.grad(gelu))(jnp.asarray(x))
+    np.testing.assert_allclose(gelu(x), exact, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(slope, np.gradient(exact, x.astype(np.float64)), atol=1e-4)
+    halves = jnp.asarray(x, jnp.bfloat16)
+    np.testing.assert_array_equal(gelu(halves), gelu(halves.astype(jnp.float32)).astype(jnp.bfloat16))
