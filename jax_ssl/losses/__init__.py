@@ -7,10 +7,10 @@ from jax_ssl.losses.distillation import (
     dino_center,
     dino_targets,
     ibot_patch,
-    in_chunks,
     koleo,
     masked_cross_entropy,
     patch_weights,
+    sum_in_chunks,
     view_cross_entropy,
 )
 from jax_ssl.losses.masked import beit, dvae, mae, patchify, simmim, unpatchify
@@ -21,7 +21,7 @@ from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
     "barlow_twins", "beit", "byol", "clip", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
-    "ibot_patch", "in_chunks", "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent",
-    "patch_weights", "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "swapped_prediction",
-    "swav", "swav_targets", "unit", "unpatchify", "vicreg", "view_cross_entropy",
+    "ibot_patch", "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent", "patch_weights",
+    "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "sum_in_chunks",
+    "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg", "view_cross_entropy",
 ]  # fmt: skip

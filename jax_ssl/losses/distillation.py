@@ -2,7 +2,7 @@
 
 Letters: V views of an image, the teacher's two first, B images, N patches, M masked patches, K prototypes, D width.
 Arrays are global. Of scores that are given, the TPU compiler stores no fp32 copy, forward or backward; where K is so
-large that the scores themselves do not fit, make them inside `in_chunks`.
+large that the scores themselves do not fit, make them inside `sum_in_chunks`.
 """
 
 import jax
@@ -12,15 +12,11 @@ from jax.lax import stop_gradient
 from jax_ssl.losses.contrastive import HIGHEST, unit
 
 
-def in_chunks(function, count, *arrays, axis=0):
-    """function(*arrays) on a `count`-th of the rows at a time, and again in the backward pass, which then stores none.
+def chunks_of(arrays, count, axis=0):
+    """The arrays with `count` chunks of their rows, which lie along `axis`, on a new first axis.
 
-    arrays: rows along `axis`, as many in each, a multiple of `count`. function may close over parameters, which get
-    their gradient too. Returns what it returned, stacked over the chunks: `.mean()` for a mean over rows, `.sum()` for
-    a sum. Row i is in chunk i % count, so that on a mesh each chunk has rows of every device.
-
-        scores = lambda z: jnp.matmul(z, prototypes.T, precision=HIGHEST)
-        in_chunks(lambda s, t: dino(scores(s), scores(t), center, 0.1, 0.04), 8, student, teacher, axis=1).mean()
+    Row i is in chunk i % count, so that on a mesh each chunk has rows of every device. Raises ValueError where the rows
+    of an array do not come out even.
     """
 
     def split(x):
@@ -29,8 +25,37 @@ def in_chunks(function, count, *arrays, axis=0):
         x = x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :])
         return jnp.moveaxis(x, axis + 1, 0)
 
-    again = jax.checkpoint(function, prevent_cse=False)  # a loop's body needs no barrier against sharing work
-    return jax.lax.map(lambda chunk: again(*chunk), [split(x) for x in arrays])
+    return [split(x) for x in arrays]
+
+
+def sum_in_chunks(function, count, *arrays, axis=0):
+    """The sum of function(*arrays), a scalar, over chunks of the rows, one in memory at a time.
+
+    arrays: rows along `axis`, as many in each, a multiple of `count`. function may close over parameters, which get
+    their gradient too. Each chunk's gradient is made right after its value: stored are sums and gradients, and nothing
+    is computed twice.
+
+        scores = lambda z: jnp.matmul(z, prototypes.T, precision=HIGHEST)
+        sum_in_chunks(lambda s, t: dino(scores(s), scores(t), center, 0.1, 0.04), 8, student, teacher, axis=1) / 8
+    """
+    chunks = chunks_of(arrays, count, axis)
+    function, around = jax.closure_convert(function, *(x[0] for x in chunks))
+
+    @jax.custom_vjp
+    def total(around, chunks):
+        return jax.lax.map(lambda chunk: function(*chunk, *around), chunks).sum()
+
+    def forward(around, chunks):
+        def one(gradient, chunk):
+            value, back = jax.vjp(lambda around, chunk: function(*chunk, *around), around, chunk)
+            of_around, of_chunk = back(jnp.ones_like(value))
+            return jax.tree.map(jnp.add, gradient, of_around), (value, of_chunk)
+
+        gradient, (values, of_chunks) = jax.lax.scan(one, jax.tree.map(jnp.zeros_like, around), chunks)
+        return values.sum(), (gradient, of_chunks)
+
+    total.defvjp(forward, lambda gradients, g: jax.tree.map(lambda x: g * x, gradients))
+    return total(around, chunks)
 
 
 def cross_entropy(student, target, student_temp):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from jax_ssl.losses.distillation import in_chunks, view_cross_entropy
+from jax_ssl.losses.distillation import chunks_of, view_cross_entropy
 
 
 def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mask=None, chunks=1):
@@ -19,19 +19,18 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
     """
     mask = jnp.ones(len(rows), bool) if mask is None else mask
 
-    def evened(shift, first=False):
-        def totals(rows, mask):
+    def evened(step, shift):
+        def totals(chunk):
+            rows, mask = chunk
             logits = scores(rows).astype(jnp.float32) / temperature - shift
-            if not first:
-                logits = logits - logsumexp(logits, axis=1, keepdims=True)
-            return logsumexp(logits + jnp.where(mask, 0.0, -1e9)[:, None], axis=0)
+            image = jnp.where(step > 0, logsumexp(logits, axis=1), 0.0)  # prototypes come first
+            return logsumexp(logits - jnp.where(mask, image, 1e9)[:, None], axis=0)
 
-        return shift + logsumexp(in_chunks(totals, chunks, rows, mask), axis=0)
+        return shift + logsumexp(jax.lax.map(totals, chunks_of((rows, mask), chunks)), axis=0)
 
-    shift = evened(0.0, first=True) if iterations else 0.0
-    if iterations > 1:  # a loop, which is compiled once
-        shift = jax.lax.fori_loop(1, iterations, lambda _, shift: evened(shift), shift)
-    return jax.lax.stop_gradient(temperature * shift)
+    # A loop, its first step included: the scores are one program then, and take seconds to compile.
+    shape = jax.eval_shape(scores, rows).shape[-1:]
+    return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(0, iterations, evened, jnp.zeros(shape)))
 
 
 def sinkhorn(logits, temperature, iterations, mask=None):

@@ -9,7 +9,7 @@ from einops import rearrange
 
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
-from jax_ssl.losses import dino, dino_center, dino_targets, in_chunks
+from jax_ssl.losses import dino, dino_center, dino_targets, sum_in_chunks
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
@@ -56,7 +56,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
         own, targets, center = matrix(params["projector"]), matrix(state.teacher["projector"]), state.extra["center"]
         now = temperature(state.step)
         compare = lambda s, t: dino(scores(s, own), scores(t, targets), center, student_temp, now)
-        value = in_chunks(compare, chunks, ours, theirs, axis=1).mean()
+        value = sum_in_chunks(compare, chunks, ours, theirs, axis=1) / chunks
         mean_score = scores(theirs.mean((0, 1), keepdims=True), targets)
         moved = dino_center(center, mean_score, center_momentum) if centring else center
         some = dino_targets(scores(theirs[0, :64], targets), center, now)

@@ -11,7 +11,7 @@ from einops import rearrange
 from jax_ssl import masking
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
-from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, in_chunks, koleo, sinkhorn_center
+from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, koleo, sinkhorn_center, sum_in_chunks
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
@@ -114,8 +114,8 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
             return jnp.sum(w * cross_entropy(scores(s, own_patch), goal, student_temp))
 
         first = lambda x: rearrange(x, "b v d -> v b d")
-        image_loss = in_chunks(images, chunks, first(ours), first(theirs), axis=1).mean()
-        patch_loss = in_chunks(patches, chunks, our_patches, their_patches, weight).sum() / (2 * len(weight))
+        image_loss = sum_in_chunks(images, chunks, first(ours), first(theirs), axis=1) / chunks
+        patch_loss = sum_in_chunks(patches, chunks, our_patches, their_patches, weight) / (2 * len(weight))
         apart = first(pooled).reshape(-1, koleo_images or len(pooled), pooled.shape[-1])  # never two crops of an image
         koleo_loss = 2 * jax.vmap(koleo)(apart).mean()
         value = image_weight * image_loss + patch_weight * patch_loss + koleo_weight * koleo_loss

@@ -10,7 +10,7 @@ from einops import rearrange
 from jax_ssl import masking
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
-from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, in_chunks
+from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, sum_in_chunks
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
@@ -87,8 +87,8 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
             return jnp.sum(w * cross_entropy(scores(s, own_patch), goal, student_temp))
 
         first = lambda x: rearrange(x, "b v d -> v b d")
-        image_loss = in_chunks(images, chunks, first(ours), first(theirs), axis=1).mean()
-        patch_loss = in_chunks(patches, chunks, our_patches, their_patches, weight).sum() / (2 * len(weight))
+        image_loss = sum_in_chunks(images, chunks, first(ours), first(theirs), axis=1) / chunks
+        patch_loss = sum_in_chunks(patches, chunks, our_patches, their_patches, weight) / (2 * len(weight))
         moved = {"center": extra["center"], "patch_center": extra["patch_center"]}
         if centring:
             for name, embedded, rows in (("center", theirs, targets), ("patch_center", all_patches, patch_targets)):

@@ -41,8 +41,8 @@ class DinoHead(nn.Module):
     """Three linear layers with GELU between them, then length one: (..., width) -> (..., bottleneck) fp32.
 
     It also owns `prototypes` directions, (K, bottleneck): `scores(embedding, matrix(params))` compares with them, in
-    `losses.in_chunks` where the scores of a batch are too many to store. The scores of the mean embedding are the mean
-    of the scores, which is all that a center needs.
+    `losses.sum_in_chunks` where the scores of a batch are too many to store. The scores of the mean embedding are the
+    mean of the scores, which is all that a center needs.
     norm_last_layer: prototypes have length one for good; else each has a learned `length`, one at first. use_bn: batch
     normalisation before each GELU, for convolutional networks.
     Caron et al. 2021, https://arxiv.org/abs/2104.14294, App. C; official code vision_transformer.py, DINOHead.

@@ -221,7 +221,7 @@ def dino_of_embeddings(count):
         dino = lambda s, t: losses.dino(scores(s), scores(t), jnp.zeros(len(prototypes)), 0.1, 0.04)
         if not count:
             return dino(student, teacher)
-        return losses.in_chunks(dino, count, student, teacher, axis=1).mean()
+        return losses.sum_in_chunks(dino, count, student, teacher, axis=1) / count
 
     return jax.jit(jax.value_and_grad(loss, (0, 1)))
 
@@ -231,7 +231,7 @@ def embeddings(images, width, prototypes):
     return draw(0, 4, images, width), draw(1, prototypes, width), draw(2, 2, images, width)
 
 
-def test_in_chunks_value_and_gradients_are_the_same_and_the_memory_is_a_share():
+def test_sum_in_chunks_value_and_gradients_are_the_same_and_the_memory_is_a_share():
     arguments = embeddings(32, 8, 2048)
     plain, chunked = (dino_of_embeddings(count).lower(*arguments).compile() for count in (0, 8))
     loss, expected = plain(*arguments)
@@ -244,7 +244,7 @@ def test_in_chunks_value_and_gradients_are_the_same_and_the_memory_is_a_share():
     assert chunked.memory_analysis().temp_size_in_bytes < min(stored / 4, scores)
 
 
-def test_in_chunks_on_a_mesh_is_the_same_and_every_device_has_a_part_of_each_chunk():
+def test_sum_in_chunks_on_a_mesh_is_the_same_and_every_device_has_a_part_of_each_chunk():
     arguments = embeddings(32, 8, 48)
     loss, expected = dino_of_embeddings(0)(*arguments)
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "fsdp"))
@@ -264,10 +264,10 @@ def test_the_patch_term_in_chunks_sums_to_the_whole():
     mask = jax.random.bernoulli(jax.random.key(1), 0.3, (4, 6)).at[2].set(False)
     targets, weights = jax.nn.softmax(g[1]), losses.patch_weights(mask, 12)
     part = lambda s, t, w: jnp.sum(w * losses.cross_entropy(s, t, 0.1))
-    found = losses.in_chunks(part, 3, g[0], targets, weights).sum()
+    found = losses.sum_in_chunks(part, 3, g[0], targets, weights)
     np.testing.assert_allclose(found, losses.masked_cross_entropy(g[0], targets, mask), rtol=1e-5)
 
 
 def test_chunks_that_do_not_come_out_even_are_refused():
     with pytest.raises(ValueError, match="10 rows cannot be cut into 4"):
-        losses.in_chunks(jnp.sum, 4, jnp.ones((10, 2)))
+        losses.sum_in_chunks(jnp.sum, 4, jnp.ones((10, 2)))
