@@ -101,7 +101,7 @@ def tiny():
     config.data.crops.local = [crops.cifar_local()]
     config.model = common.small_cpu_vit(positions="learned")
     config.method.update(teacher_temp=0.04, warmup_teacher_temp=0.04, prototypes=512, momentum=0.98)
-    config.optim.update(base_lr=1e-3, warmup_epochs=0.1, late_epochs=0.05)
+    config.optim.update(base_lr=2e-3, warmup_epochs=0.1, late_epochs=0.05)
     return config
 
 
