@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_ssl import losses
+from jax_ssl import flops, losses
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -242,6 +242,12 @@ def test_sum_in_chunks_value_and_gradients_are_the_same_and_the_memory_is_a_shar
     scores = 4 * 4 * 32 * 2048  # bytes of the student's scores alone
     assert stored > scores
     assert chunked.memory_analysis().temp_size_in_bytes < min(stored / 4, scores)
+
+
+def test_sum_in_chunks_computes_nothing_twice():
+    arguments = embeddings(32, 8, 2048)
+    plain, chunked = (flops.count(jax.make_jaxpr(dino_of_embeddings(count))(*arguments)) for count in (0, 8))
+    assert chunked == plain > 0
 
 
 def test_sum_in_chunks_on_a_mesh_is_the_same_and_every_device_has_a_part_of_each_chunk():
