@@ -262,8 +262,8 @@ def test_watch_forgives_what_does_not_persist_and_waits_for_its_grace():
     [
         ({"loss": 6.931, "uniform_loss": 6.93}, {"loss": 6.8, "uniform_loss": 6.93}, "uniform is 6.9300"),
         ({"loss": -0.0005, "uniform_loss": 0.0}, {"loss": -0.1, "uniform_loss": 0.0}, "tells nothing"),
-        ({"target_entropy": 0.9999}, {"target_entropy": 0.9}, "targets are uniform"),
-        ({"prototype_use": 1.1}, {"prototype_use": 30.0}, "share one prototype"),
+        ({"target_spread": 0.72}, {"target_spread": 0.54}, "targets are uniform"),
+        ({"prototype_use": 5.5}, {"prototype_use": 13.0}, "share one prototype"),
         ({"rankme": 1.5}, {"rankme": 2.5}, "a single direction"),
         ({"feature_std": 0.05}, {"feature_std": 0.2}, "nearly the same feature"),
     ],
@@ -316,11 +316,13 @@ def test_the_information_bound_of_a_loss_that_knows_nothing_is_zero_and_of_no_lo
 
 
 @pytest.mark.parametrize(
-    "rows, entropy, use", [(np.eye(4), 0, 4), (np.ones((4, 4)) / 4, 1, 4), (np.eye(4)[[0] * 4], 0, 1)]
+    "rows, entropy, spread, use",
+    [(np.eye(4), 0, 0.25, 4), (np.ones((4, 4)) / 4, 1, 1, 4), (np.eye(4)[[0] * 4], 0, 0.25, 1)],
 )
-def test_prototype_use_tells_decided_from_varied(rows, entropy, use):
+def test_prototype_use_tells_decided_from_varied(rows, entropy, spread, use):
     found = diagnostics.prototype_use(jnp.asarray(rows))
-    np.testing.assert_allclose((found["target_entropy"], found["prototype_use"]), (entropy, use), atol=1e-6)
+    expected = {"target_entropy": entropy, "target_spread": spread, "prototype_use": use}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
 def test_lost_spread_is_an_alarm_only_where_the_loss_does_not_push_apart():

@@ -67,12 +67,15 @@ def information(cross_entropy: jax.Array, candidates: int) -> dict[str, jax.Arra
 def prototype_use(assignments: jax.Array) -> dict[str, jax.Array]:
     """How decided and how varied soft assignments are. assignments: (N, K), rows sum to one.
 
-    target_entropy: mean entropy of a row as a share of log K, 1 = undecided. prototype_use: exp of the entropy of the
-    mean row, 1 = all images share one prototype, K = all are used equally.
+    target_entropy: mean entropy of a row as a share of log K, 1 = undecided. target_spread: exp of the mean entropy as
+    a share of K, over how many of all prototypes a row is spread. prototype_use: exp of the entropy of the mean row,
+    1 = all images share one prototype, K = all are used equally.
     """
     entropy = lambda p: -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-30)), 0.0), axis=-1)
+    decided, most = jnp.mean(entropy(assignments)), jnp.log(float(assignments.shape[-1]))
     return {
-        "target_entropy": jnp.mean(entropy(assignments)) / jnp.log(float(assignments.shape[-1])),
+        "target_entropy": decided / most,
+        "target_spread": jnp.exp(decided - most),
         "prototype_use": jnp.exp(entropy(jnp.mean(assignments, axis=0))),
     }
 

@@ -33,29 +33,36 @@ def sum_in_chunks(function, count, *arrays, axis=0):
 
     arrays: rows along `axis`, as many in each, a multiple of `count`. function may close over parameters, which get
     their gradient too. Each chunk's gradient is made right after its value: stored are sums and gradients, and nothing
-    is computed twice.
+    is computed again in the backward pass. Reverse mode only.
 
         scores = lambda z: jnp.matmul(z, prototypes.T, precision=HIGHEST)
         sum_in_chunks(lambda s, t: dino(scores(s), scores(t), center, 0.1, 0.04), 8, student, teacher, axis=1) / 8
     """
     chunks = chunks_of(arrays, count, axis)
-    function, around = jax.closure_convert(function, *(x[0] for x in chunks))
+    traced = jax.make_jaxpr(lambda *rows: function(*rows))(*(x[0] for x in chunks))  # its consts: what it closes over
+    inexact = lambda x: jnp.issubdtype(x.dtype, jnp.inexact)
+    parted = lambda xs: ([x if inexact(x) else None for x in xs], [None if inexact(x) else x for x in xs])
+    joined = lambda xs, ys: [y if x is None else x for x, y in zip(xs, ys)]
+    value = lambda around, rows: jax.core.eval_jaxpr(traced.jaxpr, around, *rows)[0]
 
     @jax.custom_vjp
     def total(around, chunks):
-        return jax.lax.map(lambda chunk: function(*chunk, *around), chunks).sum()
+        return jax.lax.map(lambda rows: value(around, rows), chunks).sum()
 
     def forward(around, chunks):
-        def one(gradient, chunk):
-            value, back = jax.vjp(lambda around, chunk: function(*chunk, *around), around, chunk)
-            of_around, of_chunk = back(jnp.ones_like(value))
-            return jax.tree.map(jnp.add, gradient, of_around), (value, of_chunk)
+        around, fixed = parted(around)
 
-        gradient, (values, of_chunks) = jax.lax.scan(one, jax.tree.map(jnp.zeros_like, around), chunks)
-        return values.sum(), (gradient, of_chunks)
+        def one(gradient, rows):
+            rows, others = parted(rows)
+            term, back = jax.vjp(lambda a, r: value(joined(a, fixed), joined(r, others)), around, rows)
+            of_around, of_rows = back(jnp.ones_like(term))
+            return jax.tree.map(jnp.add, gradient, of_around), (term, of_rows)
 
-    total.defvjp(forward, lambda gradients, g: jax.tree.map(lambda x: g * x, gradients))
-    return total(around, chunks)
+        gradient, (terms, of_chunks) = jax.lax.scan(one, jax.tree.map(jnp.zeros_like, around), chunks)
+        return terms.sum(), (gradient, of_chunks)
+
+    total.defvjp(forward, lambda gradients, g: jax.tree.map(lambda x: (g * x).astype(x.dtype), gradients))
+    return total(list(traced.consts), chunks)
 
 
 def cross_entropy(student, target, student_temp):

@@ -28,7 +28,7 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
 
         return shift + logsumexp(jax.lax.map(totals, chunks_of((rows, mask), chunks)), axis=0)
 
-    # A loop, its first step included: the scores are one program then, and take seconds to compile.
+    # A loop, its first step included, which has no use for the sums of rows: the scores are compiled once.
     shape = jax.eval_shape(scores, rows).shape[-1:]
     return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(0, iterations, evened, jnp.zeros(shape)))
 

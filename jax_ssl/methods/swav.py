@@ -57,8 +57,8 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
         value = swapped_prediction(targets, high_scores, low_scores, temperature)
         remembered = jnp.concatenate([stop_gradient(high), state.extra["queue"]], axis=1)[:, :queue]  # newest first
         metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(high[0], high[1])
-        metrics |= {"target_entropy": prototype_use(targets[0])["target_entropy"]}
-        metrics |= {"prototype_use": prototype_use(jax.nn.softmax(high_scores[0] / temperature))["prototype_use"]}
+        predicted = jax.nn.softmax(high_scores[0] / temperature)  # targets use all prototypes, whatever happens
+        metrics |= prototype_use(targets[0]) | {"prototype_use": prototype_use(predicted)["prototype_use"]}
         return value, ({"stats": stats, "queue": remembered}, metrics)
 
     def assign(state, scores, centres):

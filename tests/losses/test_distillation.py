@@ -244,6 +244,25 @@ def test_sum_in_chunks_value_and_gradients_are_the_same_and_the_memory_is_a_shar
     assert chunked.memory_analysis().temp_size_in_bytes < min(stored / 4, scores)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"])
+def test_sum_in_chunks_takes_what_has_no_gradient_and_keeps_dtypes(wrap):
+    """Labels in the chunks, an integer around them, and embeddings of half precision that are used twice."""
+    z, labels = jax.random.normal(jax.random.key(0), (8, 3)).astype(jnp.bfloat16), jnp.arange(8) % 3
+
+    def loss(z, scale, step, count):
+        part = lambda z, y: jnp.sum(scale * jnp.take_along_axis(z, y[:, None], 1).astype(jnp.float32) ** step)
+        return (sum_up(part, count, z, labels) + z.astype(jnp.float32).sum()) * 2
+
+    sum_up = lambda part, count, *rows: losses.sum_in_chunks(part, count, *rows) if count else part(*rows)
+    found, expected = (
+        jax.jit(jax.value_and_grad(wrap(lambda z, s, count=count: loss(z, s, labels[2], count)), (0, 1)))(z, 3.0)
+        for count in (4, 0)
+    )
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(np.float32(ours), np.float32(theirs), rtol=1e-2)
+
+
 def test_sum_in_chunks_computes_nothing_twice():
     arguments = embeddings(32, 8, 2048)
     plain, chunked = (flops.count(jax.make_jaxpr(dino_of_embeddings(count))(*arguments)) for count in (0, 8))
