@@ -86,7 +86,7 @@ def remarks(reports: list[dict]) -> list[str]:
     """What the compiler says, and what would help."""
     lines = []
     if any(r.get("quick") for r in reports):
-        lines.append("compiled quickly: a run's own program may need 6 % more memory, and move a third fewer bytes")
+        lines.append("compiled quickly: a run's own program may need 6 % more memory, and move two fifths fewer bytes")
     if any(r.get("bound") for r in reports):
         lines.append("a bound is what the chip's data sheet allows, not a prediction: no step is faster")
     for r in reports:
