@@ -8,7 +8,7 @@ short            ViT-L/16, batch 2048, 100 epochs of 1 250 steps: a day on 32 A1
 vit_g            ViT-g/14, batch 3072: kNN 83.5 %, linear 86.5 % with 142 M images
 registers        paper with four registers
 high_resolution  the last phase: ten epochs at 518 pixels from a finished run, --config.init_from=runs/dinov2; our
-                 settings, the paper names only its length and lower rate
+                 settings, the paper names only its length and lower rate. 64 chips of v5p need --config.mesh.fsdp=8
 imagenet100      ViT-S/16 on 100 classes, 200 epochs, one accelerator
 cifar            CIFAR-10 with a small network: under half an hour on two CPU cores
 tiny             the embedded images, under two minutes on two CPU cores
