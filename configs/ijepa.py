@@ -5,7 +5,7 @@
 paper        ViT-H/14, ImageNet, 300 epochs: under 72 hours on 16 A100, linear 79.3 %
 base         the same with ViT-B/16, 600 epochs: linear 72.9 %
 imagenet100  ViT-S/16 on 100 classes, 200 epochs, one accelerator
-cifar        CIFAR-10 with a small network: minutes on two CPU cores
+cifar        CIFAR-10 with a small network: under half an hour on a CPU core
 tiny         the embedded images, under two minutes on two CPU cores
 """
 

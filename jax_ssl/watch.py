@@ -18,11 +18,11 @@ LOST_SPREAD = 0.5
 LOW_RANK = 2.0
 # Closer than this, the loss is that of a constant output within the noise of a batch.
 NEAR_UNIFORM = 1e-3  # of the uniform loss, or absolute where that is below 1
-# Of K. Healthy runs of DINO stay below 0.55, of SwAV, whose targets are balanced, within 0.70; DINO with a teacher as
-# soft as its student is above 0.75 after 30 steps and rises.
+# Of K, seen at 128 to 512. Healthy runs of DINO stay below 0.6, of SwAV, whose targets are balanced, within 0.70; DINO
+# with a teacher as soft as its student is above 0.75 after 30 steps and rises.
 UNIFORM_TARGET = 0.75
 # Of K, in effect. Healthy runs of DINO and SwAV use a third of them and more, 13 of 512 at the least while they begin;
-# DINO without centring is below 6 after 25 to 45 steps and goes on falling.
+# DINO without centring is below 6 after 25 to 45 steps and stays there.
 FEW_PROTOTYPES = 6.0
 
 # For each symptom: how it reads with its numbers, and what to try first.

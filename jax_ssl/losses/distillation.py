@@ -39,7 +39,8 @@ def sum_in_chunks(function, count, *arrays, axis=0):
         sum_in_chunks(lambda s, t: dino(scores(s), scores(t), center, 0.1, 0.04), 8, student, teacher, axis=1) / 8
     """
     chunks = chunks_of(arrays, count, axis)
-    traced = jax.make_jaxpr(lambda *rows: function(*rows))(*(x[0] for x in chunks))  # its consts: what it closes over
+    # The consts are what function closes over. Traced under a new lambda: JAX keeps traces by the function's identity.
+    traced = jax.make_jaxpr(lambda *rows: function(*rows))(*(x[0] for x in chunks))
     inexact = lambda x: jnp.issubdtype(x.dtype, jnp.inexact)
     parted = lambda xs: ([x if inexact(x) else None for x in xs], [None if inexact(x) else x for x in xs])
     joined = lambda xs, ys: [y if x is None else x for x, y in zip(xs, ys)]

@@ -31,8 +31,8 @@ SCALES = {"T": 2**40, "G": 2**30, "M": 2**20, "K": 2**10}
 def compile_for(config, devices, slices: int = 1, quick: bool = False) -> dict:
     """One report: the step compiled for these devices. Bytes are per device, FLOPs of all devices together.
 
-    quick: at XLA's optimisation level O1 instead of its default, which `train` has. Seen: two fifths of the
-    time; memory 6 % less to 33 % more, bytes as many to 75 % more (DINO).
+    quick: at XLA's optimisation level O1 instead of its default, which `train` has. Seen: two fifths of the time;
+    memory 6 % less to 33 % more, bytes as many to 75 % more (DINO).
     """
     state, clock, traced = trace(config, devices)
     report = {
