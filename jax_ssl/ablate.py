@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jax_ssl import checkpoints, config, measure, metrics, train
+from jax_ssl.checks import check
 from jax_ssl.errors import UserError
 
 PROBED = {"knn": "kNN", "linear": "linear"}  # fractions, measured on the frozen network; shown in per cent
@@ -84,7 +85,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
             spec, own = cell.config or suite.config, suite.overrides | cell.overrides | {"seed": seed}
             flags = [*(f"--config.{key}={value!r}" for key, value in own.items()), *overrides]
             settings = config.load(spec, flags)
-            train.check(settings, jax.device_count())
+            check(settings, jax.device_count())
             folder = Path(workdir) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
             made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder))
     for job in made:

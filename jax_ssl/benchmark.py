@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jax_ssl import flops, sharding, train
+from jax_ssl.checks import check
 from jax_ssl.chips import CHIPS
 from jax_ssl.data import pipeline
 from jax_ssl.errors import UserError
@@ -33,7 +34,7 @@ def run(config, steps: int = 30, out: str = "", spec: str = "") -> dict:
 
 def measure(config, steps: int) -> dict:
     """Compiles the step and runs it on batches from the pipeline, as `train` does; no probes, no saving."""
-    train.check(config, jax.device_count())
+    check(config, jax.device_count())
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     method, tx, _ = train.build(config, data.source.count)
     mesh = sharding.make_mesh(config.mesh.fsdp)

@@ -39,6 +39,10 @@ class Method(NamedTuple):
     fresh_teacher: bool = False  # the teacher starts from random parameters of its own (BYOL), not as a copy
     per_image: bool = False  # the loss is a mean over images that never meet: it can be summed up in pieces
     guards: Mapping[str, bool] = MappingProxyType({})  # config keys of what prevents collapse, and which are on
+    min_batch: int = 1  # images that the loss needs at once: two where it compares images with each other
+    curves: Mapping[str, Callable] = MappingProxyType({})  # {metric: schedule of the step}, such as a temperature's
+    lengths: Mapping[str, float] = MappingProxyType({})  # {config key: steps} of what should end before the run does
+    memories: Mapping[str, int] = MappingProxyType({})  # {config key: images} of what should fit into the data set
 
 
 @flax.struct.dataclass

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jax_ssl import checkpoints, core, measure, train
+from jax_ssl import checkpoints, core, measure, parts, train
 from jax_ssl.data import few
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
@@ -118,7 +118,7 @@ def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.Tr
     if which == "teacher" and "backbone" not in state.teacher:
         raise UserError(f"{run} is a run of {config.method.name}, without a teacher: take --weights=student.")
     kind = "teacher" if which == "teacher" else "student"
-    return freeze(train.make_backbone(config), state, kind, **train.images_of(config)), state
+    return freeze(parts.make_backbone(config), state, kind, **parts.images_of(config)), state
 
 
 def restore(run: str, config: ConfigDict) -> core.TrainState:
@@ -198,9 +198,9 @@ def check_run(subject: Subject) -> None:
 
 def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:
     """The run's method, with other keywords; the run is taken for finished after so many steps."""
-    make = train.find_module("methods", config.method.name).make
-    keywords = train.without_name(config.method) | changes
-    return make(train.make_backbone(config), Clock(steps / config.epochs, steps), **keywords)
+    make = parts.find_module("methods", config.method.name).make
+    keywords = parts.without_name(config.method) | changes
+    return make(parts.make_backbone(config), Clock(steps / config.epochs, steps), **keywords)
 
 
 def make_views(subject: Subject) -> dict:
@@ -268,7 +268,7 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
 def check_reconstruction(subject: Subject) -> None:
     check_show(subject)
     name = subject.config.method.name
-    if "mask_ratio" not in inspect.signature(train.find_module("methods", name).make).parameters:
+    if "mask_ratio" not in inspect.signature(parts.find_module("methods", name).make).parameters:
         raise UserError(f"{name} has no method.mask_ratio to hide more and more by: take --what=shown.")
     function, arguments = showing(subject)
     shown = jax.eval_shape(function, *arguments)

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jax_ssl import checkpoints, config, core, metrics, train
+from jax_ssl import checkpoints, config, core, metrics, parts, train
 from jax_ssl.data import cutouts, pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
@@ -49,16 +49,16 @@ def encoders(settings, folder: str, wanted, images) -> tuple[dict[str, Encoder],
 
     An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`.
     """
-    backbone, found = train.make_backbone(settings), {}
+    backbone, found = parts.make_backbone(settings), {}
     loaded, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
     if "untrained" in wanted:
-        found["untrained"] = freeze(backbone, untrained_state(settings), **train.images_of(settings))
+        found["untrained"] = freeze(backbone, untrained_state(settings), **parts.images_of(settings))
         adapted = adapt(found["untrained"], images)
         if adapted is not found["untrained"]:
             found["untrained, statistics adapted"] = adapted
     for name in ("student", "teacher"):
         if name in wanted and (name == "student" or "backbone" in loaded.get("teacher", {})):
-            found[name] = freeze(backbone, loaded, name, **train.images_of(settings))
+            found[name] = freeze(backbone, loaded, name, **parts.images_of(settings))
     return found, step
 
 
@@ -146,7 +146,7 @@ def emerged(folder: str, images: str, wanted=WEIGHTS, say=print, overrides=()) -
     images: a folder of objects cut out of their background, see `data/cutouts.py`.
     """
     settings = load_config(folder, overrides)
-    emergence.check(train.make_backbone(settings))
+    emergence.check(parts.make_backbone(settings))
     scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size)
     named, step = encoders(settings, folder, wanted, scenes)
     measured = {}

@@ -5,42 +5,25 @@ tests shard it over simulated devices.
 """
 
 import contextlib
-import importlib
-import importlib.util
 import inspect
 from typing import NamedTuple
 
 import jax
 
 from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
+from jax_ssl.checks import check
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
-from jax_ssl.encoder import at_depth, check_depth, freeze
+from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
 from jax_ssl.models.micro import MicroBatched
+from jax_ssl.parts import find_module, images_of, make_backbone, without_name
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
 from jax_ssl.warm_start import start_from
 from jax_ssl.watchdog import Watchdog
-
-
-def without_name(section) -> dict:
-    return {key: value for key, value in section.items() if key != "name"}
-
-
-def find_module(folder: str, name: str):
-    """`jax_ssl/<folder>/<name>.py`: the file name is the registry. Raises UserError for a name that has no file."""
-    full = f"jax_ssl.{folder}.{name}"
-    if name.startswith("_") or importlib.util.find_spec(full) is None:
-        raise UserError(f"There is no {full.replace('.', '/')}.py, which {folder[:-1]}.name={name!r} asks for.")
-    return importlib.import_module(full)
-
-
-def make_backbone(config):
-    """The backbone that `config.model` describes, a Flax module."""
-    return find_module("models", config.model.name).make(**without_name(config.model))
 
 
 def build(config, examples: int):
@@ -63,11 +46,6 @@ def build(config, examples: int):
 def preparation(config):
     """The device's part of the pipeline: (raw batch, resident images) -> the batch that a method sees."""
     return augment.prepare(config.data.crops, tuple(config.data.mean), tuple(config.data.std))
-
-
-def images_of(config) -> dict:
-    """What an Encoder of this config has to know of its images."""
-    return dict(mean=tuple(config.data.mean), std=tuple(config.data.std), size=config.data.eval_size)
 
 
 def shapes_of(example):
@@ -107,32 +85,6 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
         step=jax.jit(step, in_shardings=(layout, split, whole), out_shardings=(layout, whole), donate_argnums=0),
         state=abstract,
     )
-
-
-def check(config, devices: int) -> None:
-    """The mistakes that are cheap to see before anything is loaded or compiled. Raises UserError."""
-    for key, value in dict(batch_size=config.batch_size, log_every=config.log_every, fsdp=config.mesh.fsdp).items():
-        if value < 1:
-            raise UserError(f"{key}={value} must be at least 1.")
-    if config.batch_size % devices:
-        raise UserError(
-            f"batch_size={config.batch_size} is not divisible by the {devices} devices: "
-            f"take {max(config.batch_size // devices, 1) * devices}."
-        )
-    micro, images = config.micro_batch, config.micro_batch or config.batch_size
-    if "norm_groups" in config.model and images % config.model.norm_groups:
-        raise UserError(f"model.norm_groups={config.model.norm_groups} does not divide {images} images at a time.")
-    if micro and (micro < 0 or config.batch_size % micro or micro % devices):
-        raise UserError(f"micro_batch={micro} must divide batch_size={config.batch_size} and fill {devices} devices.")
-    if devices % config.mesh.fsdp:
-        raise UserError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {devices} devices.")
-    if config.on_collapse not in ("warn", "stop"):
-        raise UserError(f"on_collapse={config.on_collapse!r}: choose 'warn' or 'stop'.")
-    model = find_module("models", config.model.name)
-    for size in {recipe["size"] for group in config.data.crops.values() for recipe in group} | {config.data.eval_size}:
-        model.check(size, **without_name(config.model))
-    find_module("methods", config.method.name)
-    check_depth(make_backbone(config), config.feature_depth)
 
 
 def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_ssl import core, schedules, train
+from jax_ssl import core, parts, schedules
 from jax_ssl.errors import UserError
 from jax_ssl.methods import mae, moco_v3, simclr, vicreg
 from jax_ssl.models.micro import MicroBatched
@@ -23,7 +23,7 @@ METHODS = {
 
 def transformer():
     """A backbone without batch norm; the heads have it, and see the whole batch either way."""
-    return train.make_backbone(small("mae"))
+    return parts.make_backbone(small("mae"))
 
 
 def gradient(method, batch=BATCH):
@@ -57,7 +57,7 @@ def test_the_cached_gradient_has_the_memory_of_a_piece():
 
 
 def test_batch_norm_in_the_backbone_sees_one_piece_at_a_time_and_keeps_its_statistics():
-    backbone = train.make_backbone(small("simclr"))
+    backbone = parts.make_backbone(small("simclr"))
     _, extra, _, _ = gradient(METHODS["simclr"](backbone))
     _, cached, grads, _ = gradient(METHODS["simclr"](MicroBatched(backbone, 4)))
     assert jax.tree.structure(extra) == jax.tree.structure(cached)
@@ -68,7 +68,7 @@ def test_batch_norm_in_the_backbone_sees_one_piece_at_a_time_and_keeps_its_stati
 
 
 def test_a_picture_of_fewer_images_than_a_piece_can_be_drawn():
-    method = METHODS["simclr"](MicroBatched(train.make_backbone(small("simclr")), 32))
+    method = METHODS["simclr"](MicroBatched(parts.make_backbone(small("simclr")), 32))
     state = core.create(method, optax.sgd(0.1), jax.random.key(0), BATCH)
     assert jnp.all(jnp.isfinite(method.show(state.params, state, BATCH, jax.random.key(0))["similarity"]))
 

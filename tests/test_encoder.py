@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_ssl import train
+from jax_ssl import parts
 from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
 from tests.small import small
@@ -11,7 +11,7 @@ from tests.small import small
 
 @pytest.fixture(scope="module")
 def encode():
-    net = train.make_backbone(small("mae"))
+    net = parts.make_backbone(small("mae"))
     variables = net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     scale = jax.random.uniform(jax.random.key(1), variables["params"]["norm"]["scale"].shape)
     return Encoder(net, {"params": variables["params"] | {"norm": {"scale": scale, "bias": scale}}})
@@ -37,4 +37,4 @@ def test_a_depth_that_is_not_there_is_refused(encode):
     with pytest.raises(UserError, match="model.depth"):
         at_depth(encode, encode.backbone.depth + 1)
     with pytest.raises(UserError, match="transformer"):
-        at_depth(Encoder(train.make_backbone(small("simclr")), {"params": {}}), 1)
+        at_depth(Encoder(parts.make_backbone(small("simclr")), {"params": {}}), 1)

@@ -62,7 +62,7 @@ def test_an_official_file_gives_the_backbone():
     state = warm_start.start_from(f"backbone={OFFICIAL}", state_of("dino", *AS_OFFICIAL), small("dino").model)
     official = np.load(Path(OFFICIAL).with_name("dino_vit_io.npz"))
     from jax_ssl.encoder import freeze
-    from jax_ssl.train import make_backbone
+    from jax_ssl.parts import make_backbone
 
     for which in ("student", "teacher"):
         features = freeze(make_backbone(small("dino", *AS_OFFICIAL)), state, which)(jnp.asarray(official["x"]))

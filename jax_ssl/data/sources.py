@@ -39,6 +39,9 @@ class Source(NamedTuple):
     images: np.ndarray | None  # uint8 (count, H, W, 3) when all of them are in memory
     read: Callable[[int], Image.Image]  # record -> RGB image; raises BrokenImage
     describe: Callable[[int], str]  # record -> what the log calls it, such as a file name
+    about: str = ""  # one line: what was understood of the place that the user named, and what of it is left out
+    class_names: tuple[str, ...] = ()  # where they are known; their places are the labels
+    identity: str = ""  # a digest of what the records are and in which order: another one is another data set
 
 
 def open_source(name: str, split: str, directory: str = "") -> Source:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 
-from jax_ssl import train
+from jax_ssl.checks import check
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound, remedies, topology
 from jax_ssl.plan.compile import compile_for
@@ -48,7 +48,7 @@ def run(
         for pod in pods
     }
     for (_, pod), scaled in loads.items():
-        train.check(scaled([]), len(devices[pod]))
+        check(scaled([]), len(devices[pod]))
     return [
         about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy, quick)
         for (scaling, pod), scaled in loads.items()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import config, train
+from jax_ssl import config, parts
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
@@ -78,7 +78,7 @@ def test_class_attention_is_the_class_tokens_over_the_patches_alone():
 
 
 def test_a_network_without_a_class_token_is_told():
-    settings = train.without_name(config.load("moco:tiny").model)
+    settings = parts.without_name(config.load("moco:tiny").model)
     for backbone in (encoder(pool="mean").backbone, resnet.make(**settings)):
         with pytest.raises(UserError, match="model.pool='cls'"):
             emergence.check(backbone)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_ssl import core, losses, train
+from jax_ssl import core, losses, parts, train
 from jax_ssl.errors import UserError
 from jax_ssl.methods import dvae
 from jax_ssl.models.dvae import DVae
@@ -21,7 +21,7 @@ def begun():
     method = train.build(settings, examples=320)[0]
     batch = {"views": jax.random.normal(jax.random.key(0), (6, 1, 32, 32, 3))}
     state = jax.jit(lambda b: core.create(method, optax.sgd(0.1), jax.random.key(0), b))(batch)
-    return method, DVae(train.make_backbone(settings)), state, batch
+    return method, DVae(parts.make_backbone(settings)), state, batch
 
 
 @pytest.mark.seal(2, "dvae")

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_ssl import core, train
+from jax_ssl import core, parts, train
 from jax_ssl.data import pipeline
 from jax_ssl.losses import unit
 from jax_ssl.methods import moco
@@ -34,7 +34,7 @@ def steps():
 
 def keys_of(config, state, batch):
     """The keys by the definition: the teacher's projections of the second views, in training mode, unit length."""
-    net = moco.Projected(train.make_backbone(config), moco.Mlp(config.method.projector))
+    net = moco.Projected(parts.make_backbone(config), moco.Mlp(config.method.projector))
     return unit(apply.train(net, state.teacher, state.extra["teacher_stats"], batch["views"][:, 1])[0])
 
 
@@ -65,7 +65,7 @@ def test_the_loss_is_info_nce_against_the_queue_before_this_batch(steps):
     state, batch = states[3], batches[3]
     method, _, _ = train.build(config, 5000)
     loss, _ = jax.jit(method.loss)(state.params, state, batch, jax.random.key(0))
-    net = moco.Projected(train.make_backbone(config), moco.Mlp(config.method.projector))
+    net = moco.Projected(parts.make_backbone(config), moco.Mlp(config.method.projector))
     query = np.asarray(unit(apply.train(net, state.params, state.extra["stats"], batch["views"][:, 0])[0]))
     key, queue = np.asarray(keys_of(config, state, batch)), np.asarray(state.extra["queue"])
     logits = np.concatenate([(query * key).sum(1, keepdims=True), query @ queue.T], 1) / config.method.temperature

@@ -9,7 +9,7 @@ import pytest
 from einops import rearrange
 
 from jax_ssl import __main__ as command
-from jax_ssl import core, losses, masking, train
+from jax_ssl import core, losses, masking, parts, train
 from jax_ssl.errors import UserError
 from jax_ssl.methods import ijepa
 from jax_ssl.models import heads
@@ -39,7 +39,7 @@ def tokens(config, patches_of_their_own):
     head = DinoHead(m.prototypes, m.hidden, m.bottleneck, m.get("norm_last_layer", False))
     other = DinoHead(m.get("patch_prototypes", m.prototypes), m.hidden, m.get("patch_bottleneck", m.bottleneck),
                      m.get("norm_last_layer", False))  # fmt: skip
-    return heads.Tokens(train.make_backbone(config), head, other if patches_of_their_own else None)
+    return heads.Tokens(parts.make_backbone(config), head, other if patches_of_their_own else None)
 
 
 def everything(config, state, batch, mask):
@@ -72,7 +72,7 @@ def test_dino_is_its_loss_on_all_scores_and_moves_its_center_afterwards():
     config, method, state, batch = started("dino")
     value, (extra, _) = jax.jit(method.loss)(state.params, state, batch, KEY)
     m = config.method
-    net = heads.Crops(train.make_backbone(config), DinoHead(m.prototypes, m.hidden, m.bottleneck, m.norm_last_layer))
+    net = heads.Crops(parts.make_backbone(config), DinoHead(m.prototypes, m.hidden, m.bottleneck, m.norm_last_layer))
     groups = [batch["views"], batch["local"]]
     run = lambda params, groups: jnp.moveaxis(net.apply({"params": params}, groups), 1, 0)
     student = scores(run(state.params, groups), matrix(state.params["projector"]))
@@ -153,7 +153,7 @@ def test_ijepa_targets_are_the_teachers_normalised_features_and_padding_counts_f
     context, target, weight = masking.multi_block(
         KEY, len(images), grid, m.targets, m.target_scale, m.target_ratio, m.context_scale, kept
     )
-    net = train.make_backbone(config)
+    net = parts.make_backbone(config)
     features = net.apply({"params": state.teacher["backbone"]}, images).patches
     mean, std = features.mean(-1, keepdims=True), jnp.sqrt(features.var(-1, keepdims=True) + 1e-5)
     goal = jnp.stack([whole[at] for whole, at in zip((features - mean) / std, target)])

@@ -7,7 +7,7 @@ import pytest
 from jax_ssl.configs import common
 from jax_ssl.configs import moco_v3 as moco_v3_config
 
-from jax_ssl import core, losses, schedules, train
+from jax_ssl import core, losses, parts, schedules, train
 from jax_ssl.methods import byol
 from jax_ssl.models import apply, heads
 from tests.methods.test_contract import first_batch
@@ -36,7 +36,7 @@ def test_byol_teacher_starts_on_its_own_and_follows_the_new_student():
     expected = tau * kernel(state.teacher) + (1 - tau) * kernel(after.params)
     np.testing.assert_allclose(kernel(after.teacher), expected, rtol=1e-5, atol=1e-7)
     assert float(method.momentum(10**9)) == 1.0
-    still = byol.make(train.make_backbone(config), CLOCK, projector=(32, 16), predictor=(32, 16), momentum=0)
+    still = byol.make(parts.make_backbone(config), CLOCK, projector=(32, 16), predictor=(32, 16), momentum=0)
     assert still.momentum(5) == 0.0 and not still.guards["method.momentum"]
 
 
@@ -48,7 +48,7 @@ def test_teachers_normalise_by_their_own_batch_and_average_no_statistics(name):
     after, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
     mean = lambda stats: np.asarray(stats["batch_stats"]["backbone"]["BatchNorm_0"]["mean"])
     views = core.two_views(batch)
-    net = byol.Projected(train.make_backbone(config), byol.Mlp(**head(name, config)))
+    net = byol.Projected(parts.make_backbone(config), byol.Mlp(**head(name, config)))
     stats = state.extra["teacher_stats"]
     for view in views:
         _, stats = apply.train(net, state.teacher, stats, view)
@@ -121,7 +121,7 @@ def test_swav_prototypes_stand_still_at_first_and_keep_length_one():
 @pytest.mark.seal(2, "swav")
 def test_swav_queue_is_shifted_newest_first_and_used_once_full():
     config, method, tx, state, batch = started("swav")
-    net = heads.Crops(train.make_backbone(config), heads.Mlp(config.method.projector, norm=True))
+    net = heads.Crops(parts.make_backbone(config), heads.Mlp(config.method.projector, norm=True))
     loss = jax.jit(lambda s: method.loss(s.params, s, batch, jax.random.key(0)))
     size, seen = len(batch["views"]), []
     for step in range(3):
@@ -147,7 +147,7 @@ def scores(net, state, batch):
 @pytest.mark.seal(2, "swav")
 def test_crops_of_a_size_share_a_forward_pass_and_all_sizes_share_the_head():
     config, _, _, state, batch = started("swav")
-    backbone, projector = train.make_backbone(config), heads.Mlp(config.method.projector, norm=True)
+    backbone, projector = parts.make_backbone(config), heads.Mlp(config.method.projector, norm=True)
     params, stats = {k: state.params[k] for k in ("backbone", "projector")}, state.extra["stats"]
     found, _ = apply.train(heads.Crops(backbone, projector), params, stats, [batch["views"], batch["local"]])
     pooled = []

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_ssl import train
+from jax_ssl import parts, train
 from jax_ssl.data import pipeline
 from jax_ssl.losses import nt_xent
 from tests.small import small
@@ -27,7 +27,7 @@ def test_both_views_share_batch_statistics_as_in_one_forward_pass(made):
     config, method, batch, params, extra = made
     state = train.core.TrainState(0, params, (), {}, extra, jax.random.key(0), 0)
     loss, (new, _) = jax.jit(method.loss)(params, state, batch, jax.random.key(0))
-    backbone = train.make_backbone(config)
+    backbone = parts.make_backbone(config)
     views = batch["views"]
     mixed = views.reshape(-1, *views.shape[2:])
     stats = {"batch_stats": extra["stats"]["batch_stats"]["backbone"]}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jax_ssl import checkpoints, core, encoder, train
+from jax_ssl import checkpoints, core, encoder, parts
 from jax_ssl import config as config_files
 from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
@@ -195,7 +195,7 @@ MODELS = {
 def make_run(folder, name):
     """A run folder as training leaves it; student, teacher and the statistics of both all differ."""
     config = config_files.load(f"{name}:tiny", MODELS[name])
-    variables = jax.jit(train.make_backbone(config).init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = jax.jit(parts.make_backbone(config).init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     params = {"backbone": variables.pop("params"), "head": {"kernel": jnp.ones(3)}}
     numbers = iter(range(1, 10**6))
     shift = lambda tree: jax.tree.map(lambda x: x + 0.1 * (next(numbers) % 7), tree)
@@ -219,7 +219,7 @@ def make_run(folder, name):
 @pytest.mark.parametrize("name, which", [("mae", None), ("moco", "student"), ("moco", "teacher")])
 def test_a_run_folder_gives_the_encoder_that_its_state_holds(tmp_path, name, which):
     config, state = make_run(tmp_path, name)
-    expected = encoder.freeze(train.make_backbone(config), state, which or "student")
+    expected = encoder.freeze(parts.make_backbone(config), state, which or "student")
     encode = load(tmp_path, which)
     images = jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
     np.testing.assert_array_equal(encode(images).pooled, expected(images).pooled)
