@@ -48,6 +48,18 @@ def learning_rate(config, batch_size, clock):
     return pick(kinds, config.schedule, "schedule")()
 
 
+def curves(config, batch_size, clock) -> dict:
+    """{metric: schedule of the step} of what `config` (the `optim` part of a config) lets move."""
+    return {"learning_rate": learning_rate(config, batch_size, clock), "weight_decay": decay_rate(config, clock)}
+
+
+def decay_rate(config, clock):
+    """The schedule of the weight decay."""
+    if config.final_weight_decay >= 0:
+        return schedules.cosine(config.weight_decay, config.final_weight_decay, clock)
+    return schedules.constant(config.weight_decay)
+
+
 def lars(
     learning_rate, weight_decay=0.0, momentum=0.9, trust_coefficient=0.001, momentum_kind="popular", decay="weights"
 ):

@@ -14,7 +14,9 @@ from tqdm import tqdm
 from jax_ssl.goodput import Account
 
 WIDTH = 9  # columns of a number in a plain line
-SHOWN = ("loss", "knn", "linear", "feature_std", "rankme")  # of all metrics, those worth a column
+# Of all metrics those worth a column, and what it is called.
+SHOWN = {"loss": "loss", "learning_rate": "lr", "knn": "knn", "linear": "linear", "feature_std": "feature_std",
+         "rankme": "rankme"}  # fmt: skip
 
 
 class Clock:
@@ -116,7 +118,7 @@ def plain_line(step: int, total: int, metrics: dict) -> str:
     """`step   120/2000  loss   5.1234  1830 images/s  data wait  3 %  ETA 0:01:30`: columns stay where they are."""
     digits = len(str(total or 10**6))
     parts = [f"step {step:>{digits}}" + (f"/{total}" if total else "")]
-    parts += [f"{name} {_number(metrics[name]):>{WIDTH}}" for name in SHOWN if name in metrics]
+    parts += [f"{short} {_number(metrics[name]):>{WIDTH}}" for name, short in SHOWN.items() if name in metrics]
     if "images_per_second" in metrics:
         parts.append(f"{metrics['images_per_second']:>{WIDTH},.0f} images/s")
         parts.append(f"data wait {100 * metrics['data_wait_share']:>3.0f} %")
@@ -126,7 +128,7 @@ def plain_line(step: int, total: int, metrics: dict) -> str:
 
 
 def _short(metrics: dict) -> str:
-    parts = [f"{name} {_number(metrics[name])}" for name in SHOWN[:2] if name in metrics]
+    parts = [f"{SHOWN[name]} {_number(metrics[name])}" for name in ("loss", "knn") if name in metrics]
     if "images_per_second" in metrics:
         parts.insert(0, f"{metrics['images_per_second']:,.0f} images/s")
         parts.append(f"data wait {100 * metrics['data_wait_share']:.0f} %")

@@ -15,8 +15,9 @@ from jax_ssl.checks import check
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
-from jax_ssl.errors import RunError, UserError
+from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import offline
+from jax_ssl.introduction import introduction
 from jax_ssl.metrics import Writer
 from jax_ssl.models.micro import MicroBatched
 from jax_ssl.parts import find_module, images_of, make_backbone, without_name
@@ -97,13 +98,14 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     method, tx, clock = build(config, data.source.count)
     profiling.check(profile, clock.total_steps)
+    curves = {**optim.curves(config.optim, config.batch_size, clock), **method.curves}
     mesh = sharding.make_mesh(config.mesh.fsdp)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         example = shapes_of(data.example)
         resident = () if data.resident is None else sharding.replicate(data.resident, mesh)
         prepare = preparation(config)
         program = compile_step(method, tx, prepare, mesh, example, resident)
-        probe = pipeline.labelled(config)
+        probe, probe_note = open_probe(config)
         watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
         checkpoints.write_config(workdir, to_dict(config))
         notes = []  # what is said before there is a log to say it in
@@ -114,14 +116,14 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
         data.broken.log = keeper.say = writer.say
-        for note in notes:
-            writer.say(note)
         trace = profiling.Profile(profile if writer.active else None, f"{workdir}/profile", writer.say, first)
         stack.callback(trace.close)
         run = Run(
-            config, str(workdir), method, probe, writer, keeper, mesh, jax.jit(prepare), resident, trace, watchdog
-        )
-        introduce(run, data, state, clock, first)
+            config, str(workdir), method, probe, curves, writer, keeper, mesh, jax.jit(prepare), resident, trace,
+            watchdog,
+        )  # fmt: skip
+        for line in introduction(config, workdir, data.source, probe, probe_note, state, clock, method, first, notes):
+            writer.say(line)
         with Stop(hosts.sync_point()) as stop, writer.clock.account.kind("step"):
             finished = loop(run, program, state, first, clock.total_steps, data, stop)
         if first < clock.total_steps:
@@ -136,6 +138,7 @@ class Run(NamedTuple):
     workdir: str
     method: core.Method
     probe: pipeline.Probe | None
+    curves: dict
     writer: Writer
     keeper: checkpoints.Checkpoints
     mesh: object
@@ -143,6 +146,20 @@ class Run(NamedTuple):
     resident: object
     trace: profiling.Profile
     watchdog: Watchdog
+
+
+def open_probe(config) -> tuple[pipeline.Probe | None, str]:
+    """The labelled images that measure a run; or None, and why.
+
+    Raises UserError for a set that the user has named in data.probe.name; the training set's own labels are a bonus.
+    """
+    try:
+        probe = pipeline.labelled(config)
+    except (UserError, DataError) as error:
+        if config.data.probe.name:
+            raise
+        return None, str(error)
+    return probe, "" if probe else "the images have no labels; data.probe.name can name a labelled set"
 
 
 def restore_or_init(config, program, keeper):
@@ -154,26 +171,14 @@ def restore_or_init(config, program, keeper):
     return (start_from(config.init_from, state, config.model, keeper.say) if config.init_from else state), 0
 
 
-def introduce(run: Run, data, state, clock, first: int) -> None:
-    """Three calm lines before the first step."""
-    config, count = run.config, sum(x.size for x in jax.tree.leaves(state.params))
-    run.writer.say(
-        f"{config.method.name} on {data.source.name}: {data.source.count:,} images, {clock.total_steps:,} steps of "
-        f"{config.batch_size}, {count / 1e6:.2f} M parameters"
-    )
-    of = f" of {jax.process_count()} processes" if hosts.several() else ""
-    run.writer.say(f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}, run folder {run.workdir}")
-    if run.probe is None:
-        run.writer.say("no labelled images: kNN and linear probe are off (data.probe.name can name a labelled set)")
-    if first:
-        run.writer.say(f"going on from step {first:,}")
-
-
 def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
-    """Steps, and between them what is due: metrics, probe, pictures, checkpoint."""
+    """Steps, and between them what is due: checkpoint, then probe, metrics and pictures.
+
+    What can go wrong is saved before: a probe and a picture cost a run nothing but their time.
+    """
     config, writer = run.config, run.writer
     watcher = watch.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
-    done, scores, batches = first, {}, data.batches(first)
+    done, batches = first, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
     for done in range(first + 1, total + 1):
         shown = batch
@@ -186,30 +191,51 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         if done < total and not stopping:  # the next batch is on its way while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
         last = done == total or stopping
-        due = lambda every, done=done, finished=done == total: finished or (every and done % every == 0)
-        if last or done % config.log_every == 0:
+        every = lambda steps, done=done: done == total or done % steps == 0
+        probing = bool(config.probe_every) and every(config.probe_every) and run.probe is not None and not stopping
+        logging = last or probing or done % config.log_every == 0
+        if logging:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if metrics["skipped"] >= config.max_skipped:
                 watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
-            if due(config.probe_every) and run.probe is not None and not stopping:
-                with writer.clock.paused("evaluation"):
-                    scores = measure(run, state, done)
-            metrics = writer.update(done, metrics | scores)
-            judge(run, watcher, done, metrics)
-            scores = {}
-            run.keeper.poll()
         if last or done % config.checkpoint_every == 0:
             jax.block_until_ready(state)  # the rest of a step is no part of saving it
             with writer.clock.paused("checkpoint"):
-                run.keeper.save(done, state, metrics if "knn" in metrics else None, wait=last)
+                run.keeper.save(done, state, wait=last)
             writer.saved(done)
-        if due(config.picture_every) and not stopping:
-            with writer.clock.paused("pictures"):
+        if logging:
+            scores = {}
+            if probing:
+                with writer.clock.paused("evaluation"), side_work(run, "The probe", done):
+                    scores = measure(run, state, done)
+            metrics = writer.update(done, metrics | values_of(run.curves, done - 1) | scores)
+            judge(run, watcher, done, metrics)
+            run.keeper.poll()
+        if not stopping and (done == total or (config.picture_every and every(config.picture_every))):
+            with writer.clock.paused("pictures"), side_work(run, "The pictures", done):
                 draw(run, state, shown, done)
         if stopping and done < total:
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
             break
+    if done > first and metrics["skipped"]:
+        watch.check_counted(int(metrics["skipped"]), done - first, done)
     return done == total
+
+
+@contextlib.contextmanager
+def side_work(run: Run, what: str, step: int):
+    """Work beside training, saved before: if it fails, one line says so and training goes on."""
+    try:
+        yield
+    except Exception as error:
+        cause = str(error).strip().split("\n")[0][:300]
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        run.writer.say(f"{what} of step {step:,} failed, and training goes on: {kind}{cause}")
+
+
+def values_of(curves, step: int) -> dict:
+    """What the schedules say at a step (0 = the first), as numbers."""
+    return {name: float(curve(step)) for name, curve in curves.items()}
 
 
 def last_good(keeper) -> str | None:

@@ -134,3 +134,13 @@ def check_finite(skipped: int, max_skipped: int, step: int, last_good=None) -> N
         f"Loss or gradient was not finite for {skipped} steps in a row, up to step {step}, and none of these steps "
         f"changed the network; {kept}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."
     )
+
+
+def check_counted(skipped: int, made: int, step: int) -> None:
+    """Raises a RunError when none of the `made` steps of this run counted: the last `skipped` were not finite."""
+    if skipped >= made:
+        raise RunError(
+            f"None of the {made} steps up to step {step} counted: loss or gradient was not finite in each of them, and "
+            "the network is as it was before. Look at the data (data.mean, data.std) and at what the method hides or "
+            "compares, or try a lower optim.base_lr in a new --workdir."
+        )
