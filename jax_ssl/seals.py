@@ -16,7 +16,7 @@ from jax_ssl.errors import UserError
 
 SEALS = ("runs", "faithful", "any mesh", "fits its pod", "learns", "shows itself")
 FOLDER = Path(__file__).parents[1] / "tests" / "seals"
-README = Path(__file__).parents[1] / "README.md"
+EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence.md"
 BEGIN, END = "<!-- seals: begin -->", "<!-- seals: end -->"
 # Methods whose frozen features are known to be weak: they are fine-tuned as well.
 FINE_TUNED = ("mae", "simmim", "beit", "dvae", "context_encoder")
@@ -136,8 +136,9 @@ def table() -> str:
 
 def evidence() -> str:
     """The runs and plans behind seals four and five, in Markdown."""
-    lines = ["| run | seed | data | steps | seconds | kNN k=20: pixels, untrained, trained | linear: the same | "
-             "fine-tuned: scratch, trained |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["## Runs", ""]
+    lines += ["| run | seed | data | steps | seconds | kNN k=20: pixels, untrained, trained | linear: the same | "
+              "fine-tuned: scratch, trained |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     percent = lambda values: ", ".join("-" if value is None else f"{100 * value:.1f}" for value in values)
     for run in read("runs.jsonl"):
         numbers = run["results"]
@@ -150,7 +151,8 @@ def evidence() -> str:
         name = f"`{run['config']}`" + (f", behind block {run['feature_depth']}" if run.get("feature_depth") else "")
         lines.append(f"| {name} | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
                      f"{three('knn@20')} | {three('linear')} | {tuned if best('finetune') else ''} |")  # fmt: skip
-    lines += ["", "| paper preset | pod | HBM a device, GiB | says the TPU compiler | images/s a chip, at most | by | "
+    lines += ["", "## Plans", ""]
+    lines += ["| paper preset | pod | HBM a device, GiB | says the TPU compiler | images/s a chip, at most | by | "
               "chip-hours, at least | compiled in |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for plan in read("plans.jsonl"):
         used, usable = (plan["memory"][key] / 2**30 for key in ("total", "usable"))
@@ -160,13 +162,13 @@ def evidence() -> str:
         lines.append(f"| `{plan['config']}` | {plan['topology']} | {used:.2f} of {usable:.2f} | "
                      f"{'fits' if plan['fits'] else 'does not fit'} | {most} | {least} | "
                      f"{plan['compile_seconds']:.0f} s{', quickly' if plan.get('quick') else ''} |")  # fmt: skip
-    return "\n".join([*lines, "", published.table(read("plans.jsonl"))])
+    return "\n".join([*lines, "", "## Published runs", "", published.table(read("plans.jsonl"))])
 
 
 def refresh() -> str:
-    """Writes table and evidence between the markers of the README, where there is one; returns the table."""
-    if README.exists() and BEGIN in README.read_text():
-        before, rest = README.read_text().split(BEGIN)
+    """Writes table and evidence between the markers of docs/evidence.md, where there is one; returns the table."""
+    if EVIDENCE.exists() and BEGIN in EVIDENCE.read_text():
+        before, rest = EVIDENCE.read_text().split(BEGIN)
         after = rest.split(END)[1]
-        README.write_text(f"{before}{BEGIN}\n{table()}\n\n{evidence()}\n{END}{after}")
+        EVIDENCE.write_text(f"{before}{BEGIN}\n## Seals\n\n{table()}\n\n{evidence()}\n{END}{after}")
     return table()

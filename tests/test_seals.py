@@ -93,10 +93,10 @@ def test_what_is_no_evidence_is_refused(records, tmp_path):
         seals.record(folder)
 
 
-def test_the_readme_is_refreshed_between_its_markers(records, tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{seals.BEGIN}\nold\n{seals.END}\nafter\n")
-    monkeypatch.setattr(seals, "README", readme)
+def test_the_page_of_evidence_is_refreshed_between_its_markers(records, tmp_path, monkeypatch):
+    page = tmp_path / "evidence.md"
+    page.write_text(f"before\n{seals.BEGIN}\nold\n{seals.END}\nafter\n")
+    monkeypatch.setattr(seals, "EVIDENCE", page)
     seals.refresh()
-    text = readme.read_text()
+    text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and seals.table() in text
