@@ -118,8 +118,9 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("line", [
-    "python -m jax_ssl train --config=simclr:tiny --wrkdir=x", "jax-ssl train --config=simclr:huge", "python -m jax_ssl trane",
-    "python -m jax_ssl train --config=simclr:tiny --config.optim.base_lrr=1", "A=1 python -m jax_ssl evaluate --task=knn",
+    "python -m jax_ssl train --config=simclr:tiny --wrkdir=x", "jax-ssl train --config=simclr:huge",
+    "python -m jax_ssl train --config=simclr:tiny --config.optim.base_lrr=1", "python -m jax_ssl trane",
+    "A=1 python -m jax_ssl evaluate --task=knn",
     "tpu_scripts/launch.sh --until-done -- train --config=simclrr", "python -m jax_ssl ablate --suite=nothing | head",
     "python -m jax_ssl train \\\n --config=simclr:tiny --config.epochs 3",
 ])  # fmt: skip
@@ -181,7 +182,9 @@ def test_python_examples_compile_and_import_what_there_is(page):
 def test_the_readme_is_one_page():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 220 and len(text) <= 14_000
-    assert '```bash\npython3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" && .venv/bin/python -m pytest' in text
+    begin = "\n```bash\npython3 -m venv .venv && .venv/bin/pip install -q -e "
+    assert f"{begin}. && .venv/bin/python -m jax_ssl train --config=configs/quickstart.py\n```\n" in text
+    assert f'{begin}".[test]" && .venv/bin/python -m pytest -q -n 2\n```\n' in text
 
 
 def test_the_table_of_methods_is_what_the_records_say():
