@@ -21,6 +21,7 @@ COMING = {"own_method.md", "real_size.md"}  # pages that are written elsewhere a
 QUESTIONS = ("data", "runs", "evaluation", "pictures", "collapse", "pods", "performance", "weights", "large_batches",
              "architecture", "adding_a_method", "evidence", "contributing")  # fmt: skip
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
+EXAMPLE = re.compile(r"(?:^`([\w/]+\.py)`\n\n```python\n|^```python\n# ([\w/]+\.py)\n)(.*?)^```$", re.M | re.S)
 OURS = re.compile(r"-m jax_ssl\b|\bjax-ssl\b|launch\.sh")
 ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "<"}  # of one command of a line
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -83,13 +84,11 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def write_examples(page: Path, folder: Path) -> None:
-    """The Python blocks of a page that begin with `# PATH`, as files."""
-    for content in python_blocks(page):
-        name, _, code = content.partition("\n")
-        if name.startswith("# ") and name.endswith(".py"):
-            path = folder / name.removeprefix("# ")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(code)
+    """The Python blocks of a page that are files, as files: `# PATH` is their first line, or `PATH` stands before."""
+    for before, inside, code in EXAMPLE.findall(page.read_text()):
+        path = folder / (before or inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
 
 
 def anchors(page: Path) -> set[str]:
@@ -162,8 +161,7 @@ def test_files_that_are_named_exist(page):
         pytest.skip("docs name the rooms that modules are moving to")
     if page.name == "CHANGELOG.md":
         return
-    examples = {content.partition("\n")[0].removeprefix("# ") for content in python_blocks(page)}
-    known = examples | {"jax_ssl/methods/mine.py"}
+    known = {"jax_ssl/methods/mine.py", "configs/mine.py"}
     for name in re.findall(r"`((?:jax_ssl|configs|tests|tpu_scripts|docs)/[\w./]+)`", page.read_text()):
         assert (ROOT / name).exists() or name in known or "NAME" in name, f"{page.name} names {name}"
 
