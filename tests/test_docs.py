@@ -116,6 +116,14 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
             pytest.fail(f"{page.name}: {shlex.join(arguments)}: {error}")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.name)
+def test_commands_in_the_heads_of_configs_are_understood(path):
+    head = ast.get_docstring(ast.parse(path.read_text())) or ""
+    for line in re.findall(r"^    (python -m jax_ssl .+)$", head.replace("\\\n", " "), re.M):
+        for arguments in commands_in(line):
+            understand(arguments)
+
+
 @pytest.mark.parametrize("line", [
     "python -m jax_ssl train --config=simclr:tiny --wrkdir=x", "jax-ssl train --config=simclr:huge",
     "python -m jax_ssl train --config=simclr:tiny --config.optim.base_lrr=1", "python -m jax_ssl trane",
