@@ -1,7 +1,7 @@
 """A run that version 0.1.0 was stopped in: its folder still goes on and is still measured.
 
-golden/run_0.1.tar.gz: MoCo, `moco:tiny` made small, stopped at step 4 of 8 by SIGTERM. Version 0.1.0 itself went on from
-there on one CPU device to the losses below.
+golden/run_0.1.tar.gz: MoCo, `moco:tiny` made small, stopped at step 4 of 8 by SIGTERM. Version 0.1.0 itself went on
+from there on one CPU device to the losses below.
 """
 
 import tarfile
