@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 
 from jax_ssl.errors import UserError
 
@@ -19,8 +20,27 @@ def find_module(folder: str, name: str):
 
 
 def make_backbone(config):
-    """The backbone that `config.model` describes, a Flax module."""
-    return find_module("models", config.model.name).make(**without_name(config.model))
+    """The backbone that `config.model` describes, a Flax module. Raises UserError for settings that make none."""
+    return _make("models", config.model, "take a config that is made for it, or write your own; see configs/common.py.")
+
+
+def make_method(config, clock, backbone):
+    """The method that `config.method` describes, on a backbone. Raises UserError for settings that make none."""
+    return _make("methods", config.method, f"start from --config=configs/{config.method.name}.py.", backbone, clock)
+
+
+def _make(folder: str, settings, remedy: str, *before):
+    """`make(*before, **settings)` of the module that `settings.name` names."""
+    make, keywords, section = find_module(folder, settings.name).make, without_name(settings), folder[:-1]
+    known = inspect.signature(make).parameters.values()
+    needed = {p.name for p in known if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+    unknown = sorted(set(keywords) - {p.name for p in known})
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in known):
+        raise UserError(f"{section}.name={settings.name} knows no {section}.{unknown[0]}: {remedy}")
+    if needed - set(keywords):
+        missing = min(needed - set(keywords))
+        raise UserError(f"{section}.name={settings.name} needs {section}.{missing}, which is not set: {remedy}")
+    return make(*before, **keywords)
 
 
 def images_of(config) -> dict:
