@@ -84,8 +84,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(args, overrides) -> int:
-    from jax_ssl import config, hosts, profiling
+    from jax_ssl import bounds, config, hosts, profiling
 
+    bounds.bounded("--", {"stopped-exit": args.stopped_exit}, at_least=0, at_most=255)
     settings = config.load(args.config, overrides)
     profile = profiling.parse(args.profile) if args.profile else None
     path, preset = config.find(args.config)
@@ -103,7 +104,7 @@ def run_train(args, overrides) -> int:
 
 
 def run_evaluate(args, overrides) -> None:
-    from jax_ssl import measure
+    from jax_ssl import bounds, checks, devices, measure
 
     tasks, weights = args.task.split(","), args.weights.split(",")
     for flag, given, known in (("task", tasks, measure.TASKS), ("weights", weights, (*measure.WEIGHTS, "all"))):
@@ -112,6 +113,10 @@ def run_evaluate(args, overrides) -> None:
             raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
     if "emergence" in tasks and not args.images:
         raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
+    bounds.whole("--", dict(labels=args.labels, epochs=args.epochs))
+    if args.seed is not None:
+        bounds.bounded("--", dict(seed=args.seed), at_least=0, below=checks.SEEDS)
+    devices.check_devices()
     wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
     if set(tasks) & {"knn", "linear"}:
         measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
@@ -123,8 +128,9 @@ def run_evaluate(args, overrides) -> None:
 
 
 def run_visualize(args, overrides) -> None:
-    from jax_ssl import gallery
+    from jax_ssl import devices, gallery
 
+    devices.check_devices()
     what = args.what.split(",") if args.what else ()
     gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out)
 
@@ -154,7 +160,7 @@ def run_plan(args, overrides) -> None:
 
 
 def run_benchmark(args, overrides) -> None:
-    from jax_ssl import benchmark, benchmark_input, config
+    from jax_ssl import benchmark, benchmark_input, config, devices
 
     settings, spec = config.load(args.config, overrides), " ".join([args.config, *overrides])
     if args.what not in ("step", "input"):
@@ -162,15 +168,17 @@ def run_benchmark(args, overrides) -> None:
     if args.what == "input":
         benchmark_input.run(settings, 4 if args.steps is None else args.steps, args.out, spec)
     else:
+        devices.check_devices()
         benchmark.run(settings, 30 if args.steps is None else args.steps, args.out, spec)
 
 
 def run_ablate(args, overrides) -> None:
-    from jax_ssl import ablate
+    from jax_ssl import ablate, devices
 
     if args.list:
         print(ablate.listing())
     else:
+        devices.check_devices()
         ablate.run(args.suite, args.workdir, args.seeds, overrides)
 
 
@@ -189,6 +197,9 @@ def main(argv=None) -> int:
     args, rest = parser().parse_known_args(argv)
     unknown = [flag for flag in rest if not flag.startswith("--config.")]
     try:
+        for key, value in zip(rest, rest[1:]):
+            if key.startswith("--config.") and "=" not in key and not value.startswith("--"):
+                raise UserError(f"An override is one word, with =: write {key}={value}.")
         if unknown:
             raise UserError(f"{args.verb} has no flag {unknown[0]!r}: see `python -m jax_ssl {args.verb} --help`.")
         return VERBS[args.verb](args, rest) or 0

@@ -4,7 +4,9 @@ import importlib
 import importlib.util
 import inspect
 
+from jax_ssl import core
 from jax_ssl.errors import UserError
+from jax_ssl.models.micro import MicroBatched
 
 
 def without_name(section) -> dict:
@@ -24,9 +26,17 @@ def make_backbone(config):
     return _make("models", config.model, "take a config that is made for it, or write your own; see configs/common.py.")
 
 
-def make_method(config, clock, backbone):
-    """The method that `config.method` describes, on a backbone. Raises UserError for settings that make none."""
-    return _make("methods", config.method, f"start from --config=configs/{config.method.name}.py.", backbone, clock)
+def make_method(config, clock):
+    """The method that `config.method` describes, on its backbone, in pieces of `config.micro_batch` images if set.
+
+    Raises UserError for settings that make none.
+    """
+    remedy, size = f"start from --config=configs/{config.method.name}.py.", config.micro_batch
+    make = lambda backbone: _make("methods", config.method, remedy, backbone, clock)
+    method = make(make_backbone(config))
+    if not size:
+        return method
+    return core.in_pieces(method, size) if method.per_image else make(MicroBatched(make_backbone(config), size))
 
 
 def _make(folder: str, settings, remedy: str, *before):

@@ -10,14 +10,13 @@ from typing import NamedTuple
 import jax
 
 from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
-from jax_ssl.checks import check
+from jax_ssl.checks import check, check_fit
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import RunError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
-from jax_ssl.models.micro import MicroBatched
 from jax_ssl.parts import images_of, make_backbone, make_method
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
@@ -29,11 +28,7 @@ def build(config, examples: int):
     """Everything that touches no device: (method, optimiser, clock). examples: how many images an epoch has."""
     steps_per_epoch = examples / config.batch_size
     clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
-    method = make_method(config, clock, make_backbone(config))
-    if config.micro_batch and method.per_image:
-        method = core.in_pieces(method, config.micro_batch)
-    elif config.micro_batch:
-        method = make_method(config, clock, MicroBatched(make_backbone(config), config.micro_batch))
+    method = make_method(config, clock)
     return method, optim.make(config.optim, config.batch_size, clock), clock
 
 
@@ -90,6 +85,7 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
     checkpoints.check_config(workdir, to_dict(config))
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     method, tx, clock = build(config, data.source.count)
+    notes = check_fit(method, clock, config, data.source.count)  # said when there is a log to say it in
     profiling.check(profile, clock.total_steps)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
@@ -100,7 +96,6 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
         probe = pipeline.labelled(config)
         watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
         checkpoints.write_config(workdir, to_dict(config))
-        notes = []  # what is said before there is a log to say it in
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
         stack.enter_context(hosts.parting())  # after an error, `close` would wait for the other processes
