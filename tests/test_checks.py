@@ -76,7 +76,7 @@ def test_the_optimisers_curves_are_those_that_it_takes():
 
 def test_a_batch_larger_than_the_data_set_is_refused_with_one_that_fits():
     images = jax.device_count() * 3 + 2
-    with pytest.raises(UserError, match=f"of 26 training images|26 training images.*take {jax.device_count() * 3}"):
+    with pytest.raises(UserError, match=f"the 26 training images.*take {jax.device_count() * 3}"):
         fit("simclr", images=images)
     with pytest.raises(UserError, match=f"have at least {jax.device_count()} images"):
         fit("simclr", images=3)
@@ -90,8 +90,8 @@ def test_what_does_not_end_in_a_run_is_noted_with_its_steps():
         ("dino", "--config.optim.late_epochs=9"):
             "optim.late_epochs=9.0 is 1,407 steps, and the run has 125: the parameters of optim.late never move.",
         ("dino", "--config.method.warmup_teacher_epochs=1"):
-            "method.warmup_teacher_epochs=1.0 is 157 steps, and the run has 125: the teacher's temperature never reaches "
-            "its last value.",
+            "method.warmup_teacher_epochs=1.0 is 157 steps, and the run has 125: "
+            "the teacher's temperature never reaches its last value.",
         ("swav", "--config.method.freeze_steps=500"):
             "method.freeze_steps=500: the run has 469: the prototypes never move.",
         ("swav", "--config.method.queue_from_epoch=15.0"):

@@ -11,7 +11,7 @@ import numpy as np
 from jax.lax import Precision, stop_gradient
 
 from jax_ssl import bounds, losses, masking
-from jax_ssl.core import Method
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models import apply, dvae
@@ -90,7 +90,7 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
         return (pixels - own_mean) / own_std
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         params, stats = apply.init(net, rng, images, *hide(rng, images))
         params |= {"backbone": rescale_residuals(params["backbone"])}
         if tokenizer:

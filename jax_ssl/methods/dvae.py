@@ -7,7 +7,7 @@ Code:  https://github.com/openai/DALL-E, and https://github.com/microsoft/unilm,
 import jax.numpy as jnp
 
 from jax_ssl import bounds, losses
-from jax_ssl.core import Method
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models.dvae import DVae, Encoder
@@ -27,7 +27,7 @@ def make(backbone, clock, *, temperature=1.0, final_temperature=0.0625, kl_weigh
     warmth = cosine(temperature, final_temperature, clock)
 
     def init(rng, batch):
-        return net.init(rng, batch["views"][:, 0], rng, 1.0)["params"], {"stats": {}}
+        return net.init(rng, one_view(batch), rng, 1.0)["params"], {"stats": {}}
 
     def loss(params, state, batch, rng):
         images = batch["views"][:, 0]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_ssl import bounds, masking
-from jax_ssl.core import Method
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import smooth_l1
 from jax_ssl.losses.diagnostics import feature_std, pair_cosine
@@ -71,7 +71,7 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
         return masking.multi_block(rng, len(images), grid, targets, target_scale, target_ratio, context_scale, kept)
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         params, stats = apply.init(net, rng, images, *cut(rng, images))
         return params, {"stats": stats}
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jax_ssl import bounds, masking
-from jax_ssl.core import Method
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import mae, patchify, unpatchify
 from jax_ssl.models import apply
@@ -57,7 +57,7 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
         return masking.split(sampler(rng, len(images), grid), keep)
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         keep, restore, _ = split(rng, images)
         params, stats = apply.init(net, rng, images, keep, restore)
         return params, {"stats": stats}

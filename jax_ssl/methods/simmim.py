@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_ssl import bounds, losses, masking
-from jax_ssl.core import Method
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import patchify, unpatchify
 from jax_ssl.models import apply
@@ -58,7 +58,7 @@ def make(backbone, clock, *, mask_ratio=0.6, mask_cell=32) -> Method:
         return masking.split(scores, kept * cell**2)[2] > 0
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         params, stats = apply.init(net, rng, images, hide(rng, images))
         return params | {"backbone": rescale_residuals(params["backbone"])}, {"stats": stats}
 
