@@ -104,8 +104,9 @@ def run_train(args, overrides) -> int:
 
 
 def run_evaluate(args, overrides) -> None:
-    from jax_ssl import bounds, checks, devices, measure
+    from jax_ssl import devices, measure
 
+    devices.check_devices()
     tasks, weights = args.task.split(","), args.weights.split(",")
     for flag, given, known in (("task", tasks, measure.TASKS), ("weights", weights, (*measure.WEIGHTS, "all"))):
         wrong = sorted(set(given) - set(known))
@@ -113,10 +114,6 @@ def run_evaluate(args, overrides) -> None:
             raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
     if "emergence" in tasks and not args.images:
         raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
-    bounds.whole("--", dict(labels=args.labels, epochs=args.epochs))
-    if args.seed is not None:
-        bounds.bounded("--", dict(seed=args.seed), at_least=0, below=checks.SEEDS)
-    devices.check_devices()
     wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
     if set(tasks) & {"knn", "linear"}:
         measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
@@ -197,9 +194,6 @@ def main(argv=None) -> int:
     args, rest = parser().parse_known_args(argv)
     unknown = [flag for flag in rest if not flag.startswith("--config.")]
     try:
-        for key, value in zip(rest, rest[1:]):
-            if key.startswith("--config.") and "=" not in key and not value.startswith("--"):
-                raise UserError(f"An override is one word, with =: write {key}={value}.")
         if unknown:
             raise UserError(f"{args.verb} has no flag {unknown[0]!r}: see `python -m jax_ssl {args.verb} --help`.")
         return VERBS[args.verb](args, rest) or 0
