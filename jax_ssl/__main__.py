@@ -84,10 +84,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(args, overrides) -> int:
-    from jax_ssl import bounds, config, hosts, profiling
+    from jax_ssl import bounds, checks, config, hosts, profiling
 
     bounds.bounded("--", {"stopped-exit": args.stopped_exit}, at_least=0, at_most=255)
     settings = config.load(args.config, overrides)
+    checks.check_steps(settings)  # how long processes wait for each other is asked for before `train` checks the rest
     profile = profiling.parse(args.profile) if args.profile else None
     path, preset = config.find(args.config)
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax_ssl.configs import ablations
 
 from jax_ssl import checks, config, optim, parts
 from jax_ssl.errors import UserError
@@ -25,6 +26,15 @@ def test_every_preset_is_meant(name):
     more = ["--config.method.tokenizer="] if name == "beit" else []
     for preset in presets(name):
         checks.check(config.load(f"{name}:{preset}", more), 1)
+
+
+@pytest.mark.parametrize("suite", ablations.SUITES)
+def test_every_cell_of_an_ablation_is_meant(suite):
+    suite = ablations.SUITES[suite]
+    for cell in suite.cells.values():
+        own = suite.overrides | cell.overrides
+        flags = [f"--config.{key}={value!r}" for key, value in own.items()]
+        checks.check(config.load(cell.config or suite.config, flags), 1)
 
 
 def fit(name, *more, images=5000):
