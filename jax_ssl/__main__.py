@@ -84,9 +84,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(args, overrides) -> int:
-    from jax_ssl import config, hosts, profiling
+    from jax_ssl import bounds, checks, config, hosts, profiling
 
+    bounds.bounded("--", {"stopped-exit": args.stopped_exit}, at_least=0, at_most=255)
     settings = config.load(args.config, overrides)
+    checks.check_steps(settings)  # how long processes wait for each other is asked for before `train` checks the rest
     profile = profiling.parse(args.profile) if args.profile else None
     path, preset = config.find(args.config)
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
@@ -103,8 +105,9 @@ def run_train(args, overrides) -> int:
 
 
 def run_evaluate(args, overrides) -> None:
-    from jax_ssl import measure
+    from jax_ssl import devices, measure
 
+    devices.check_devices()
     tasks, weights = args.task.split(","), args.weights.split(",")
     for flag, given, known in (("task", tasks, measure.TASKS), ("weights", weights, (*measure.WEIGHTS, "all"))):
         wrong = sorted(set(given) - set(known))
@@ -123,8 +126,9 @@ def run_evaluate(args, overrides) -> None:
 
 
 def run_visualize(args, overrides) -> None:
-    from jax_ssl import gallery
+    from jax_ssl import devices, gallery
 
+    devices.check_devices()
     what = args.what.split(",") if args.what else ()
     gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out)
 
@@ -154,7 +158,7 @@ def run_plan(args, overrides) -> None:
 
 
 def run_benchmark(args, overrides) -> None:
-    from jax_ssl import benchmark, benchmark_input, config
+    from jax_ssl import benchmark, benchmark_input, config, devices
 
     settings, spec = config.load(args.config, overrides), " ".join([args.config, *overrides])
     if args.what not in ("step", "input"):
@@ -162,15 +166,17 @@ def run_benchmark(args, overrides) -> None:
     if args.what == "input":
         benchmark_input.run(settings, 4 if args.steps is None else args.steps, args.out, spec)
     else:
+        devices.check_devices()
         benchmark.run(settings, 30 if args.steps is None else args.steps, args.out, spec)
 
 
 def run_ablate(args, overrides) -> None:
-    from jax_ssl import ablate
+    from jax_ssl import ablate, devices
 
     if args.list:
         print(ablate.listing())
     else:
+        devices.check_devices()
         ablate.run(args.suite, args.workdir, args.seeds, overrides)
 
 

@@ -5,7 +5,6 @@ is told its place. Where neither is the case nothing asks a network anything.
 """
 
 import contextlib
-import glob
 import importlib.util
 import os
 import socket
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
+from jax_ssl.devices import check_devices, tpu_chips
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -72,8 +72,7 @@ def cluster(environ: Mapping) -> bool:
 def tpu(environ: Mapping) -> bool:
     """Whether this machine has TPU chips that jax will use."""
     wanted = environ.get("JAX_PLATFORMS") or "tpu"
-    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
-    return "tpu" in wanted and bool(chips) and importlib.util.find_spec("libtpu") is not None
+    return "tpu" in wanted and tpu_chips() and importlib.util.find_spec("libtpu") is not None
 
 
 def join(where: Place | None, init_timeout: int, heartbeat: int, environ: Mapping = os.environ) -> None:
@@ -165,6 +164,12 @@ def joined(where: Place | None, init_timeout: int, heartbeat: int):
     Gives `print` to one of them, and to the others a function that says nothing.
     """
     join(where, init_timeout, heartbeat)
+    try:
+        check_devices()
+    except tuple(EXIT) as error:
+        if jax.distributed.is_initialized():
+            _leave(error)
+        raise
     with parting():
         yield print if jax.process_index() == 0 else lambda *_: None
     if jax.distributed.is_initialized():
@@ -183,11 +188,15 @@ def parting():
     except BaseException as error:
         if not (jax.distributed.is_initialized() and several()):
             raise
-        sentence, code = _told(error)
-        name = f"process {jax.process_index()} of {jax.process_count()}"
-        print(f"jax_ssl: {name}: {sentence}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(code)
+        _leave(error, f"process {jax.process_index()} of {jax.process_count()}: ")
+
+
+def _leave(error: BaseException, who: str = "") -> None:
+    """Ends this process at once, with the sentence and the exit code of an error."""
+    sentence, code = _told(error)
+    print(f"jax_ssl: {who}{sentence}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _told(error: BaseException) -> tuple[str, int]:

@@ -2,7 +2,7 @@
 
 import jax
 
-from jax_ssl import optim, paths
+from jax_ssl import devices, optim, paths
 
 LONGEST = 12  # lines
 
@@ -22,6 +22,7 @@ def introduction(config, workdir, source, probe, probe_note: str, state, clock, 
         "writes": f"{paths.resolve(workdir)}: a checkpoint every {config.checkpoint_every:,} steps",
     }
     lines = [f"{name:<10} {fact}" for name, fact in facts.items()]
+    notes = [*notes, *filter(None, [devices.idle_accelerator()])]
     shown = notes if len(lines) + len(notes) <= LONGEST else [*notes[: LONGEST - len(lines) - 1], " ".join(
         notes[LONGEST - len(lines) - 1 :])]  # fmt: skip
     return lines + [f"{'note':<10} {note}" for note in shown]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_ssl import checkpoints, config, core, metrics, parts, train
+from jax_ssl.checks import check_measuring
 from jax_ssl.data import cutouts, pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
@@ -26,7 +27,9 @@ def load_config(folder: str, overrides=()):
     path = Path(folder) / "config.json"
     if not path.exists():
         raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
-    return config.override(config.from_json(path.read_text()), overrides)
+    settings = config.override_measuring(config.from_json(path.read_text()), overrides)
+    check_measuring(settings)
+    return settings
 
 
 def untrained_state(settings) -> core.TrainState:

@@ -5,13 +5,12 @@ tests shard it over simulated devices.
 """
 
 import contextlib
-import inspect
 from typing import NamedTuple
 
 import jax
 
 from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
-from jax_ssl.checks import check
+from jax_ssl.checks import check, check_fit
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
@@ -19,8 +18,7 @@ from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.introduction import introduction
 from jax_ssl.metrics import Writer
-from jax_ssl.models.micro import MicroBatched
-from jax_ssl.parts import find_module, images_of, make_backbone, without_name
+from jax_ssl.parts import images_of, make_backbone, make_method
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
 from jax_ssl.warm_start import start_from
@@ -31,16 +29,7 @@ def build(config, examples: int):
     """Everything that touches no device: (method, optimiser, clock). examples: how many images an epoch has."""
     steps_per_epoch = examples / config.batch_size
     clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
-    make = find_module("methods", config.method.name).make
-    unknown = set(without_name(config.method)) - set(inspect.signature(make).parameters)
-    if unknown:
-        name = config.method.name
-        raise UserError(f"method.name={name} knows no method.{min(unknown)}: start from --config=configs/{name}.py.")
-    method = make(make_backbone(config), clock, **without_name(config.method))
-    if config.micro_batch and method.per_image:
-        method = core.in_pieces(method, config.micro_batch)
-    elif config.micro_batch:
-        method = make(MicroBatched(make_backbone(config), config.micro_batch), clock, **without_name(config.method))
+    method = make_method(config, clock)
     return method, optim.make(config.optim, config.batch_size, clock), clock
 
 
@@ -97,6 +86,7 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
     checkpoints.check_config(workdir, to_dict(config))
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     method, tx, clock = build(config, data.source.count)
+    notes = check_fit(method, clock, config, data.source.count)  # said when there is a log to say it in
     profiling.check(profile, clock.total_steps)
     curves = {**optim.curves(config.optim, config.batch_size, clock), **method.curves}
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -108,7 +98,6 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
         probe, probe_note = open_probe(config)
         watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
         checkpoints.write_config(workdir, to_dict(config))
-        notes = []  # what is said before there is a log to say it in
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
         stack.enter_context(hosts.parting())  # after an error, `close` would wait for the other processes

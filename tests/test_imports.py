@@ -4,12 +4,13 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "jax_ssl"
-EVERYWHERE = {"errors", "paths"}
+EVERYWHERE = {"errors", "paths", "bounds"}
 MAY_IMPORT = {
     "errors": set(),
     "paths": set(),
-    "parts": {"errors", "methods", "models"},
-    "checks": {"encoder", "errors", "parts"},
+    "bounds": {"errors"},
+    "parts": {"core", "errors", "methods", "models"},
+    "checks": {"data", "encoder", "errors", "optim", "parts", "schedules"},
     "core": {"errors", "sharding"},
     "sharding": {"errors"},
     "masking": set(),
@@ -34,16 +35,18 @@ MAY_IMPORT = {
     "progress": {"goodput"},
     "metrics": {"progress"},
     "stop": set(),
-    "hosts": {"errors"},
+    "devices": {"errors"},
+    "hosts": {"devices", "errors"},
     "profiling": {"errors"},
     "watchdog": {"errors"},
-    "introduction": {"optim"},
+    "introduction": {"devices", "optim"},
     "watch": {"errors"},
     "train": {"augment", "checkpoints", "checks", "config", "core", "data", "encoder", "errors", "evaluate", "hosts",
               "introduction", "metrics", "models", "optim", "parts", "profiling", "schedules", "sharding", "stop",
               "visualize", "warm_start", "watch", "watchdog"},
     "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
-    "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "parts", "train"},
+    "measure": {"checkpoints", "checks", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "parts",
+                "train"},
     "gallery": {"checkpoints", "core", "data", "encoder", "errors", "evaluate", "measure", "parts", "schedules",
                 "train", "visualize", "weights"},
     "warm_start": {"checkpoints", "errors", "models", "weights"},
@@ -58,8 +61,8 @@ MAY_IMPORT = {
 }  # fmt: skip
 LIBRARIES = {  # the libraries that some rooms keep out
     "tensorflow": {"data"},
-    "jax": set(MAY_IMPORT) - {"errors", "paths", "config", "manifest", "progress", "metrics", "seals", "published",
-                              "chips", "stop", "watch", "goodput", "watchdog", "data", "benchmark_input"},
+    "jax": set(MAY_IMPORT) - {"errors", "paths", "bounds", "config", "manifest", "progress", "metrics", "seals",
+                              "published", "chips", "stop", "watch", "goodput", "watchdog", "data", "benchmark_input"},
 }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def recipes(config) -> dict[str, list[dict]]:
     if config.data.augment not in ("host", "hybrid", "device"):
         raise UserError(f"data.augment is {config.data.augment!r}: choose 'host', 'hybrid' or 'device'.")
     crops = {name: [dict(recipe) for recipe in group] for name, group in config.data.crops.items()}
-    if not crops or not set(crops) <= set(GROUPS):
+    if "views" not in crops or not set(crops) <= set(GROUPS):
         raise UserError(f"data.crops has the groups {sorted(crops)}: give 'views', and 'local' for small crops.")
     check_crops(crops)
     return crops

@@ -73,10 +73,10 @@ def test_the_targets_are_the_frozen_tokenizer_s_codes_and_it_stays_as_it_was(fol
     method, state, batch = begin(f"--config.method.tokenizer={folder}")
     tokenizer = weights.tokenizer.load_tokenizer(folder)
     assert set(state.params) == {"backbone", "head"}
-    jax.tree.map(np.testing.assert_array_equal, state.extra["tokenizer"], tokenizer.params)
+    jax.tree.map(np.testing.assert_array_equal, state.extra["tokenizer"], tokenizer.params())
     step = jax.jit(lambda s, b: core.train_step(method, TX, s, b))
     after, metrics = step(state, batch)
-    jax.tree.map(np.testing.assert_array_equal, after.extra["tokenizer"], tokenizer.params)
+    jax.tree.map(np.testing.assert_array_equal, after.extra["tokenizer"], tokenizer.params())
     np.testing.assert_allclose(metrics["uniform_loss"], np.log(24), rtol=1e-6)
     assert metrics["loss"] == metrics["code_loss"]
 
