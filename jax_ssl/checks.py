@@ -25,7 +25,8 @@ def check(config, devices: int) -> None:
     if config.on_collapse not in ("warn", "stop"):
         raise UserError(f"on_collapse={config.on_collapse!r}: choose 'warn' or 'stop'.")
     model = find_module("models", config.model.name)
+    check_size = getattr(model, "check", lambda size, **_: None)  # which a model of the user's own may leave out
     for size in {recipe["size"] for group in config.data.crops.values() for recipe in group} | {config.data.eval_size}:
-        model.check(size, **without_name(config.model))
+        check_size(size, **without_name(config.model))
     find_module("methods", config.method.name)
     check_depth(make_backbone(config), config.feature_depth)

@@ -5,7 +5,6 @@ tests shard it over simulated devices.
 """
 
 import contextlib
-import inspect
 from typing import NamedTuple
 
 import jax
@@ -15,11 +14,11 @@ from jax_ssl.checks import check
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
-from jax_ssl.errors import RunError, UserError
+from jax_ssl.errors import RunError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
 from jax_ssl.models.micro import MicroBatched
-from jax_ssl.parts import find_module, images_of, make_backbone, without_name
+from jax_ssl.parts import check_keywords, find_module, images_of, make_backbone, without_name
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
 from jax_ssl.warm_start import start_from
@@ -31,10 +30,7 @@ def build(config, examples: int):
     steps_per_epoch = examples / config.batch_size
     clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
     make = find_module("methods", config.method.name).make
-    unknown = set(without_name(config.method)) - set(inspect.signature(make).parameters)
-    if unknown:
-        name = config.method.name
-        raise UserError(f"method.name={name} knows no method.{min(unknown)}: start from --config=configs/{name}.py.")
+    check_keywords("method", make, config.method)
     method = make(make_backbone(config), clock, **without_name(config.method))
     if config.micro_batch and method.per_image:
         method = core.in_pieces(method, config.micro_batch)

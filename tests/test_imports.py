@@ -34,6 +34,9 @@ MAY_IMPORT = {
     "progress": {"goodput"},
     "metrics": {"progress"},
     "stop": set(),
+    "terminal": set(),
+    "outputs": {"errors"},
+    "command_line": {"__version__", "config", "errors"},
     "hosts": {"errors"},
     "profiling": {"errors"},
     "watchdog": {"errors"},
@@ -41,13 +44,15 @@ MAY_IMPORT = {
     "train": {"augment", "checkpoints", "checks", "config", "core", "data", "encoder", "errors", "evaluate", "hosts",
               "metrics", "models", "optim", "parts", "profiling", "schedules", "sharding", "stop", "visualize",
               "warm_start", "watch", "watchdog"},
-    "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
+    "weights": {"checkpoints", "config", "encoder", "errors", "models", "parts", "weights"},
     "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "parts", "train"},
+    "rulers": {"data", "encoder", "errors", "measure", "metrics", "parts"},
     "gallery": {"checkpoints", "core", "data", "encoder", "errors", "evaluate", "measure", "parts", "schedules",
                 "train", "visualize", "weights"},
     "warm_start": {"checkpoints", "errors", "models", "weights"},
     "seals": {"errors", "published"},
-    "ablate": {"checkpoints", "checks", "config", "configs", "errors", "measure", "metrics", "train"},
+    "ablate": {"checkpoints", "checks", "config", "configs", "errors", "measure", "metrics", "outputs", "stop",
+               "train"},
     "flops": set(),
     "chips": {"errors"},
     "published": set(),
@@ -58,7 +63,8 @@ MAY_IMPORT = {
 LIBRARIES = {  # the libraries that some rooms keep out
     "tensorflow": {"data"},
     "jax": set(MAY_IMPORT) - {"errors", "paths", "config", "manifest", "progress", "metrics", "seals", "published",
-                              "chips", "stop", "watch", "goodput", "watchdog", "data", "benchmark_input"},
+                              "chips", "stop", "terminal", "outputs", "command_line", "watch", "goodput", "watchdog",
+                              "data", "benchmark_input"},
 }  # fmt: skip
 
 
