@@ -246,7 +246,7 @@ def run(argv: list[str]) -> int:
             traceback.print_exception(error.__cause__)
         return EXIT[type(error)]
     except KeyboardInterrupt:
-        print("\njax_ssl: interrupted", file=sys.stderr)
+        print("\n" * sys.stderr.isatty() + "jax_ssl: interrupted", file=sys.stderr)  # below the ^C
         return 130
 
 

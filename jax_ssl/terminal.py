@@ -52,13 +52,10 @@ def lasting():
             stream.flush()
         if None not in before:
             sys.stdout, sys.stderr = before
-    lost = [stream.buffer.raw.lost for stream in after if isinstance(getattr(stream, "buffer", None), Buffer)]
-    for error in filter(None, lost):
-        raise LinesLost(f"not all lines could be written where they were sent ({error.strerror}).") from error
-
-
-class Buffer(io.BufferedWriter):
-    """What lies between the text and a Lasting."""
+    for stream in after:
+        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        if isinstance(raw, Lasting) and raw.lost:
+            raise LinesLost(f"not all lines could be written where they were sent ({raw.lost.strerror}).")
 
 
 def _outliving(stream, descriptor: int):
@@ -69,7 +66,7 @@ def _outliving(stream, descriptor: int):
         return stream
     stream.flush()
     return io.TextIOWrapper(
-        Buffer(Lasting(descriptor, "w", closefd=False)),
+        io.BufferedWriter(Lasting(descriptor, "w", closefd=False)),
         stream.encoding,
         stream.errors,
         line_buffering=stream.line_buffering,
