@@ -186,16 +186,14 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
 
 
 def settings_line(made: list[Job], overrides) -> str:
-    """On which images the cells were run, and which of the user's overrides differ from the suite."""
-    changed = []
-    for flag in overrides:
-        for job in made:
-            spec, *flags = job.flags
-            without = [other for other in flags if other != flag]
-            if config.load(spec.removeprefix("--config="), without) != job.settings:
-                changed.append(flag)
-                break
-    images = ", ".join({f"{job.settings.data.name}": 0 for job in made})
+    """On which images the cells are run, and which of the user's overrides differ from the suite."""
+    changed = {}
+    for job in made:
+        spec, *flags = job.flags
+        spec, own = spec.removeprefix("--config="), flags[: len(flags) - len(overrides)]
+        suite = config.load(spec, own)
+        changed |= {flag: 0 for flag in overrides if config.load(spec, [*own, flag]) != suite}
+    images = ", ".join({job.settings.data.name: 0 for job in made})
     return f"Images: {images}." + (f" Other than in the suite: {' '.join(changed)}." if changed else "")
 
 

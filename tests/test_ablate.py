@@ -159,6 +159,7 @@ def test_the_shipped_suites_are_whole(name, tmp_path):
 ])  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(flags, remedy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "train", None)
-    assert command.main(["ablate", f"--workdir={tmp_path}", *flags]) == 2
+    workdir = [] if flags and "workdir" in flags[-1] else [f"--workdir={tmp_path}"]
+    assert command.main(["ablate", *workdir, *flags]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("jax_ssl: ") and err.count("\n") == 1 and remedy in err
