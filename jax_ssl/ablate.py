@@ -20,9 +20,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jax_ssl import checkpoints, config, measure, metrics, train
+from jax_ssl import checkpoints, config, measure, metrics, outputs, stop, train
 from jax_ssl.checks import check
 from jax_ssl.errors import UserError
+from jax_ssl.paths import is_remote, resolve
 
 PROBED = {"knn": "kNN", "linear": "linear"}  # fractions, measured on the frozen network; shown in per cent
 NOTE = "Mean ± standard deviation over seeds (each). kNN (k = 20) and linear: %, of the better of student and teacher."
@@ -55,11 +56,11 @@ def find(name: str):
     return suites()[name]
 
 
-def listing() -> str:
-    """All suites with their claims and cells, for a terminal."""
+def listing(name: str = "") -> str:
+    """All suites, or the one of that name, with their claims and cells, for a terminal. Raises UserError."""
     lines = []
-    for name, suite in suites().items():
-        lines += ["", f"{name}: {suite.claim}", f"  {suite.source}", f"  a run: {suite.budget}"]
+    for title, suite in ({name: find(name)} if name else suites()).items():
+        lines += ["", f"{title}: {suite.claim}", f"  {suite.source}", f"  a run: {suite.budget}"]
         for label, cell in suite.cells.items():
             changes = " ".join(f"{key}={value}" for key, value in cell.overrides.items())
             lines.append(f"  {label:{max(map(len, suite.cells))}}  {cell.config or suite.config}  {changes}")
@@ -74,7 +75,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
     suite, numbers, made = find(name), seeds.split(","), []
     if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
         raise UserError(f"--seeds={seeds}: give different whole numbers with commas, such as --seeds=0,1.")
-    if metrics.is_remote(workdir):
+    if is_remote(workdir):
         raise UserError(f"--workdir={workdir}: ablations are kept in a local folder.")
     varied = {"seed", *(key for cell in suite.cells.values() for key in cell.overrides)}
     for key in (flag.partition("=")[0].removeprefix("--config.") for flag in overrides):
@@ -86,7 +87,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
             flags = [*(f"--config.{key}={value!r}" for key, value in own.items()), *overrides]
             settings = config.load(spec, flags)
             check(settings, jax.device_count())
-            folder = Path(workdir) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
+            folder = Path(resolve(workdir)) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
             made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder))
     for job in made:
         checkpoints.check_config(job.folder, config.to_dict(job.settings))
@@ -138,13 +139,13 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
 
 @contextlib.contextmanager
 def signals():
-    """Yields a function that says whether Ctrl-C or SIGTERM came; outside of training's steps both interrupt at once.
+    """Yields a function that says whether a signal to stop came; outside of training's steps it interrupts at once.
 
     Training answers them itself, and one in its last step looks like a run that ended: so each leaves a byte in a pipe.
     """
     end, start = os.pipe()
     os.set_blocking(start, False)
-    handlers = {s: signal.signal(s, signal.default_int_handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {s: signal.signal(s, signal.default_int_handler) for s in stop.signals()}
     before = signal.set_wakeup_fd(start)
     try:
         yield lambda: bool(select.select([end], [], [], 0)[0])
@@ -158,9 +159,12 @@ def signals():
 
 def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
     """Runs what is not finished, a line a cell; then writes and prints what is there. Raises UserError."""
-    made, suite, file = jobs(name, workdir, seeds, overrides), find(name), Path(workdir) / "ablations.jsonl"
+    made, suite, root = jobs(name, workdir, seeds, overrides), find(name), Path(resolve(workdir))
+    outputs.check_folder("--workdir", workdir)
+    file = Path(outputs.check_file("--workdir", str(root / "ablations.jsonl")))
+    setting = settings_line(made, overrides)
     metrics.trim(file, math.inf)  # without the line that a kill has torn
-    print(f"{suite.claim}\na run: {suite.budget}; logs: {workdir}/{name}/*/log.txt", flush=True)
+    print(f"{suite.claim}\na run: {suite.budget}; logs: {root}/{name}/*/log.txt\n{setting}", flush=True)
     try:
         with signals() as stopped:
             for number, job in enumerate(made, 1):
@@ -178,7 +182,19 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
         print("\nstopped, all saved; the same command goes on from here", flush=True)
     finally:
         print()
-        report(name, suite, finished(name, made, file), Path(workdir))
+        report(name, suite, finished(name, made, file), root, setting)
+
+
+def settings_line(made: list[Job], overrides) -> str:
+    """On which images the cells are run, and which of the user's overrides differ from the suite."""
+    changed = {}
+    for job in made:
+        spec, *flags = job.flags
+        spec, own = spec.removeprefix("--config="), flags[: len(flags) - len(overrides)]
+        suite = config.load(spec, own)
+        changed |= {flag: 0 for flag in overrides if config.load(spec, [*own, flag]) != suite}
+    images = ", ".join({job.settings.data.name: 0 for job in made})
+    return f"Images: {images}." + (f" Other than in the suite: {' '.join(changed)}." if changed else "")
 
 
 def shown(name: str, value) -> str:
@@ -209,7 +225,7 @@ def table(suite, found: dict) -> str:
     return "\n".join("| " + " | ".join(f"{text:{w}}" for text, w in zip(row, widths)) + " |" for row in rows)
 
 
-def plot(suite, found: dict, path: Path) -> None:
+def plot(suite, found: dict, path: Path, setting: str = "") -> None:
     """The first number of the suite: a point for each seed, a bar at the mean."""
     from matplotlib.figure import Figure  # imported late: half a second that a refused command does not need
 
@@ -233,20 +249,24 @@ def plot(suite, found: dict, path: Path) -> None:
             axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,g}")
     label = f"{PROBED[name]}, %" if name in PROBED else name.replace("_", " ")
-    axes.set(xlabel=suite.axis, ylabel=label, title=textwrap.fill(suite.claim, 70))
+    below = "\n".join([suite.axis, *textwrap.wrap(setting, 90)])
+    axes.set(xlabel=below, ylabel=label, title=textwrap.fill(suite.claim, 70))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(*axes.get_legend_handles_labels(), frameon=False)  # given like this, none is no warning
     figure.savefig(path, dpi=110)
 
 
-def report(name: str, suite, found: dict, root: Path) -> None:
-    """Prints the table and writes NAME.md and NAME.png, of all that is there. found: as of `table`."""
+def report(name: str, suite, found: dict, root: Path, setting: str) -> None:
+    """Prints the table and writes NAME.md and NAME.png, of all that is there.
+
+    found: as of `table`; setting: as of `settings_line`, for its readers to know whether they read the suite itself.
+    """
     records = [record for own in found.values() for record in own.values()]
     if not records:
         return
     minutes, hardware = sum(r["seconds"] for r in records) / 60, "; ".join({r["hardware"]: 0 for r in records})
     spent = f"{len(records)} runs, {minutes:.0f} minutes of training, on {hardware}."
-    parts = [f"# {suite.title}", f"{suite.claim} ({suite.source})", table(suite, found), NOTE, spent]
+    parts = [f"# {suite.title}", f"{suite.claim} ({suite.source})", table(suite, found), NOTE, setting, spent]
     (root / f"{name}.md").write_text("\n\n".join([*parts, f"![{name}]({name}.png)\n"]))
-    plot(suite, found, root / f"{name}.png")
-    print(f"{parts[2]}\n\n{NOTE}\nin {root}/{name}.md, drawn in {root}/{name}.png")
+    plot(suite, found, root / f"{name}.png", setting)
+    print(f"{parts[2]}\n\n{NOTE}\n{setting}\nin {root}/{name}.md, drawn in {root}/{name}.png")

@@ -80,8 +80,10 @@ def check_measuring(config) -> None:
 
 
 def check_size(config, size: int) -> None:
-    """Raises UserError if the network can't take images of `size` pixels."""
-    find_module("models", config.model.name).check(size, **without_name(config.model))
+    """Raises UserError if the network can't take images of `size` pixels; a model of the user's own need not say."""
+    model = find_module("models", config.model.name)
+    if hasattr(model, "check"):
+        model.check(size, **without_name(config.model))
 
 
 def check_division(config, devices: int) -> None:

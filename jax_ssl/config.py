@@ -149,6 +149,12 @@ def _convert(key: str, text: str, old):
     return value
 
 
+def keys_like(config: ConfigDict, name: str) -> list[str]:
+    """Keys whose last part is that name or one like it, the likeliest first: `optim.base_lr` for `lr`."""
+    found = _same_ending(name, dict(_leaves(config)))
+    return sorted(found, key=lambda key: key.split(".")[-1] != name)
+
+
 def from_json(text: str) -> ConfigDict:
     """The config that a run stored beside its checkpoints; keys that came later have their defaults, as it had them."""
     folder()

@@ -106,7 +106,7 @@ def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 2
         return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
 
     order = np.random.default_rng(0).permutation(len(images))
-    batch = min(batch, len(images) - len(images) % encode.backbone.norm_groups)
+    batch = min(batch, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
     for i in range(passes):
         chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
         stats = step(encode.variables["params"], stats, images[chosen])

@@ -43,7 +43,9 @@ class Picture(NamedTuple):
     draw: Callable[[Subject, Callable[[str], Path]], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
 
 
-def draw(run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print) -> list[Path]:
+def draw(
+    run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=()
+) -> list[Path]:
     """Draws each picture in `what`, by default those that fit, and returns the paths. Raises UserError.
 
     run: a run's folder, or None with the path of a file of weights in `weights`. images: a folder; by default images
@@ -53,7 +55,7 @@ def draw(run=None, what=(), weights="student", images=None, size=None, count=8, 
     unknown = sorted(set(what) - set(PICTURES))
     if unknown:
         raise UserError(f"--what={unknown[0]}: choose of {', '.join(PICTURES)}.")
-    subject = open_subject(run, weights, images, size, count)
+    subject = open_subject(run, weights, images, size, count, overrides)
     for name in what:
         PICTURES[name].check(subject)
     folder = make_folder(out or Path(run or ".") / "pictures")
@@ -86,7 +88,7 @@ def make_folder(path) -> Path:
     return Path(path)
 
 
-def open_subject(run, weights: str, folder, size: int | None, count: int) -> Subject:
+def open_subject(run, weights: str, folder, size: int | None, count: int, overrides=()) -> Subject:
     """The frozen network and the images that the flags name."""
     if count < 1 or (size is not None and size < 1):
         raise UserError(f"--count={count} and --size={size or 'that of the run'} must be at least 1.")
@@ -96,7 +98,7 @@ def open_subject(run, weights: str, folder, size: int | None, count: int) -> Sub
     if run is None:
         encode, name = load(weights), Path(weights).stem
     else:
-        config = measure.load_config(run)
+        config = measure.load_config(run, overrides)
         encode, state = open_run(run, config, weights)
         name = weights
     side = size or encode.size

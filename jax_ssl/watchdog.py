@@ -1,5 +1,6 @@
 """Ends a run that hangs: a collective that waits for a process which is alive but stuck waits for ever."""
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -52,12 +53,13 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        print(
-            f"jax_ssl: nothing has moved for {self.seconds:g} seconds (config.hosts.hang_seconds): this process ends, "
-            "and the same command goes on from the last checkpoint. This is where it stood:",
-            file=sys.__stderr__,
-            flush=True,
-        )
+        with contextlib.suppress(OSError):  # a terminal that is gone must not keep the process from its end
+            print(
+                f"jax_ssl: nothing has moved for {self.seconds:g} seconds (config.hosts.hang_seconds): this process "
+                "ends, and the same command goes on from the last checkpoint. This is where it stood:",
+                file=sys.__stderr__,
+                flush=True,
+            )
         faulthandler.dump_traceback(file=sys.__stderr__)
         if self.path:
             with open(self.path, "a") as file:

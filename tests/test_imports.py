@@ -37,6 +37,9 @@ MAY_IMPORT = {
     "stop": set(),
     "devices": {"errors"},
     "hosts": {"devices", "errors"},
+    "terminal": set(),
+    "outputs": {"errors"},
+    "command_line": {"__version__", "config", "errors"},
     "profiling": {"errors"},
     "watchdog": {"errors"},
     "introduction": {"devices", "optim"},
@@ -44,14 +47,16 @@ MAY_IMPORT = {
     "train": {"augment", "checkpoints", "checks", "config", "core", "data", "encoder", "errors", "evaluate", "hosts",
               "introduction", "metrics", "models", "optim", "parts", "profiling", "schedules", "sharding", "stop",
               "visualize", "warm_start", "watch", "watchdog"},
-    "weights": {"checkpoints", "config", "encoder", "errors", "models", "weights"},
+    "weights": {"checkpoints", "config", "encoder", "errors", "models", "parts", "weights"},
     "measure": {"checkpoints", "checks", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "parts",
                 "train"},
+    "rulers": {"data", "encoder", "errors", "measure", "metrics", "parts"},
     "gallery": {"checkpoints", "core", "data", "encoder", "errors", "evaluate", "measure", "parts", "schedules",
                 "train", "visualize", "weights"},
     "warm_start": {"checkpoints", "errors", "models", "weights"},
     "seals": {"errors", "published"},
-    "ablate": {"checkpoints", "checks", "config", "configs", "errors", "measure", "metrics", "train"},
+    "ablate": {"checkpoints", "checks", "config", "configs", "errors", "measure", "metrics", "outputs", "stop",
+               "train"},
     "flops": set(),
     "chips": {"errors"},
     "published": set(),
@@ -62,7 +67,8 @@ MAY_IMPORT = {
 LIBRARIES = {  # the libraries that some rooms keep out
     "tensorflow": {"data"},
     "jax": set(MAY_IMPORT) - {"errors", "paths", "bounds", "config", "manifest", "progress", "metrics", "seals",
-                              "published", "chips", "stop", "watch", "goodput", "watchdog", "data", "benchmark_input"},
+                              "published", "chips", "stop", "terminal", "outputs", "command_line", "watch", "goodput",
+                              "watchdog", "data", "benchmark_input"},
 }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """`load(PATH) -> Encoder`: from a run folder, or from an official file of another library."""
 
-import importlib
 import math
 import re
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from jax_ssl import checkpoints, config
+from jax_ssl import checkpoints, config, parts
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.models import vit
@@ -116,10 +115,7 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
     state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
-    model = dict(settings.model)
-    backbone = importlib.import_module(f"jax_ssl.models.{model.pop('name')}").make(**model)
-    image = dict(mean=tuple(settings.data.mean), std=tuple(settings.data.std), size=settings.data.eval_size)
-    return freeze(backbone, state, which, **image)
+    return freeze(parts.make_backbone(settings), state, which, **parts.images_of(settings))
 
 
 def _read_file(path, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> tuple[dict, Scheme]:
