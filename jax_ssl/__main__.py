@@ -127,6 +127,8 @@ def run_evaluate(args, overrides) -> None:
     for task, flags in (("finetune", ("labels", "epochs")), ("emergence", ("images",))):
         if task not in tasks:
             refuse_flags(args, flags, f"belongs to --task={task}: add that task, or leave the flag out")
+    if not set(tasks) & {"knn", "linear", *own}:
+        refuse_flags(args, ("seed",), f"is not used by --task={args.task}, which takes the run's: leave it out")
     wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
     if set(tasks) & {"knn", "linear"}:
         measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)

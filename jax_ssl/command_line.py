@@ -49,11 +49,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int):
-    """The type of a flag that is a whole number from `least` on."""
+    """The type of a flag that is a whole number, `least` or more."""
 
     def whole(text: str) -> int:
         if not text.removeprefix("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
         return int(text)
 
     return whole

@@ -64,7 +64,7 @@ def of_theirs(what: str, error: BaseException) -> CodeError:
         trace = trace.tb_next
     error.__traceback__ = trace
     said = str(error).strip().split("\n")[0]
-    return CodeError(f"{what}: {type(error).__name__}{f': {said}' if said else ''}. Where it happened:")
+    return CodeError(f"{what}: {type(error).__name__}{f': {said}' if said else ''}.")
 
 
 def check_keywords(kind: str, make: Callable, section) -> None:
@@ -83,11 +83,27 @@ def check_keywords(kind: str, make: Callable, section) -> None:
         raise UserError(f"{kind}.name={name} needs {kind}.{min(missing)}, which the config has not: {remedy}.")
 
 
+def make_part(folder: str, section, *arguments):
+    """What `make` of the module that `config.model` or `config.method` names makes of its keys.
+
+    folder: "models" or "methods"; arguments: those of `make` before its keywords. Raises UserError, and CodeError where
+    a module of the user's own fails.
+    """
+    make = find_module(folder, section.name).make
+    check_keywords(folder[:-1], make, section)
+    try:
+        return make(*arguments, **without_name(section))
+    except UserError:
+        raise
+    except Exception as error:
+        if "." not in section.name:
+            raise
+        raise of_theirs(f"make of {folder[:-1]}.name={section.name} failed", error) from error
+
+
 def make_backbone(config):
     """The backbone that `config.model` describes, a Flax module."""
-    make = find_module("models", config.model.name).make
-    check_keywords("model", make, config.model)
-    return make(**without_name(config.model))
+    return make_part("models", config.model)
 
 
 def images_of(config) -> dict:

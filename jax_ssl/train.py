@@ -5,6 +5,7 @@ tests shard it over simulated devices.
 """
 
 import contextlib
+import functools
 from typing import NamedTuple
 
 import jax
@@ -14,11 +15,11 @@ from jax_ssl.checks import check
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
-from jax_ssl.errors import RunError
+from jax_ssl.errors import RunError, UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.metrics import Writer
 from jax_ssl.models.micro import MicroBatched
-from jax_ssl.parts import check_keywords, find_module, images_of, make_backbone, without_name
+from jax_ssl.parts import images_of, make_backbone, make_part
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
 from jax_ssl.warm_start import start_from
@@ -29,13 +30,15 @@ def build(config, examples: int):
     """Everything that touches no device: (method, optimiser, clock). examples: how many images an epoch has."""
     steps_per_epoch = examples / config.batch_size
     clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
-    make = find_module("methods", config.method.name).make
-    check_keywords("method", make, config.method)
-    method = make(make_backbone(config), clock, **without_name(config.method))
+    make = functools.partial(make_part, "methods", config.method)
+    method = make(make_backbone(config), clock)
+    if not isinstance(method, core.Method):
+        name, made = config.method.name, type(method).__name__
+        raise UserError(f"make of method.name={name} returns a {made}, where a jax_ssl.core.Method is due.")
     if config.micro_batch and method.per_image:
         method = core.in_pieces(method, config.micro_batch)
     elif config.micro_batch:
-        method = make(MicroBatched(make_backbone(config), config.micro_batch), clock, **without_name(config.method))
+        method = make(MicroBatched(make_backbone(config), config.micro_batch), clock)
     return method, optim.make(config.optim, config.batch_size, clock), clock
 
 
