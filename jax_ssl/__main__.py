@@ -170,8 +170,8 @@ def run_plan(args, overrides) -> None:
     out, plot = outputs.check_file("--out", args.out), outputs.check_file("--plot", args.plot)
     if args.published:
         refuse(overrides, "plan --published")
-        others = [name for name in sorted(args.given) if name != "out"]
-        refuse_flags(args, tuple(others), "changes nothing of --published, which shows recorded plans: leave it out")
+        others = tuple(sorted(args.given - {"out", "published"}))
+        refuse_flags(args, others, "changes nothing of --published, which shows recorded plans: leave it out")
         plans = seals.whole_plans()
         if out:
             report.save(published.compare(plans), out)

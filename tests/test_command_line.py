@@ -34,6 +34,7 @@ MISTAKES = {
     "overrides of a list": (["ablate", "--list", "--config.seed=1"], "ablate --list has no config"),
     "overrides of recorded plans": (["plan", "--published", "--config.seed=1"], "plan --published has no config"),
     "a config for recorded plans": (["plan", "--published", "--config=simclr"], "--config changes nothing"),
+    "a switch for recorded plans": (["plan", "--published", "--no-remedy"], "--no-remedy changes nothing"),
     "overrides of a file": (["visualize", "--weights=x.pth", "--config.seed=1"], "visualize without --run"),
     "a wrong override of a picture": (["visualize", "--run={}", "--config.nonsense=1"], "no config key 'nonsense'"),
     "labels for neighbours": (["evaluate", "--run=x", "--labels=5"], "--labels belongs to --task=finetune"),
