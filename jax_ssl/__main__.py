@@ -130,6 +130,8 @@ def run_evaluate(args, overrides) -> None:
     for task, flags in (("finetune", ("labels", "epochs")), ("emergence", ("images",))):
         if task not in tasks:
             refuse_flags(args, flags, f"belongs to --task={task}: add that task, or leave the flag out")
+    if not set(tasks) & {"knn", "linear", *own}:
+        refuse_flags(args, ("seed",), f"is not used by --task={args.task}, which takes the run's: leave it out")
     wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
     if set(tasks) & {"knn", "linear"}:
         measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
@@ -172,8 +174,8 @@ def run_plan(args, overrides) -> None:
     out, plot = outputs.check_file("--out", args.out), outputs.check_file("--plot", args.plot)
     if args.published:
         refuse(overrides, "plan --published")
-        others = [name for name in sorted(args.given) if name != "out"]
-        refuse_flags(args, tuple(others), "changes nothing of --published, which shows recorded plans: leave it out")
+        others = tuple(sorted(args.given - {"out", "published"}))
+        refuse_flags(args, others, "changes nothing of --published, which shows recorded plans: leave it out")
         plans = seals.whole_plans()
         if out:
             report.save(published.compare(plans), out)

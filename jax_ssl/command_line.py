@@ -27,7 +27,20 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+class Switch(argparse.Action):
+    """A flag without a value: off, or on where it is given."""
+
+    def __init__(self, **options):
+        super().__init__(nargs=0, default=False, **options)
+
+    def __call__(self, parser, namespace, *_):
+        vars(namespace).setdefault("given", set()).add(self.dest)
+        setattr(namespace, self.dest, True)
+
+
 class Version(argparse.Action):
+    """Prints the versions that a report of a fault has to name."""
+
     def __init__(self, **options):
         super().__init__(nargs=0, help="the versions of jax_ssl, jax and Python", **options)
 
@@ -42,6 +55,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options):
         super().__init__(**options, allow_abbrev=False)
         self.register("action", None, Once)
+        self.register("action", "store_true", Switch)
 
     def error(self, message: str):
         sentence = message.removeprefix("argument ")
@@ -49,11 +63,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int):
-    """The type of a flag that is a whole number from `least` on."""
+    """The type of a flag that is a whole number, `least` or more."""
 
     def whole(text: str) -> int:
         if not text.removeprefix("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
         return int(text)
 
     return whole
@@ -91,7 +105,7 @@ def refuse_flags(args, names: tuple[str, ...], why: str) -> None:
     """Raises UserError, with the words behind the flag, if one of these was given: nothing would come of it."""
     for name in names:
         if name in args.given:
-            raise UserError(f"--{name} {why}.")
+            raise UserError(f"--{name.replace('_', '-')} {why}.")
 
 
 def _unknown(word: str, argv: list[str], args, verb: Parser) -> str:

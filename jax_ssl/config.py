@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -36,9 +37,10 @@ def find(spec: str) -> tuple[Path, str]:
     name, _, preset = spec.rpartition(":") if re.search(r":\w*$", spec) else (spec, "", "")
     shipped = folder()
     stem = Path(name).name.removesuffix(".py")
-    for path in (Path(name), shipped / f"{stem}.py"):
+    own = Path(name).expanduser()
+    for path in (own, shipped / f"{stem}.py"):
         # A path that names a folder which is not there must not silently fall back on a shipped config.
-        if path.is_file() and (path == Path(name) or Path(name).parent.name in ("", "configs")):
+        if path.is_file() and (path == own or own.parent.name in ("", "configs")):
             return path.resolve(), preset
     names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops", "ablations"))
     near = difflib.get_close_matches(stem, names, 1)
@@ -55,7 +57,13 @@ def load(spec: str, overrides=()) -> ConfigDict:
         module_spec.loader.exec_module(module)
         config = module.get_config(preset) if preset else module.get_config()
     except Exception as error:  # a config file is a program, and whatever it raises is for its author
-        raise UserError(f"The config {spec!r} can't be used: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        # A ValueError is how `common.pick` tells a wrong preset; of anything else the author needs to know the place.
+        told = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        where = f" (line {lines[-1]} of {path})" if lines and told is not error else ""
+        raise UserError(f"The config {spec!r} can't be used: {told}{where}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"The config {spec!r} can't be used: get_config has to return a ConfigDict; see common.base().")
     check_keys(config)
     return override(config, overrides)
 

@@ -66,7 +66,7 @@ def of_theirs(what: str, error: BaseException) -> CodeError:
         trace = trace.tb_next
     error.__traceback__ = trace
     said = str(error).strip().split("\n")[0]
-    return CodeError(f"{what}: {type(error).__name__}{f': {said}' if said else ''}. Where it happened:")
+    return CodeError(f"{what}: {type(error).__name__}{f': {said}' if said else ''}.")
 
 
 def check_keywords(kind: str, make: Callable, section) -> None:
@@ -85,19 +85,39 @@ def check_keywords(kind: str, make: Callable, section) -> None:
         raise UserError(f"{kind}.name={name} needs {kind}.{min(missing)}, which the config has not: {remedy}.")
 
 
+def make_part(folder: str, section, *arguments):
+    """What `make` of the module that `config.model` or `config.method` names makes of its keys.
+
+    folder: "models" or "methods"; arguments: those of `make` before its keywords. Raises UserError, and CodeError where
+    a module of the user's own fails.
+    """
+    make = find_module(folder, section.name).make
+    check_keywords(folder[:-1], make, section)
+    try:
+        return make(*arguments, **without_name(section))
+    except UserError:
+        raise
+    except Exception as error:
+        if "." not in section.name:
+            raise
+        raise of_theirs(f"make of {folder[:-1]}.name={section.name} failed", error) from error
+
+
 def make_backbone(config):
     """The backbone that `config.model` describes, a Flax module."""
-    make = find_module("models", config.model.name).make
-    check_keywords("model", make, config.model)
-    return make(**without_name(config.model))
+    return make_part("models", config.model)
 
 
 def make_method(config, clock):
-    """The method that `config.method` describes, on its backbone, in pieces of `config.micro_batch` images if set."""
-    make, size = find_module("methods", config.method.name).make, config.micro_batch
-    check_keywords("method", make, config.method)
-    on = lambda backbone: make(backbone, clock, **without_name(config.method))
+    """The method that `config.method` describes, on its backbone, in pieces of `config.micro_batch` images if set.
+
+    Raises UserError where a module of the user's own makes something else.
+    """
+    on, size = lambda backbone: make_part("methods", config.method, backbone, clock), config.micro_batch
     method = on(make_backbone(config))
+    if not isinstance(method, core.Method):
+        name, made = config.method.name, type(method).__name__
+        raise UserError(f"make of method.name={name} returns a {made}, where a jax_ssl.core.Method is due.")
     if not size:
         return method
     return core.in_pieces(method, size) if method.per_image else on(MicroBatched(make_backbone(config), size))

@@ -97,6 +97,7 @@ def record_plans(plans, path: str) -> None:
         missing = [key for key in NEEDED_OF_A_PLAN if key not in plan] if isinstance(plan, dict) else ["method"]
         if missing:
             raise UserError(f"{path} holds no plan, for it has no {missing[0]}: give what `plan --config --out` wrote.")
+        check_method(plan["method"], path)
     keep = [{"date": today()} | plan for plan in plans]
     merge("plans.jsonl", keep, key=lambda plan: (plan["method"], plan["config"], plan["topology"]))
 
@@ -126,9 +127,14 @@ def record_run(folder, name: str) -> None:
         data=results[-1]["data"], batch_size=settings["batch_size"], results=numbers,
         feature_depth=max(result["protocol"].get("feature_depth", 0) for result in results),
     )  # fmt: skip
-    if new["method"] not in methods():
-        raise UserError(f"{folder} is a run of {new['method']}: seals are for the methods in jax_ssl/methods.")
+    check_method(new["method"], folder)
     merge("runs.jsonl", [new], key=lambda run: (run["method"], run["config"], run["seed"]))
+
+
+def check_method(name: str, path) -> None:
+    """Raises UserError for a method of the user's own, which no seal is for."""
+    if name not in methods():
+        raise UserError(f"{path} is of the method {name}: seals are for those in jax_ssl/methods.")
 
 
 def whole_plans() -> list[dict]:

@@ -68,7 +68,7 @@ def _outliving(stream, descriptor: int):
     return io.TextIOWrapper(
         io.BufferedWriter(Lasting(descriptor, "w", closefd=False)),
         stream.encoding,
-        stream.errors,
+        "backslashreplace" if stream.errors == "strict" else stream.errors,  # file names may be of any bytes
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

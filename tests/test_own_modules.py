@@ -118,6 +118,29 @@ def test_what_fails_in_them_is_shown_as_theirs(name, home, capsys):
     assert line in "\n".join(trace) and "jax_ssl/" not in "\n".join(trace) and "importlib" not in "\n".join(trace)
 
 
+def test_what_fails_in_their_make_is_shown_as_theirs_too(home, capsys):
+    file, text = home / "mine/method.py", FILES["mine/method.py"]
+    file.write_text(text.replace("    net = ", "    nett = net + 1\n    net = "))
+    first, *trace = said(capsys, *TRAIN).splitlines()
+    assert first.startswith("jax_ssl: make of method.name=mine.method failed: UnboundLocalError")
+    assert "nett = net + 1" in "\n".join(trace) and "jax_ssl/" not in "\n".join(trace)
+    forget()
+    file.write_text(text.replace("return Method(init, loss, min_batch=2)", "pass"))
+    assert "returns a NoneType" in said(capsys, *TRAIN)
+
+
+@pytest.mark.parametrize("text, remedy", [
+    ("from jax_ssl.configs import simclr\ndef get_config():\n    return simclrr\n", "NameError: name 'simclrr'"),
+    ("def get_config():\n    return {}\n", "get_config has to return a ConfigDict"),
+    ("base = 1\n", "has no attribute 'get_config'"),
+    ("def get_config(:\n", "SyntaxError"),
+])  # fmt: skip
+def test_a_wrong_config_of_their_own_is_one_sentence(text, remedy, home, capsys):
+    (home / "mine/config.py").write_text(text)
+    told = said(capsys, *TRAIN)
+    assert told.count("\n") == 1 and remedy in told and ("line 3 of" in told) == ("NameError" in told)
+
+
 @pytest.mark.parametrize("flags, remedy", [
     (["--config.method.name=mine.methodd"], "method.name=mine.methodd is a Python module of your own"),
     (["--config.method.name=mine.ruler"], "mine.ruler has no function make(backbone, clock, ...)"),

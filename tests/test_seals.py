@@ -100,7 +100,7 @@ def test_a_run_that_proves_nothing_is_refused_before_it_is_written(records, tmp_
     with pytest.raises(UserError, match="can't be evidence without linear pixels: run `python -m jax_ssl evaluate"):
         seals.record(folder)
     assert not (records / "runs.jsonl").exists()
-    with pytest.raises(UserError, match="mine.method: seals are for the methods"):
+    with pytest.raises(UserError, match="of the method mine.method: seals are for"):
         seals.record(run_folder(tmp_path, "mine.method", 0, GOOD))
 
 

@@ -80,12 +80,26 @@ def test_a_mistake_that_nobody_reads_keeps_its_exit_code():
     assert mistake.returncode == 2 and mistake.stdout == ""
 
 
+def test_a_name_that_is_no_text_does_not_end_the_work():
+    code = "from jax_ssl import terminal\nwith terminal.lasting(): print('a\\udcff.png ±')"
+    found = shell(f'PYTHONIOENCODING=ascii {sys.executable} -c "{code}"')
+    assert found.returncode == 0 and found.stdout == "a\\udcff.png \\xb1\n"
+
+
 def test_lines_that_a_full_disk_has_lost_are_told():
     found = shell(f"{sys.executable} -m jax_ssl seals > /dev/full")
     assert found.returncode == 1 and found.stderr.count("\n") == 1 and "No space left" in found.stderr
 
 
-def test_a_run_goes_on_without_its_reader_and_saves_when_the_terminal_goes(tmp_path):
+@pytest.fixture
+def hangup():
+    """SIGHUP as it is by default, here and in processes that are started: TPU's compiler, if loaded, ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_goes_on_without_its_reader_and_saves_when_the_terminal_goes(tmp_path, hangup):
     arguments = flags("simclr", tmp_path, 400, *QUIET, "--config.data.probe.name=")
     process = start(arguments, 1)
     said = [process.stdout.readline() for _ in range(3)]
@@ -99,25 +113,22 @@ def test_a_run_goes_on_without_its_reader_and_saves_when_the_terminal_goes(tmp_p
     assert checkpoints.load_raw(tmp_path / "checkpoints")[1] == step
 
 
-def test_every_signal_asks_for_a_stop_and_an_ignored_hangup_stays_ignored():
+def test_every_signal_asks_for_a_stop_and_an_ignored_hangup_stays_ignored(hangup):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with Stop() as stop:
             assert not stop.asked()
             os.kill(os.getpid(), number)
             assert stop.asked()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    try:
-        assert signal.SIGHUP not in signals()
-        with Stop() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.asked()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert signal.getsignal(signal.SIGHUP) == before
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    assert signal.SIGHUP not in signals()
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.asked()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
-def test_one_of_several_processes_that_loses_its_terminal_tells_the_others(monkeypatch):
+def test_one_of_several_processes_that_loses_its_terminal_tells_the_others(monkeypatch, hangup):
     sent = []
     with Stop(lambda turn: bool(sent)) as stop:
         monkeypatch.setattr(os, "kill", lambda process, number: sent.append(number))
