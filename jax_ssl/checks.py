@@ -30,7 +30,6 @@ NEVER = {  # what it means that the run ends before one of these does
 
 def check(config, devices: int) -> None:
     """The mistakes that are cheap to see before anything is loaded or compiled. Raises UserError."""
-    bounds.finite(config)
     check_steps(config)
     check_measuring(config)
     check_division(config, devices)
@@ -49,7 +48,8 @@ def check(config, devices: int) -> None:
 
 
 def check_steps(config) -> None:
-    """Bounds of what counts steps, epochs and checkpoints."""
+    """No number without end anywhere, and bounds of what counts steps, epochs, checkpoints and seconds."""
+    bounds.finite(config)
     pick = lambda *keys: {key: config[key] for key in keys}
     bounds.bounded("", pick("epochs"), above=0, below=STEPS)
     bounds.whole("", pick("batch_size", "log_every", "checkpoint_every", "keep_last", "max_skipped"))
