@@ -48,7 +48,7 @@ def check(config, devices: int) -> None:
 
 
 def check_steps(config) -> None:
-    """Bounds of what counts steps, epochs and checkpoints; and no number of a config is `nan` or infinite."""
+    """No number without end anywhere, and bounds of what counts steps, epochs, checkpoints and seconds."""
     bounds.finite(config)
     pick = lambda *keys: {key: config[key] for key in keys}
     bounds.bounded("", pick("epochs"), above=0, below=STEPS)
@@ -112,10 +112,8 @@ def check_fit(method, clock, config, images: int) -> list[str]:
     if batch > images:
         unit = math.lcm(jax.device_count(), config.micro_batch or 1, config.model.get("norm_groups", 1))
         remedy = f"take {images // unit * unit}" if images >= unit else f"have at least {unit} images"
-        raise UserError(
-            f"batch_size={batch} is more than the {images:,} training images, so an image would be twice in a batch, "
-            f"as its own negative: {remedy}."
-        )
+        meaning = "an image would be its own negative" if method.min_batch > 1 else "an image would come twice"
+        raise UserError(f"batch_size={batch} is more than the {images:,} training images, {meaning}: {remedy}.")
     if round(epochs * clock.steps_per_epoch) < 1:
         least = 1 / clock.steps_per_epoch
         raise UserError(f"epochs={epochs} is less than a step of {batch} images: take epochs={least:.2g} or more.")
@@ -135,7 +133,6 @@ def too_long(key: str, steps: float, clock, config) -> str:
     """The note on something that does not end before the run does."""
     section, name = key.rsplit(".", 1)
     value = config[section][name]
-    what = f"{key}={bounds.shown(value)}"
-    length = "" if value == steps else f" is {math.ceil(steps):,} steps, and"
+    length = "" if value == steps else f" is {math.ceil(steps):,}"
     meaning = NEVER.get(key, "it does not end")
-    return f"{what}{length or ':'} the run has {clock.total_steps:,}: {meaning}."
+    return f"{key}={bounds.shown(value)}{length} steps, and the run has {clock.total_steps:,}: {meaning}."

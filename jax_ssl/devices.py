@@ -22,15 +22,15 @@ def check_devices(environ: Mapping = os.environ) -> None:
     Raises LostError where there are TPU chips that can't be had, which another process may hold for a while.
     """
     wanted = environ.get("JAX_PLATFORMS", "")
-    hopeless = "tpu" in wanted and not tpu_chips()
-    # Where it is installed and there is no chip, the TPU's library fills the screen before it gives up.
-    noisy = not tpu_chips() and importlib.util.find_spec("libtpu") is not None
+    no_tpu = not tpu_chips() and "tpu" in (wanted or "tpu")
+    # Where there is none the TPU's library, if it is installed, fills the screen before it gives up.
+    noise = no_tpu and importlib.util.find_spec("libtpu") is not None and not (wanted == "" and nvidia())
     try:
-        with _unheard() if noisy else contextlib.nullcontext():
+        with _unheard() if noise else contextlib.nullcontext():
             jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter, without a word, where JAX has no plugin for a GPU
         said = str(error).split("\n")[0].partition(" (set JAX_PLATFORMS")[0].removesuffix(".")
-        reason = "it has no TPU" if hopeless else said.split("': ", 1)[-1][:200] or "JAX has no plugin for it"
+        reason = "it has no TPU" if no_tpu else said.split("': ", 1)[-1][:200] or "JAX has no plugin for it"
         if tpu_chips():
             remedy = "end the process that holds it, then repeat this command."
             raise LostError(f"The TPU of this machine can't be had ({reason}): {remedy}") from error

@@ -103,7 +103,7 @@ def test_what_does_not_end_in_a_run_is_noted_with_its_steps():
             "method.warmup_teacher_epochs=1.0 is 157 steps, and the run has 125: "
             "the teacher's temperature never reaches its last value.",
         ("swav", "--config.method.freeze_steps=500"):
-            "method.freeze_steps=500: the run has 469: the prototypes never move.",
+            "method.freeze_steps=500 steps, and the run has 469: the prototypes never move.",
         ("swav", "--config.method.queue_from_epoch=15.0"):
             "method.queue_from_epoch=15.0 is 2,344 steps, and the run has 469: the queue is never used.",
         ("moco", "--config.method.queue=65536", "--config.epochs=1.0"):
