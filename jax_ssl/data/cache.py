@@ -14,13 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-VERSION = 1  # of the entries' meaning
+VERSION = 2  # of the entries' meaning
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # also: not there
 
 
 def folder() -> Path:
-    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl."""
-    return Path(os.environ.get("JAX_SSL_CACHE") or Path.home() / ".cache" / "jax_ssl")
+    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl; a place for temporary files where there is no home folder."""
+    if os.environ.get("JAX_SSL_CACHE"):
+        return Path(os.environ["JAX_SSL_CACHE"])
+    try:
+        return Path.home() / ".cache" / "jax_ssl"
+    except RuntimeError:  # a container's user without an entry
+        return Path(tempfile.gettempdir()) / f"jax_ssl_cache_{os.getuid()}"
 
 
 def place(key: str, suffix: str = ".npz") -> Path:
