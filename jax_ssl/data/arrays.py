@@ -73,7 +73,7 @@ def load(file: str) -> dict[str, np.ndarray]:
 def _images(file: str, key: str, images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, 3), grey ones repeated."""
     shape = images.shape
-    if images.ndim == 3 and shape[-1] > 4:  # (height, width, 3) would be one image and not many narrow ones
+    if images.ndim == 3 and shape[-1] != 3:  # (height, width, 3) would be one image and not many narrow ones
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
         found = f"{images.dtype} {shape}"

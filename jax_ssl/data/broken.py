@@ -13,9 +13,10 @@ NAMED = 20  # in the message that ends a run
 HANDFUL = 3  # broken records that no set is too small for, as long as they are fewer than half of it
 
 
-def allowed(count: int, limit: float) -> float:
+def allowed(count: int, limit: float) -> int:
     """How many of `count` records may be broken: a share of `limit`, or a handful in a small set; 0 allows none."""
-    return min(max(limit * count, min(HANDFUL, (count - 1) // 2) if limit else 0), count - 1)
+    few = min(HANDFUL, (count - 1) // 2) if limit else 0
+    return min(max(int(limit * count + 1e-9), few), max(count - 1, 0))  # 0.29 * 100 is a little less than 29
 
 
 class Broken(dict):
@@ -41,7 +42,7 @@ class Broken(dict):
         self.check()
 
     def check(self) -> None:
-        """Raises DataError, naming the records, when more than `allowed` are broken; LostError when the disk is gone."""
+        """Raises DataError, naming the records, when more than `allowed` are broken; LostError if the disk is gone."""
         with self.lock:
             items = list(self.items())
         if self.lost is not None:

@@ -29,7 +29,7 @@ def open_folder(folder: str, split: str) -> Source:
     root = os.fspath(resolve(folder))
     listing = found_in(root, folder)
     name = f"folder:{printable(folder)}"
-    layout = understand(listing.names, name)
+    layout = understand(tuple(listing.names), name)
     train, test = layout.train, layout.test
     classes = sorted({*(train.classes or ()), *(test.classes if test else ())})
     inside = f"{train.place}/" if train.place and "*" not in train.place else ""

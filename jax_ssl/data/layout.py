@@ -10,6 +10,7 @@ folder without classes are left out; what may be either of two things is taken w
 to give instead; and whatever is decided here is said in the line about the source.
 """
 
+import functools
 from collections import Counter
 from typing import NamedTuple
 
@@ -31,9 +32,10 @@ class Layout(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def understand(names: list[str], where: str = "folder:PATH") -> Layout:
+@functools.lru_cache(maxsize=1)  # a run opens its set three times, and a million names take seconds
+def understand(names: tuple[str, ...], where: str = "folder:PATH") -> Layout:
     """See the head of this file. names: of all images, relative, sorted. where: what a refusal calls the folder."""
-    tree, left = without_annotations(Tree(names))
+    tree, left = without_annotations(Tree(list(names)))
     prefix = ""
     while True:
         below = tree.below(prefix)
@@ -165,6 +167,7 @@ def _beside(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str],
     for test in tests:
         inside = inner_names(below[test])
         if inside and len(inside & set(rest)) * 2 >= len(inside):
+            left += _aside(tree, prefix, where)
             train = part_of(tree.only(*(f"{prefix}{top}/" for top in rest)))
             others = {top: part_of(tree.only(f"{prefix}{top}/"), set(train.classes or ())) for top in tests}
             return _finish(tree, prefix, TRAIN, train, others, [test], left)

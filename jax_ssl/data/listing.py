@@ -21,8 +21,8 @@ from jax_ssl.paths import is_remote, resolve
 
 LISTERS = 16  # folders listed at once, because a bucket takes its time
 OF_A_RUN = {"checkpoints", "pictures", "events", "profile"}
-DANGLING = "links to nothing"
-NO_ENDING = "files without an ending"
+DANGLING, NO_ENDING = "link to nothing", "file without an ending"
+SEVERAL = {DANGLING: "links to nothing", NO_ENDING: "files without an ending"}
 
 
 class Listing(NamedTuple):
@@ -196,8 +196,8 @@ def left_out(listing: Listing, classes_in: str) -> list[str]:
     empty -= full | {""} | set().union(*lost.values())
     empty = sorted(name for name in empty if f"the run {classes_in}{name}" not in listing.skipped)
     words = []
-    for kind, count in kinds.most_common():
+    for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])):
         only = f" (nothing else is in {listed(sorted(lost[kind]))})" if kind in lost else ""
-        words.append(f"{count:,} {kind}{only}")
+        words.append(counted(count, kind, SEVERAL.get(kind, kind)) + only)
     words += [f"{counted(len(empty), 'empty folder')} ({listed(empty)})"] if empty else []
     return words + [name if count == 1 else f"{count:,} {name}" for name, count in sorted(listing.skipped.items())]

@@ -24,6 +24,8 @@ from jax_ssl.errors import UserError
 GROUPS = ("views", "local")  # the place of a group is the stream of its random numbers
 FACTORS = ("jitter", "order", "grey", "sigma", "solarize")  # what the device needs after crop and flip
 
+LONG = 4  # times the short side: of a longer picture the middle is taken before it is resized
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -212,17 +214,19 @@ def eval_images(source: Source, records: np.ndarray, data, broken: Broken) -> tu
 def centre(image: Image.Image, size: int, part: float) -> np.ndarray:
     """The short side of an RGB image becomes size / part, and the centre of that is kept: uint8 (size, size, 3).
 
-    What is not kept is cut off before: a picture of 60 000 x 1 pixels would be resized to one of 12 GB.
+    A very long picture is cut off before: one of 60 000 x 1 pixels would be resized to 12 GB.
     """
+    longest = round(LONG * min(image.size))
+    if max(image.size) > longest:
+        left, top = (max(side - longest, 0) // 2 for side in image.size)
+        image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
     width, height = image.size
     short = round(size / part)
     new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
+    if (new_height, new_width) != (height, width):
+        image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
     top, left = (new_height - size) // 2, (new_width - size) // 2
-    if (new_height, new_width) == (height, width):
-        return np.asarray(image.crop((left, top, left + size, top + size)))
-    across, down = width / new_width, height / new_height  # pixels of the image in one of the view
-    box = (left * across, top * down, min(width, (left + size) * across), min(height, (top + size) * down))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box))
+    return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def eval_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
