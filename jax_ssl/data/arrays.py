@@ -12,7 +12,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 
 TESTS = ("test", "val", "valid", "validation")  # the first that is there is what is measured
-SPARSE = 1000  # an id may be so much larger than there are images; beyond, ids are numbered anew
+SPARSE = 1000  # so much may the largest id lie above twice the number of classes; beyond, ids are numbered anew
 
 
 class Labels(NamedTuple):
@@ -95,10 +95,10 @@ def _labels(file: str, pairs: dict, arrays: dict[str, np.ndarray], counts: dict[
                 )
     if not found:
         return Labels({}, 0, (), ())
-    largest, total = max(int(labels.max()) for labels in found.values()), sum(map(len, found.values()))
-    if largest < total + SPARSE:
-        return Labels({part: labels.astype(np.int32) for part, labels in found.items()}, largest + 1, (), ())
+    largest = max(int(labels.max()) for labels in found.values())
     present = np.unique(np.concatenate([labels.astype(np.uint64) for labels in found.values()]))
+    if largest < 2 * len(present) + SPARSE:
+        return Labels({part: labels.astype(np.int32) for part, labels in found.items()}, largest + 1, (), ())
     ids = {part: np.searchsorted(present, labels.astype(np.uint64)).astype(np.int32) for part, labels in found.items()}
     shown = tuple(map(str, present.tolist()))
     note = f"{counted(len(present), 'label id')} up to {largest:,} numbered from 0 on ({listed(shown)})"

@@ -76,11 +76,11 @@ def _write(path: Path, fill: Callable) -> None:
             os.unlink(written)
 
 
-def pack(values: list) -> np.ndarray:
-    """A list as JSON in a uint8 array; NumPy's own string arrays would give each name the room of the longest."""
+def pack(values: list | dict) -> np.ndarray:
+    """Names and numbers as JSON in a uint8 array; NumPy's own string arrays would give each name the room of the longest."""
     return np.frombuffer(json.dumps(values).encode(), np.uint8)
 
 
-def unpack(packed: np.ndarray) -> list:
-    """The list of `pack`."""
+def unpack(packed: np.ndarray) -> list | dict:
+    """What was given to `pack`."""
     return json.loads(packed.tobytes())

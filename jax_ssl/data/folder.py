@@ -63,11 +63,6 @@ def found_in(root: str, shown: str) -> Listing:
     return listing
 
 
-def image_names(root: str) -> list[str]:
-    """The names of all images below a folder, relative, sorted."""
-    return list_images(root).names
-
-
 def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
     number = {name: place for place, name in enumerate(classes)}
     labels = np.array([number[name] for name in part.classes], np.int32) if part.classes else None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jax_ssl.data.about import counted
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.draws import boxes, check_crops, draws
@@ -69,6 +70,9 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
     if config.batch_size < 1 or config.batch_size % process_count:
         raise UserError(f"batch_size is {config.batch_size}: it must be a multiple of the {process_count} hosts.")
     source = open_source(config.data.name, config.data.split, config.data.dir)
+    if config.data.split != "train":
+        trained = f"trained on its split {config.data.split}, {counted(source.count, 'image')}"
+        source = source._replace(about=f"{source.about}; {trained}")
     share = config.batch_size // process_count
     plan = Plan(config.seed, source.count, config.batch_size, share, process_index * share, crops)
     broken = Broken(source.name, source.count, config.data.broken_limit, log)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_ssl.data import folder
 from jax_ssl.data.decode import BrokenImage
+from jax_ssl.data.listing import list_images
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
 
@@ -121,7 +121,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     fill(tmp_path, "elsewhere/1.png", "set/a/2.png")
     (tmp_path / "set/b").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set/a/again").symlink_to(tmp_path / "set")
-    assert folder.image_names(str(tmp_path / "set")) == ["a/2.png", "b/1.png"]
+    assert list_images(str(tmp_path / "set")).names == ["a/2.png", "b/1.png"]
 
 
 def test_missing_and_empty_folders(tmp_path):

@@ -8,7 +8,6 @@ from etils import epath
 from PIL import Image
 
 from jax_ssl.data import cache, disk, listing
-from jax_ssl.data.folder import image_names
 from jax_ssl.data.listing import left_out, list_images
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import LostError, UserError
@@ -18,6 +17,10 @@ from jax_ssl.errors import LostError, UserError
 def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("JAX_SSL_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(disk, "WAITS", (0.0, 0.0))
+
+
+def names_below(root):
+    return list_images(root).names
 
 
 def fill(root, *names):
@@ -35,31 +38,31 @@ def test_the_index_is_kept_until_the_folder_changes(tmp_path, monkeypatch):
     walks = []
     walk = listing._walk
     monkeypatch.setattr(listing, "_walk", lambda root: walks.append(root) or walk(root))
-    assert image_names(str(tmp_path)) == image_names(str(tmp_path)) == ["a/1.png", "a/b/2.png"]
+    assert names_below(str(tmp_path)) == names_below(str(tmp_path)) == ["a/1.png", "a/b/2.png"]
     assert len(walks) == 1
     fill(tmp_path, "a/b/3.png")
     os.utime(tmp_path / "a/b", ns=(0, 12345))  # some file systems tell times apart no better than to milliseconds
-    assert image_names(str(tmp_path)) == ["a/1.png", "a/b/2.png", "a/b/3.png"] and len(walks) == 2
+    assert names_below(str(tmp_path)) == ["a/1.png", "a/b/2.png", "a/b/3.png"] and len(walks) == 2
 
 
 def test_a_damaged_or_unwritable_cache_costs_only_time(tmp_path, monkeypatch):
     fill(tmp_path / "data", "1.png")
-    assert image_names(str(tmp_path / "data")) == ["1.png"]
+    assert names_below(str(tmp_path / "data")) == ["1.png"]
     for entry in cache.folder().iterdir():
         entry.write_bytes(b"damaged")
-    assert image_names(str(tmp_path / "data")) == ["1.png"]
+    assert names_below(str(tmp_path / "data")) == ["1.png"]
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("JAX_SSL_CACHE", str(tmp_path / "file/below"))
-    assert image_names(str(tmp_path / "data")) == ["1.png"]
+    assert names_below(str(tmp_path / "data")) == ["1.png"]
 
 
 def test_a_bucket_is_listed_the_same_way(tmp_path, monkeypatch):
     fill(tmp_path, "a/1.png", "a/.hidden/2.png", "b/x/3.JPG", "b/note.txt")
-    local = image_names(str(tmp_path))
+    local = names_below(str(tmp_path))
     monkeypatch.setattr(listing, "is_remote", lambda path: True)
     monkeypatch.setenv("JAX_SSL_CACHE", str(tmp_path / ".cache"))
-    assert image_names(str(tmp_path)) == local == ["a/1.png", "b/x/3.JPG"]
-    assert image_names(str(tmp_path)) == local  # from the cache
+    assert names_below(str(tmp_path)) == local == ["a/1.png", "b/x/3.JPG"]
+    assert names_below(str(tmp_path)) == local  # from the cache
     assert open_source(f"folder:{epath.Path(tmp_path)}", "train").read(0).size == (5, 4)
 
 

@@ -347,6 +347,9 @@ def test_who_trains_on_the_test_images_is_measured_on_the_others():
     probe, usual = (labelled(settings("embedded", split=split)) for split in ("test", "train"))
     assert (probe.split, usual.split, usual.note) == ("train", "test", "")
     assert "data.split=test" in probe.note and "the split train" in probe.note
+    assert open_data(settings("embedded", split="test")).source.about.endswith(
+        "trained on its split test, 1,000 images"
+    )
     trained, others = open_source("embedded", "test"), open_source("embedded", "train")
     assert np.array_equal(probe.train_labels, trained.labels[balanced(trained.labels, 50)])
     assert np.array_equal(probe.test_labels, others.labels[balanced(others.labels, 20)])
@@ -394,7 +397,7 @@ def test_cut_before_resizing_changes_no_ordinary_picture(size):
         assert np.array_equal(centre(image, *size), resized_first(image, *size))
     for sides in ((500, 60), (60, 500)):
         image = Image.fromarray(some_image(*sides))
-        assert np.abs(centre(image, *size) - resized_first(image, *size)).mean() < 1
+        assert np.abs(centre(image, *size) - resized_first(image, *size)).mean() < 5  # moved by half a pixel at most
 
 
 @pytest.mark.parametrize("sides", [(60000, 1), (1, 60000)])
