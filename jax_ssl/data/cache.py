@@ -77,7 +77,7 @@ def _write(path: Path, fill: Callable) -> None:
 
 
 def pack(values: list | dict) -> np.ndarray:
-    """Names and numbers as JSON in a uint8 array; NumPy's own string arrays would give each name the room of the longest."""
+    """Names and numbers as JSON in a uint8 array; a string array of NumPy gives each name the room of the longest."""
     return np.frombuffer(json.dumps(values).encode(), np.uint8)
 
 

@@ -81,8 +81,9 @@ def _decode(data: bytes, name: str) -> Image.Image:
             width, height = image.size
             if width * height > PIXEL_LIMIT:
                 raise BrokenImage(name, f"{width}x{height} is over {PIXEL_LIMIT // 10**6} megapixels")
-            raw, turn = _raw_mode(image), _turn(image)
+            raw = _raw_mode(image)
             image.load()
+            turn = _turn(image)  # asked afterwards: Pillow itself turns a TIFF while it loads
             upright = _with_low_bytes(image, raw, data) if raw in OTHER_BYTES else image
             return _rgb(upright if turn is None else upright.transpose(turn))
     except BrokenImage:

@@ -173,9 +173,10 @@ def _beside(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str],
             return _finish(tree, prefix, TRAIN, train, others, [test], left)
         if inside and any(inside & inner_names(below[top]) for top in rest):
             raise refusal(where, f"has folders of one kind in {listed([*rest, test])}", *(prefix + top for top in rest))
-    if tests:
-        left += [f"{counted(sum(below[top].values()), 'image')} in {prefix}{top}, a test folder" for top in tests]
-        tree = tree.without(*(f"{prefix}{top}/" for top in tests))
+    if plain and rest:
+        no_class = sorted(plain)  # in them are images of any class
+        left += [f"{counted(sum(below[top].values()), 'image')} in {prefix}{top}, no class" for top in no_class]
+        tree = tree.without(*(f"{prefix}{top}/" for top in no_class))
     pictures = [top for top in rest if set(parts_of(top)) & IMAGES and set(parts_of(top)) <= IMAGES]
     if pictures and len(pictures) < len(rest):
         raise refusal(where, f"has images in {listed(rest)}", *(prefix + top for top in pictures))

@@ -82,15 +82,16 @@ def test_first_frame_of_an_animation():
         assert image.shape == (5, 6, 3) and (image == 10).all()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_camera_orientation_is_applied(orientation):
+def test_camera_orientation_is_applied(orientation, kind):
     stored = {
         1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1),
         6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a, -1),
     }[orientation](picture())  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = decode(encoded(np.ascontiguousarray(stored), "PNG", exif=exif))
+    image = decode(encoded(np.ascontiguousarray(stored), kind, exif=exif))
     assert np.array_equal(image, picture())
 
 

@@ -97,7 +97,11 @@ SETS = {
     ),
     "classes beside a test folder without classes": (
         [*classes("", 9), "test:7"],
-        "27 training images of 3 classes; left out: 7 images in test, a test folder",
+        "27 training images of 3 classes; left out: 7 images in test, no class",
+    ),
+    "classes beside images without labels": (
+        [*classes("", 9), "unlabeled:30"],
+        "27 training images of 3 classes; left out: 30 images in unlabeled, no class",
     ),
     "test classes that training has not": (
         [*classes("train", 9), "val/c0:3", "val/z:3"],
