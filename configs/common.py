@@ -37,7 +37,7 @@ def base() -> ConfigDict:
             ),
             data=dict(
                 name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic
-                split="train",
+                split="train",  # or another one that the set has; measured is what is not trained on
                 dir="",  # where tensorflow-datasets keeps its sets; "" = its own default
                 augment="hybrid",  # host | hybrid | device: who makes the views
                 crops={},  # groups of recipes, see crops.py

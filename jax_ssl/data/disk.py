@@ -37,7 +37,7 @@ def patiently(action: Callable, what: str, settled: Callable[[Exception], bool] 
     reason = getattr(failed, "strerror", None) or f"{type(failed).__name__}: {failed}".strip(": ").splitlines()[0]
     raise LostError(
         f"{printable(what)} can't be read, tried for {sum(WAITS):.0f} s ({printable(str(reason))}): is its disk, mount "
-        "or bucket there? The same command goes on when it is back."
+        "or bucket there? The same command goes on when it is back. If this file alone is to blame, take it away."
     ) from failed
 
 

@@ -1,10 +1,11 @@
 """What is below a folder, on a disk or in a bucket: listed once, remembered until it changes.
 
-Hidden folders, those that systems leave behind, and the folders of runs are not looked into: a run that writes beside
-the images it learns from does not learn from its own pictures. All that is not taken is counted.
+Hidden files are not seen. Hidden folders, those that systems leave behind, and the folders of runs are not looked into:
+a run that writes beside the images it learns from does not learn from its own pictures. All else is counted.
 """
 
 import errno
+import itertools
 import os
 import posixpath
 from collections import Counter
@@ -61,28 +62,28 @@ def list_images(root: str) -> Listing:
 
 def _listed(root: str, entry: dict | None) -> tuple[Listing, list | None]:
     """The listing, and its stamp if it is a new one. entry: what the cache has of an earlier one."""
-    there = set(_names(root))
+    there = _at_the_top(root)
     if entry is not None:
         if not there and len(entry["names"]) > len(cache.pack([])):
             raise FileNotFoundError(errno.ENOENT, "it is empty and was not before", root)
-        if _stamp(root, cache.unpack(entry["folders"])) == cache.unpack(entry["stamp"]):
+        now = there if is_remote(root) else _changes(root, cache.unpack(entry["folders"]))
+        if now == cache.unpack(entry["stamp"]):
             return Listing(*(cache.unpack(entry[name]) for name in Listing._fields)), None
     return _walk(root)
 
 
-def _names(root: str) -> list[str]:
-    """What is directly in a folder; raises OSError where there is none."""
+def _at_the_top(root: str) -> list[str]:
+    """The names at the top of a bucket's folder; on a disk one of them, if there is one. OSError without a folder."""
     if not is_remote(root):
-        return os.listdir(root)
+        with os.scandir(root) as entries:
+            return [entry.name for entry in itertools.islice(entries, 1)]
     if not resolve(root).is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", root)
     return sorted(path.name for path in resolve(root).iterdir())
 
 
-def _stamp(root: str, folders: list[str]) -> list:
-    """When a file was last added to or removed from each folder (None: gone); for a bucket, the names at its top."""
-    if is_remote(root):
-        return _names(root)
+def _changes(root: str, folders: list[str]) -> list[int | None]:
+    """When a file was last added to or removed from each folder (None: gone)."""
     return [_changed(os.path.join(root, folder)) for folder in folders]
 
 
@@ -102,7 +103,7 @@ def _walk(root: str) -> tuple[Listing, list]:
         while level:
             if not is_remote(root):
                 level = [folder for folder in level if _is_new(os.path.join(root, folder), seen)]
-                stamp += _stamp(root, level)  # before listing: what is added meanwhile leads to another scan
+                stamp += _changes(root, level)  # before listing: what is added meanwhile leads to another scan
             found = list(pool.map(lambda folder: list_one(root, folder), level))
             following = []
             for folder, (below, files) in zip(level, found, strict=True):
@@ -113,7 +114,7 @@ def _walk(root: str) -> tuple[Listing, list]:
                 skipped.update(aside)
             folders += level
             level = following
-    return Listing(sorted(names), folders, others, dict(skipped)), stamp if not is_remote(root) else _stamp(root, [])
+    return Listing(sorted(names), folders, others, dict(skipped)), _at_the_top(root) if is_remote(root) else stamp
 
 
 def sort_out(folder: str, below: list[str], files: list[str]) -> tuple[list, dict, list, list]:
@@ -124,17 +125,18 @@ def sort_out(folder: str, below: list[str], files: list[str]) -> tuple[list, dic
     there = {*below, *files}
     is_run = {"config.json"} < there & {"config.json", "metrics.jsonl", "checkpoints"} or "ablations.jsonl" in there
     if is_run and folder:
-        return [], {}, [], [f"the run {folder.rstrip('/')}"]
+        return [], {}, [], [f"run folder {folder.rstrip('/')}"]
     aside = [name for name in below if is_left_by_a_system(name) or (is_run and name in OF_A_RUN)]
+    files = [name for name in files if is_somebodys(name)]
     images = [folder + name for name in files if name.lower().endswith(EXTENSIONS)]
-    rest = Counter(ending(name) for name in files if not name.lower().endswith(EXTENSIONS) and is_somebodys(name))
+    rest = Counter(ending(name) for name in files if not name.lower().endswith(EXTENSIONS))
     of_run = {".json", ".jsonl"} if is_run else set()
     rest = {kind: count for kind, count in rest.items() if kind not in of_run}
     return images, rest, [f"{folder}{name}/" for name in below if name not in aside], aside
 
 
 def is_somebodys(name: str) -> bool:
-    """Whether a file was meant, and not left by a system."""
+    """Whether a file was meant: not hidden, and not left by a system."""
     return not name.startswith(".") and name.lower() not in SYSTEM_FILES
 
 
@@ -155,18 +157,19 @@ def _is_new(path: str, seen: set) -> bool:
 
 
 def _list_local(root: str, folder: str) -> tuple[list[str], list[str]]:
-    """The folders and the files in one folder, sorted. A link to nothing can't be read, whatever it is called."""
+    """The folders and the files in one folder, sorted; no pipes, which would be waited for.
+
+    A link to nothing can't be read, whatever it is called.
+    """
     below, files = [], []
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.startswith(".") and not entry.is_dir():
-                continue
             if entry.is_dir():
                 below.append(entry.name)
+            elif entry.is_file():
+                files.append(entry.name)
             elif entry.is_symlink() and not os.path.exists(entry.path):
                 files.append(f"{entry.name}/{DANGLING}")
-            else:
-                files.append(entry.name)
     return below, files
 
 
@@ -194,7 +197,7 @@ def left_out(listing: Listing, classes_in: str) -> list[str]:
             lost.setdefault(kind, set()).add(top)
     empty = {folder[len(classes_in) :].partition("/")[0] for folder in listing.folders if folder.startswith(classes_in)}
     empty -= full | {""} | set().union(*lost.values())
-    empty = sorted(name for name in empty if f"the run {classes_in}{name}" not in listing.skipped)
+    empty = sorted(name for name in empty if f"run folder {classes_in}{name}" not in listing.skipped)
     words = []
     for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])):
         only = f" (nothing else is in {listed(sorted(lost[kind]))})" if kind in lost else ""

@@ -95,7 +95,7 @@ def test_folders_that_systems_leave_are_not_looked_into(tmp_path):
 def test_a_run_among_the_images_is_not_learned_from(tmp_path, evidence):
     fill(tmp_path, "a/1.png", "b/2.png", "runs/x/config.json", "runs/x/pictures/views.png", f"runs/x/{evidence}")
     assert list_images(str(tmp_path)).names == ["a/1.png", "b/2.png"]
-    assert "the run runs/x" in words(tmp_path)
+    assert "run folder runs/x" in words(tmp_path)
 
 
 def test_a_run_in_the_very_folder_of_the_images(tmp_path):
@@ -107,6 +107,12 @@ def test_a_run_in_the_very_folder_of_the_images(tmp_path):
 def test_an_image_called_config_is_no_run(tmp_path):
     fill(tmp_path, "a/1.png", "a/config.json", "b/2.png")
     assert list_images(str(tmp_path)).names == ["a/1.png", "b/2.png"]
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    fill(tmp_path, "a/1.png")
+    os.mkfifo(tmp_path / "a/2.png")
+    assert names_below(str(tmp_path)) == ["a/1.png"]
 
 
 def test_links_to_nothing_are_counted_and_seen_when_they_name_something(tmp_path):
