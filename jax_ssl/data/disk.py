@@ -66,11 +66,11 @@ def _bytes(path: str) -> bytes:
 
 def _of_the_file(error: Exception, path: str) -> bool:
     """Whether the file is to blame: its folder can be listed, has other files, and does not have this one."""
+    folder, _, name = path.rpartition("/")
     if getattr(error, "errno", None) in OF_THE_FILE:
-        return True
+        return is_remote(path) or os.access(folder, os.X_OK)  # or the folder is what can't be entered
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)) and type(error).__name__ != "NotFoundError":
         return False
-    folder, _, name = path.rpartition("/")
     try:
         beside = {found.name for found in resolve(folder).iterdir()} if is_remote(path) else set(os.listdir(folder))
     except (OSError, *_remote_errors()):

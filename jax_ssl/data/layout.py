@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from jax_ssl.data.about import counted, listed
 from jax_ssl.data.classes import Part, Tree, inner_names, is_little, part_of, without_annotations
-from jax_ssl.data.words import IMAGES, OTHER, TEST, TRAIN, VALIDATION, is_short, parts_of, role, spelling
+from jax_ssl.data.words import IMAGES, OTHER, TEST, TRAIN, VALIDATION, is_ambiguous, parts_of, role, spelling
 from jax_ssl.errors import UserError
 
 MEASURED = (TEST, VALIDATION)  # in this order, the first that has labels
@@ -78,8 +78,10 @@ def splits_of(tops) -> dict[str, str]:
     roles = {top: found for top in tops if top and (found := role(top))}
     complete = len(roles) == sum(1 for top in tops if top)
     plain = {top: kind for top, (kind, rest) in roles.items() if not rest}
-    sure = complete or any(kind == TRAIN and not is_short(top) for top, kind in plain.items())
-    if sure and TRAIN in plain.values() and (set(MEASURED) & set(plain.values()) or (complete and len(plain) > 1)):
+    sure = complete or any(kind == TRAIN and not is_ambiguous(top) for top, kind in plain.items())
+    if sure and TRAIN in plain.values() and complete and len(roles) > 1:
+        return {top: kind for top, (kind, _) in roles.items()}  # Training, PublicTest, PrivateTest
+    if sure and TRAIN in plain.values() and set(MEASURED) & set(plain.values()):
         return plain
     alike = {}
     for top, (kind, rest) in roles.items():
@@ -158,7 +160,7 @@ def _class_first(tree: Tree, prefix: str, below: dict[str, Counter], left: list[
 
 def _beside(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str], where: str) -> Layout:
     """Folders that are no splits together: a test folder or `images` may still be among them, then classes."""
-    plain = {top: found[0] for top in below if (found := role(top)) and not found[1] and not is_short(top)}
+    plain = {top: found[0] for top in below if (found := role(top)) and not found[1] and not is_ambiguous(top)}
     tests, rest = sorted(top for top, kind in plain.items() if kind in MEASURED), sorted(set(below) - set(plain))
     if tests and not rest and TRAIN not in plain.values():
         raise refusal(where, f"has nothing to train on beside {listed(tests)}", *(prefix + top for top in tests))

@@ -120,10 +120,15 @@ def _walk(root: str) -> tuple[Listing, list]:
 def sort_out(folder: str, below: list[str], files: list[str]) -> tuple[list, dict, list, list]:
     """What is in one folder -> images, {ending: other files}, folders to look into, names of those that are not.
 
-    A folder with config.json beside metrics.jsonl or checkpoints is a run's, one with ablations.jsonl a suite's.
+    A folder with config.json beside what runs write is a run's, one with ablations.jsonl a suite's.
     """
     there = {*below, *files}
-    is_run = {"config.json"} < there & {"config.json", "metrics.jsonl", "checkpoints"} or "ablations.jsonl" in there
+    is_run = {"config.json"} < there & {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "pictures",
+    } or "ablations.jsonl" in there
     if is_run and folder:
         return [], {}, [], [f"run folder {folder.rstrip('/')}"]
     aside = [name for name in below if is_left_by_a_system(name) or (is_run and name in OF_A_RUN)]

@@ -8,7 +8,7 @@ import unicodedata
 
 TRAIN, TEST, VALIDATION, OTHER = "train", "test", "validation", "other"
 WORDS = {
-    TRAIN: "train training traning trainval trn tr learn learning fit entrenamiento treino treinamento entrainement "
+    TRAIN: "train training traning trainval trn tr learn learning fit background entrenamiento treino treinamento entrainement "
     "apprentissage addestramento trainieren обучение 训练 訓練 学習 훈련 학습",
     TEST: "test testing tests tst te ts eval evaluation evaluate holdout heldout prueba pruebas teste testes essai "
     "тест 测试 測試 テスト 評価 시험 테스트",
@@ -17,7 +17,10 @@ WORDS = {
     OTHER: "unlabeled unlabelled unsupervised unlab extra pred predict prediction submission",
 }
 ROLES = {word: role for role, words in WORDS.items() for word in words.split()}
-SHORT = {"tr", "trn", "te", "ts", "tst", "va", "fit", "learn", "learning", "valid", "dev", "extra"}  # or classes
+AMBIGUOUS = set(  # a class may be called so: Telugu, `valid` beside `invalid`, land under development
+    "tr trn te ts tst va fit background learn learning valid validate dev devel development evaluation evaluate extra predict "
+    "prediction submission essai prueba verifica".split()
+)
 EMPTY = set(
     "set sets data dataset split splits folder dir image images img imgs pic pics picture pictures photo photos jpg "
     "jpeg png the my full all small mini resized cropped crop only part samples examples ing imagenet ilsvrc clsloc "
@@ -32,7 +35,7 @@ ANNOTATIONS = set(
 SYSTEM = {
     "__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information",
     "lost+found", "lost.dir", "found.000", "__pycache__", "@tmp", "@sharebin", "_gsdata_", "network trash folder",
-    "temporary items", "node_modules",
+    "temporary items", "node_modules", "wandb", "lightning_logs", "mlruns",
 }  # fmt: skip
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
@@ -78,9 +81,9 @@ def _of_word(word: str) -> str | None:
     return None
 
 
-def is_short(name: str) -> bool:
-    """Whether the word for a split may well be a class: `valid` beside `invalid`, `te` for Telugu."""
-    return bool(SHORT & set(parts_of(name)))
+def is_ambiguous(name: str) -> bool:
+    """Whether a name that may be a split's may well be a class's."""
+    return bool(AMBIGUOUS & set(parts_of(name)))
 
 
 def are_images(name: str) -> bool:

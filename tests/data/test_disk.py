@@ -78,6 +78,13 @@ def test_what_may_not_be_read_is_a_broken_record(root, monkeypatch):
     assert len(left) == 8
 
 
+def test_a_folder_that_can_not_be_entered_is_a_lost_disk(root, monkeypatch):
+    failing(monkeypatch, 9, PermissionError(errno.EACCES, "Permission denied"))
+    monkeypatch.setattr(disk.os, "access", lambda *_: False)
+    with pytest.raises(LostError, match="Permission denied"):
+        disk.read_bytes(root, "a/1")
+
+
 def test_a_bucket_is_waited_for_as_well(root, monkeypatch):
     monkeypatch.setattr(disk, "is_remote", lambda path: True)
     assert disk.read_bytes(root, "a/1") == b"1"

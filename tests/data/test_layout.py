@@ -72,6 +72,15 @@ SETS = {
         "9 training images without labels in x/train/good, 6 test images in x/test; "
         "left out: 3 images in x/ground_truth",
     ),
+    "FER-2013": (
+        [*classes("Training", 9), *classes("PublicTest", 3), *classes("PrivateTest", 3)],
+        "27 training images of 3 classes in Training, 9 test images in PrivateTest; left out: 9 images in PublicTest",
+    ),
+    "Omniglot": (
+        [*classes("images_background", 9), *classes("images_evaluation", 3, ("d0", "d1"))],
+        "27 training images of 3 classes in images_background; "
+        "left out: 6 images in images_evaluation, none of whose classes is to be trained on",
+    ),
     "class first": (
         ["a/train:9", "b/train:9", "a/val:3", "b/val:3"],
         "18 training images of 2 classes in */train, 6 test images in */validation",
@@ -86,6 +95,7 @@ SETS = {
         "27 training images of 3 classes; train is taken for a class, as there is no test folder",
     ),
     "valid and invalid": (["valid:9", "invalid:9"], "18 training images of 2 classes"),
+    "land": (["forest:9", "development:9"], "18 training images of 2 classes"),
     "languages": (["tr:9", "de:9", "en:9"], "27 training images of 3 classes"),
     "train and what has no labels": (
         [*classes("train", 9), "unlabelled:9"],
