@@ -21,7 +21,8 @@ from jax_ssl.errors import UserError
 from jax_ssl.paths import is_remote, resolve
 
 LISTERS = 16  # folders listed at once, because a bucket takes its time
-OF_A_RUN = {"checkpoints", "pictures", "events", "profile"}
+OF_A_RUN = {"checkpoints", "pictures", "events", "profile"}  # folders in a run's folder
+WRITTEN = {"metrics.jsonl", "checkpoints", "pictures"}  # by every run, beside its config.json
 DANGLING, NO_ENDING = "link to nothing", "file without an ending"
 SEVERAL = {DANGLING: "links to nothing", NO_ENDING: "files without an ending"}
 
@@ -123,12 +124,7 @@ def sort_out(folder: str, below: list[str], files: list[str]) -> tuple[list, dic
     A folder with config.json beside what runs write is a run's, one with ablations.jsonl a suite's.
     """
     there = {*below, *files}
-    is_run = {"config.json"} < there & {
-        "config.json",
-        "metrics.jsonl",
-        "checkpoints",
-        "pictures",
-    } or "ablations.jsonl" in there
+    is_run = ("config.json" in there and there & WRITTEN) or "ablations.jsonl" in there
     if is_run and folder:
         return [], {}, [], [f"run folder {folder.rstrip('/')}"]
     aside = [name for name in below if is_left_by_a_system(name) or (is_run and name in OF_A_RUN)]

@@ -8,8 +8,8 @@ import unicodedata
 
 TRAIN, TEST, VALIDATION, OTHER = "train", "test", "validation", "other"
 WORDS = {
-    TRAIN: "train training traning trainval trn tr learn learning fit background entrenamiento treino treinamento entrainement "
-    "apprentissage addestramento trainieren обучение 训练 訓練 学習 훈련 학습",
+    TRAIN: "train training traning trainval trn tr learn learning fit background entrenamiento treino treinamento "
+    "entrainement apprentissage addestramento trainieren обучение 训练 訓練 学習 훈련 학습",
     TEST: "test testing tests tst te ts eval evaluation evaluate holdout heldout prueba pruebas teste testes essai "
     "тест 测试 測試 テスト 評価 시험 테스트",
     VALIDATION: "val valid validation validating validate vali va dev devel development validacion validacao "
@@ -18,8 +18,8 @@ WORDS = {
 }
 ROLES = {word: role for role, words in WORDS.items() for word in words.split()}
 AMBIGUOUS = set(  # a class may be called so: Telugu, `valid` beside `invalid`, land under development
-    "tr trn te ts tst va fit background learn learning valid validate dev devel development evaluation evaluate extra predict "
-    "prediction submission essai prueba verifica".split()
+    "tr trn te ts tst va fit background learn learning valid validate dev devel development evaluation evaluate extra "
+    "predict prediction submission essai prueba verifica".split()
 )
 EMPTY = set(
     "set sets data dataset split splits folder dir image images img imgs pic pics picture pictures photo photos jpg "
