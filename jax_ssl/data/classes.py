@@ -1,7 +1,12 @@
-"""Which folders are classes, among images of which no more is known than their names."""
+"""Which folders are classes, among images of which no more is known than their names.
+
+Folders side by side are classes, unless something speaks for another meaning: then there are no labels, and a note says
+why. A wrong label is worse than none.
+"""
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jax_ssl.data.about import UNLABELLED, counted, listed
@@ -58,30 +63,24 @@ def without_annotations(tree: Tree) -> tuple[Tree, list[str]]:
     """Leaves out masks, labels and the like that stand beside a folder of images, at any depth; and says so."""
     children: dict[str, set] = {}
     for folder in tree.counts:
-        while folder:
-            parent = folder[: folder.rfind("/", 0, -1) + 1]
-            children.setdefault(parent, set()).add(folder)
-            folder = parent
-    dropped = []
+        for up in _upwards(folder):
+            children.setdefault(up[: up.rfind("/", 0, -1) + 1], set()).add(up)
+    dropped: set[str] = set()
     for inside in children.values():
         name = lambda folder: folder.rstrip("/").rpartition("/")[2]
         masks = [folder for folder in inside if are_annotations(name(folder)) and not are_images(name(folder))]
         if masks and len(masks) < len(inside) and all(are_images(name(folder)) for folder in inside - set(masks)):
-            dropped += masks
+            dropped |= set(masks)
     if not dropped:
         return tree, []
-    kept = tree.without(*dropped) if len(dropped) < 100 else _without_many(tree, set(dropped))
+    gone = {folder for folder in tree.counts if any(up in dropped for up in _upwards(folder))}
+    kept = Tree([name for name in tree.names if name[: name.rfind("/") + 1] not in gone])
     kinds = sorted({folder.rstrip("/").rpartition("/")[2] for folder in dropped})
     return kept, [f"{counted(len(tree.names) - len(kept.names), 'image')} in {listed(kinds)}"]
 
 
-def _without_many(tree: Tree, dropped: set[str]) -> Tree:
-    """As `Tree.without`, where every class has masks of its own."""
-    gone = {folder for folder in tree.counts if any(up in dropped for up in _upwards(folder))}
-    return Tree([name for name in tree.names if name[: name.rfind("/") + 1] not in gone])
-
-
-def _upwards(folder: str):
+def _upwards(folder: str) -> Iterator[str]:
+    """The folder and all that it is in."""
     while folder:
         yield folder
         folder = folder[: folder.rfind("/", 0, -1) + 1]
@@ -102,7 +101,7 @@ def part_of(tree: Tree, known: set[str] = frozenset()) -> Part:
             return Part(prefix.rstrip("/"), tree.names, None, (UNLABELLED + why,), tuple(left))
         if loose:
             left.append(counted(loose, "loose file"))
-            tree = tree.only(*(f"{prefix}{top}/" for top in below)) if len(below) < 100 else _deeper(tree, prefix)
+            tree = Tree([name for name in tree.names if name.rfind("/") >= len(prefix)])
         if len(below) > 1 or spelling(next(iter(below))) in known:
             break
         prefix += f"{next(iter(below))}/"
@@ -111,10 +110,6 @@ def part_of(tree: Tree, known: set[str] = frozenset()) -> Part:
         return Part(prefix.rstrip("/"), tree.names, None, (f"{UNLABELLED}as {doubt}",), tuple(left))
     classes = [spelling(name[len(prefix) :].partition("/")[0]) for name in tree.names]
     return Part(prefix.rstrip("/"), tree.names, classes, tuple(_alike(below)), tuple(left))
-
-
-def _deeper(tree: Tree, prefix: str) -> Tree:
-    return Tree([name for name in tree.names if name.rfind("/") >= len(prefix)])
 
 
 def _doubt(below: dict[str, Counter]) -> str:

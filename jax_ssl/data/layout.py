@@ -140,7 +140,8 @@ def _finish(tree: Tree, prefix: str, name: str, train: Part, others: dict[str, P
 
 def _is_class_first(tree: Tree, prefix: str, below: dict[str, Counter]) -> bool:
     """Whether every folder holds splits and nothing else, and those hold images and (mostly) no folders."""
-    named = all(splits_of({*inside, TRAIN, TEST}).keys() >= set(inside) for inside in below.values())
+    plain = lambda name: (role(name) or ("", "not a split"))[1] == ""
+    named = all(map(plain, {name for inside in below.values() for name in inside}))
     deeper = sum(count for folder, count in tree.counts.items() if folder[len(prefix) :].count("/") > 2)
     return named and deeper * 2 < sum(tree.counts.values())
 
