@@ -71,6 +71,7 @@ def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=
     data = pipeline.labelled(settings, say)
     if data is None:
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
+    say(data.about)
     seed = settings.seed if seed is None else seed
     named, step = encoders(settings, folder, wanted, data.train_images)
     read = functools.partial(at_depth, depth=settings.feature_depth)
@@ -150,7 +151,7 @@ def emerged(folder: str, images: str, wanted=WEIGHTS, say=print, overrides=()) -
     """
     settings = load_config(folder, overrides)
     emergence.check(parts.make_backbone(settings))
-    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size)
+    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
     named, step = encoders(settings, folder, wanted, scenes)
     measured = {}
     for name, encode in named.items():
