@@ -22,7 +22,7 @@ def introduction(config, workdir, source, probe, probe_note: str, state, clock, 
         "writes": f"{paths.resolve(workdir)}: a checkpoint every {config.checkpoint_every:,} steps",
     }
     lines = [f"{name:<10} {fact}" for name, fact in facts.items()]
-    notes = [*notes, *filter(None, [devices.idle_accelerator()])]
+    notes = [*notes, *filter(None, [probe and probe.note, devices.idle_accelerator()])]
     shown = notes if len(lines) + len(notes) <= LONGEST else [*notes[: LONGEST - len(lines) - 1], " ".join(
         notes[LONGEST - len(lines) - 1 :])]  # fmt: skip
     return lines + [f"{'note':<10} {note}" for note in shown]
@@ -46,9 +46,10 @@ def _measured(config, probe, probe_note: str) -> str:
     if probe is None:
         return f"nothing while it trains: {probe_note}"
     when = f"every {config.probe_every:,} steps" if config.probe_every else "never (probe_every=0)"
+    other = f"; {probe.about}" if config.data.probe.name else ""
     return (
         f"kNN and linear probe {when}, on {len(probe.train_images):,} labelled images to learn from and "
-        f"{len(probe.test_images):,} to test on"
+        f"{len(probe.test_images):,} to test on{other}"
     )
 
 
