@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--run", required=True, help="a run's folder")
     evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune, emergence; several with commas")
     evaluate.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
-    evaluate.add_argument("--labels", type=int, default=1000, help="finetune: how many labelled images")
+    evaluate.add_argument("--labels", type=int, help="finetune: how many labelled images; default 1000, or all")
     evaluate.add_argument("--epochs", type=int, default=20, help="finetune: passes over them")
     evaluate.add_argument(
         "--images", help="emergence: a folder of objects cut out of their background, PNGs with alpha"
@@ -96,37 +96,25 @@ def run_train(args, overrides) -> int:
         from jax_ssl.train import train
 
         finished = train(settings, workdir, profile)
-        if finished and settings.evaluate_at_end and hosts.agree(not measure.results(workdir)):
-            measure.frozen(workdir, say=say)
+        if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
+            measure.at_end(workdir, say)
             say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
     return 0 if finished else args.stopped_exit
 
 
 def run_evaluate(args, overrides) -> None:
-    from jax_ssl import measure
+    from jax_ssl import evaluation
 
-    tasks, weights = args.task.split(","), args.weights.split(",")
-    for flag, given, known in (("task", tasks, measure.TASKS), ("weights", weights, (*measure.WEIGHTS, "all"))):
-        wrong = sorted(set(given) - set(known))
-        if wrong:
-            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
-    if "emergence" in tasks and not args.images:
-        raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
-    wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
-    if set(tasks) & {"knn", "linear"}:
-        measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
-    if "finetune" in tasks:
-        which = "teacher" if wanted == ("teacher",) else "student"
-        measure.finetuned(args.run, args.labels, args.epochs, which, overrides=overrides)
-    if "emergence" in tasks:
-        measure.emerged(args.run, args.images, wanted, overrides=overrides)
+    weights = None if "all" in args.weights.split(",") else args.weights.split(",")
+    options = dict(seed=args.seed, labels=args.labels, epochs=args.epochs, images=args.images, overrides=overrides)
+    evaluation.evaluate(args.run, args.task.split(","), weights, **options)
 
 
 def run_visualize(args, overrides) -> None:
     from jax_ssl import gallery
 
     what = args.what.split(",") if args.what else ()
-    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out)
+    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out, overrides=overrides)
 
 
 def run_seals(args, overrides) -> None:
