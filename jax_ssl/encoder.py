@@ -100,11 +100,15 @@ def _pooled(backbone, variables, images, mean, std):
 def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:
     """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
     mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
+    devices = jax.device_count()
+    batch = min(batch, -(-len(images) // devices) * devices)  # few images are not padded to many
     chunks = []
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch])
         padded = np.pad(chunk, ((0, batch - len(chunk)), (0, 0), (0, 0), (0, 0)))
         chunks.append((_pooled(encode.backbone, encode.variables, padded, mean, std), len(chunk)))
+    if not chunks:
+        return np.zeros((0, 1), np.float32)
     return np.concatenate([np.asarray(pooled)[:count] for pooled, count in chunks])
 
 

@@ -105,10 +105,13 @@ def check_size(backbone, side: int) -> None:
 
 def check_memory(encode: Encoder, side: int, count: int) -> None:
     """Raises UserError for images larger than the network's own whose way through it would not fit into memory."""
-    if side > encode.size:
-        patches = encoder.shape_of_patches(encode, side)
-        shown = count * (side * side * 3 * 16 + patches[0] * patches[1] * 32)  # images and features, as they are drawn
-        room.check(lambda: encoder.memory(encode, side) + shown, f"--size={side}", "a smaller --size or --count")
+    if side <= encode.size:
+        return
+    what, remedy = f"--size={side}", "a smaller --size or --count"
+    pixels = 48 * count * side * side  # of the images themselves, as they are drawn; known without any tracing
+    room.check(lambda: pixels, what, remedy)
+    patches, width = encoder.shape_of_patches(encode, side)
+    room.check(lambda: pixels + 32 * count * patches * width + encoder.memory(encode, side), what, remedy)
 
 
 def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:
