@@ -25,7 +25,7 @@ RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained ne
 def evaluate(
     folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, say=measure.tell, overrides=()
 ) -> None:
-    """Each of `tasks` on the networks in `weights`, None = all that it can measure. Raises UserError before long work.
+    """Each of `tasks` on the networks in `weights`, None = all that it can measure; mistakes are told before long work.
 
     labels, epochs: of fine-tuning. images: the folder of objects for emergence.
     """
@@ -82,12 +82,10 @@ def finetuned(
         say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
         protocol = {key: value for key, value in result.items() if key != "top1"}
         protocol |= {"labels": len(chosen), "hardware": measure.hardware()}
+        record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
         records.append(
-            metrics.record_result(
-                folder, "finetune", weights, "top1", result["top1"], measure.name_of(settings), "test", None, protocol,
-                saved.step, seed,
-            )
-        )  # fmt: skip
+            metrics.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
+        )
     return records
 
 

@@ -111,13 +111,14 @@ def labelled(settings, say=tell) -> pipeline.Probe:
 
 
 def introduction(settings, folder: str, saved: Saved, data: pipeline.Probe) -> str:
-    """One line: which network of which run, and the images that it is measured on."""
+    """One line: which network of which run, and the images that it is measured on; a second for a note on them."""
     count = sum(np.size(x) for x in jax.tree.leaves(saved.arrays["params"]["backbone"]))
-    return (
+    sentence = (
         f"{folder} at step {saved.step:,}: {settings.model.name} of {count / 1e6:.2f} M parameters, "
-        f"{settings.method.name}; measured on {name_of(settings)}: {len(data.train_images):,} labelled images of "
-        f"{len(np.unique(data.train_labels)):,} classes to learn from, {len(data.test_images):,} to test on"
+        f"{settings.method.name}; measured on {data.about or name_of(settings)}: {len(data.train_images):,} labelled "
+        f"images of {len(np.unique(data.train_labels)):,} classes to learn from, {len(data.test_images):,} to test on"
     )
+    return f"{sentence}\n{data.note}" if data.note else sentence
 
 
 def name_of(settings) -> str:
@@ -165,7 +166,7 @@ def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, 
 
 def written(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
     """The records of one row, appended to results.jsonl; of several processes that measure the same, one does."""
-    common = dict(weights=weights, metric="top1", data=name_of(settings), split="test", step=step, seed=seed)
+    common = dict(weights=weights, metric="top1", data=name_of(settings), split=data.split, step=step, seed=seed)
     where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
     where |= {"hardware": hardware()} | protocol
     found = [
@@ -188,23 +189,26 @@ def hardware() -> str:
 
 def results(folder: str) -> list[dict]:
     """All whole records of results.jsonl, oldest first; a kill may have torn the last one."""
-    path = resolve(folder) / "results.jsonl"
-    records = map(_parsed, path.read_text().splitlines() if path.exists() else ())
-    return [record for record in records if isinstance(record, dict)]
+    return lines_of(folder, "results.jsonl")
 
 
-def _parsed(line: str):
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+def lines_of(folder: str, name: str) -> list[dict]:
+    """The objects of a file of a run that has one on each line, without a line that is torn; [] without the file."""
+    path = resolve(folder) / name
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [record for record in found if isinstance(record, dict)]
 
 
 def has_table(folder: str) -> bool:
-    """Whether the newest good checkpoint has been measured: a run that was measured on its way has older numbers."""
-    step = checkpoints.Checkpoints(f"{folder}/checkpoints").latest_good()
+    """Whether the last step of a run has been measured: one that was measured on its way has older numbers."""
+    step = next((line.get("step") for line in reversed(lines_of(folder, "metrics.jsonl"))), None)
     return any(
-        record["step"] == step and record["weights"] == "student" and record["task"] in offline.TASKS
+        record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
         for record in results(folder)
     )
 

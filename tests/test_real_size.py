@@ -86,11 +86,14 @@ def command(name, *arguments, until=None):
     return text
 
 
+def lines(run, name):
+    """The objects of a file of the run, without a line that is being written."""
+    text = (run / name).read_text() if (run / name).exists() else ""
+    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+
 def steps_of(run):
-    """The steps in metrics.jsonl, without a line that is being written."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
-    return [json.loads(line)["step"] for line in lines]
+    return [line["step"] for line in lines(run, "metrics.jsonl")]
 
 
 @pytest.mark.slow
@@ -103,21 +106,19 @@ def test_train_stop_resume_evaluate_and_draw(name, folder, tmp_path):
     assert 1 <= steps_of(run)[-1] < STEPS
     command(f"{name}: resume to the end", *flags)
     assert steps_of(run) == list(range(1, STEPS + 1))
+    seconds = sorted(line["step_seconds"] for line in lines(run, "metrics.jsonl"))[STEPS // 2]
+    print(f"{name}: {STEPS} steps of {BATCH} images, {seconds:.1f} s each", flush=True)
     drawn = {path.name for path in (run / "pictures").iterdir()}
     assert any(name.startswith("views_") for name in drawn) and "curves.png" in drawn
 
     printed = command(f"{name}: evaluate", "evaluate", f"--run={run}")
     assert "raw pixels, at 32 x 32" in printed
-    found = {(record["weights"], record["task"]) for record in results(run)}
+    found = {(record["weights"], record["task"]) for record in lines(run, "results.jsonl")}
     assert {(w, task) for w in ("pixels", "untrained", "student") for task in ("knn", "linear")} <= found
     whole = ["--config.data.probe.train=0", "--config.data.probe.test=0"]
     command(f"{name}: evaluate, pixels of all", "evaluate", f"--run={run}", "--weights=pixels", *whole)
-    protocol = results(run)[-1]["protocol"]
+    protocol = lines(run, "results.jsonl")[-1]["protocol"]
     assert protocol["train_images"] + protocol["test_images"] == IMAGES and protocol["resized_to"] == 32
 
     command(f"{name}: visualize", "visualize", f"--run={run}", "--count=4")
     assert (run / "pictures" / "pca_student.png").exists()
-
-
-def results(run):
-    return [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]

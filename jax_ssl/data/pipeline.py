@@ -140,13 +140,16 @@ def _ahead(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
 
 
 class Probe(NamedTuple):
-    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,)."""
+    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,), as many as there are."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: int
+    split: str = "test"  # of the set, on which is measured
+    about: str = ""  # one line: which set this is, see `Source.about`
+    note: str = ""  # one line where it is measured in another way than usual, else ""
 
 
 def labelled(config, log: Callable[[str], None] | None = None) -> Probe | None:
