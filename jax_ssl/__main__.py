@@ -39,7 +39,7 @@ def parser() -> Parser:
     evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune, emergence, or a module of your "
                           "own with a dot in its name; several with commas")  # fmt: skip
     evaluate.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
-    evaluate.add_argument("--labels", type=at_least(1), default=1000, help="finetune: how many labelled images")
+    evaluate.add_argument("--labels", type=at_least(1), help="finetune: how many labelled images; default 1000, or all")
     evaluate.add_argument("--epochs", type=at_least(1), default=20, help="finetune: passes over them")
     evaluate.add_argument(
         "--images", help="emergence: a folder of objects cut out of their background, PNGs with alpha"
@@ -106,42 +106,22 @@ def run_train(args, overrides) -> int:
         from jax_ssl.train import train
 
         finished = train(settings, workdir, profile)
-        if finished and settings.evaluate_at_end and hosts.agree(not measure.results(workdir)):
-            measure.frozen(workdir, say=say)
+        if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
+            measure.at_end(workdir, say)
             say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
     return 0 if finished else args.stopped_exit
 
 
 def run_evaluate(args, overrides) -> None:
-    from jax_ssl import devices, measure, rulers
+    from jax_ssl import devices, evaluation
 
     devices.check_devices()
     tasks, weights = args.task.split(","), args.weights.split(",")
-    own = [task for task in tasks if "." in task]
-    choices = {"task": (*measure.TASKS, *own), "weights": (*measure.WEIGHTS, "all")}
-    for (flag, known), given in zip(choices.items(), (tasks, weights)):
-        wrong = sorted(set(given) - set(known))
-        if wrong:
-            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
-    for task in own:
-        rulers.find(task)
-    if "emergence" in tasks and not args.images:
-        raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
     for task, flags in (("finetune", ("labels", "epochs")), ("emergence", ("images",))):
         if task not in tasks:
             refuse_flags(args, flags, f"belongs to --task={task}: add that task, or leave the flag out")
-    if not set(tasks) & {"knn", "linear", *own}:
-        refuse_flags(args, ("seed",), f"is not used by --task={args.task}, which takes the run's: leave it out")
-    wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
-    if set(tasks) & {"knn", "linear"}:
-        measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
-    if "finetune" in tasks:
-        which = "teacher" if wanted == ("teacher",) else "student"
-        measure.finetuned(args.run, args.labels, args.epochs, which, overrides=overrides)
-    if "emergence" in tasks:
-        measure.emerged(args.run, args.images, wanted, overrides=overrides)
-    for task in own:
-        rulers.measure_by(task, args.run, wanted, args.seed, overrides=overrides)
+    options = dict(seed=args.seed, labels=args.labels, epochs=args.epochs, images=args.images, overrides=overrides)
+    evaluation.evaluate(args.run, tasks, None if "all" in weights else weights, **options)
 
 
 def run_visualize(args, overrides) -> None:

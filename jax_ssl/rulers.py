@@ -12,7 +12,6 @@ from collections.abc import Callable
 import jax
 
 from jax_ssl import measure, metrics, parts
-from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
 
@@ -25,26 +24,23 @@ def find(name: str) -> Callable:
 
 
 def measure_by(
-    name: str, folder: str, wanted=measure.WEIGHTS, seed: int | None = None, say=print, overrides=()
+    name: str, folder: str, wanted=measure.WEIGHTS, seed: int | None = None, say=measure.tell, overrides=()
 ) -> list[dict]:
     """Measures the run's networks by the ruler `name`: prints a row each, and returns the records."""
     ruler, settings = find(name), measure.load_config(folder, overrides)
-    if set(wanted) == {"pixels"}:
-        raise UserError(f"--task={name} measures networks: take --weights=untrained, student or teacher.")
-    data = pipeline.labelled(settings, say)
-    if data is None:
-        raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
+    wanted = [weights for weights in wanted if weights != "pixels"]
+    saved, data = measure.open_saved(settings, folder, wanted, say), measure.labelled(settings, say)
     seed = settings.seed if seed is None else seed
-    named, step = measure.encoders(settings, folder, wanted, data.train_images)
-    where = dict(data=settings.data.probe.name or settings.data.name, split="test", k=None, step=step, seed=seed)
+    where = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
+    say(f"\n{measure.introduction(settings, folder, saved, data)}")
     counts = dict(train_images=len(data.train_images), test_images=len(data.test_images), hardware=measure.hardware())
     records, header = [], None
-    for label, encode in named.items():
+    for label, encode in measure.encoders(settings, saved, data.train_images):
         numbers = run(ruler, name, at_depth(encode, settings.feature_depth), data, seed)
         widths = [max(WIDTH, len(metric) + 2) for metric in numbers]
         if header != list(numbers):
             header = list(numbers)
-            say(f"\n{name:32}" + "".join(f"{metric:>{width}}" for metric, width in zip(numbers, widths)))
+            say(f"{name:32}" + "".join(f"{metric:>{width}}" for metric, width in zip(numbers, widths)))
         say(f"{label:32}" + "".join(f"{value:>{width}.4g}" for value, width in zip(numbers.values(), widths)))
         weights, _, statistics = label.partition(", ")
         protocol = counts | ({"batch_statistics": statistics} if statistics else {})

@@ -25,7 +25,7 @@ UNIFORM_TARGET = 0.75
 # DINO without centring is below 6 after 25 to 45 steps and stays there.
 FEW_PROTOTYPES = 6.0
 
-# For each symptom: how it reads with its numbers, and what to try first.
+# For each symptom: how it reads with its numbers, and what to try first, a noun that follows "try".
 TEXTS = {
     "feature_std": (
         "all images get nearly the same feature (feature_std {feature_std:.3f}, healthy is near 1)",
@@ -49,7 +49,7 @@ TEXTS = {
     ),
     "prototype_use": (
         "nearly all images share one prototype, or very few (effective number {prototype_use:.2f})",
-        "see that centring or Sinkhorn is on, or raise the teacher temperature",
+        "switching centring or Sinkhorn on, or a higher teacher temperature",
     ),
 }
 
@@ -100,7 +100,7 @@ class Watch:
         numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
         if self.off:
             keys = " and ".join(self.off)
-            remedy = f"{keys}: it is switched off, and {self.method_name} has it against just this"
+            remedy = f"restoring {keys}, which {self.method_name} needs against just this"
         return f"{text.format(**numbers)}; try {remedy}."
 
 

@@ -225,6 +225,21 @@ def test_rankme_of_degenerate_features():
     assert float(diagnostics.rankme(jnp.zeros((64, 16)))) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("shape, rank", [((60, 700), 60), ((300, 40), 40), ((200, 3000), 3), ((300, 40), 2)])
+def test_rankme_is_that_of_the_singular_values_tall_or_wide(shape, rank):
+    random = np.random.RandomState(0)
+    features = (random.randn(shape[0], rank) @ random.randn(rank, shape[1])).astype(np.float32)
+    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    share = values / values.sum() + 1e-7
+    expected = np.exp(-np.sum(share * np.log(share)))
+    assert float(diagnostics.rankme(features)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_rankme_of_wide_features_makes_nothing_that_is_wide_twice():
+    program = jax.jit(diagnostics.rankme).lower(jax.ShapeDtypeStruct((60, 150_528), jnp.float32)).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * 60 * 150_528 * 4
+
+
 @jax.jit
 def measured(features) -> dict:
     std, rank = diagnostics.feature_std(features), diagnostics.rankme(features)
@@ -278,6 +293,14 @@ def test_each_symptom_is_known(sick, healthy, words):
     assert last_word({name: float("nan") for name in sick}) is None  # that is the business of check_finite
 
 
+def test_what_to_try_is_a_noun():
+    """Each reads as a sentence behind "try"."""
+    for text, remedy in watch.TEXTS.values():
+        first = remedy.split()[0]
+        assert first in ("a", "an", "stronger", "weaker") or first.endswith("ing"), remedy
+        assert not remedy.endswith(".") and not text.endswith(".")
+
+
 def test_check_finite_stops_after_max_skipped():
     watch.check_finite(4, 5, step=80)
     with pytest.raises(RunError, match="5 steps in a row, up to step 81.* no checkpoint yet"):
@@ -294,7 +317,7 @@ def test_the_alarm_names_the_guard_that_is_off_and_no_other():
         return [alarm.check(step, {"feature_std": 0.01}) for step in range(watch.PATIENCE)][-1]
 
     off = said(predictor=False, momentum=True)
-    assert "try method.predictor: it is switched off" in off and "momentum" not in off
+    assert "try restoring method.predictor, which byol needs" in off and "momentum" not in off
     assert "predictor" not in said(predictor=True) and "optim.base_lr" in said(predictor=True)
 
 
