@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
 
-from jax_ssl import goodput  # noqa: E402, F401  its clock of a run starts here
+from jax_ssl import disk, goodput  # noqa: E402, F401  the clock of a run starts with goodput
 from jax_ssl.errors import EXIT, UserError  # noqa: E402
 
 
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     train = verbs.add_parser("train", help="train one config, or go on with an interrupted run")
     train.add_argument("--config", required=True, help="a config file and preset: configs/simclr.py:tiny")
     train.add_argument("--workdir", help="the run's folder; default runs/NAME_PRESET")
+    train.add_argument("--extend", action="store_true", help="go on to more epochs than the folder's run has")
     train.add_argument("--profile", help="START:STOP, the first and the last step to trace into RUN/profile")
     train.add_argument("--coordinator", help="several processes: HOST:PORT where process 0 listens to the others")
     train.add_argument("--processes", type=int, help="how many; not needed on TPU VMs, GKE and SLURM, which say so")
@@ -95,7 +96,7 @@ def run_train(args, overrides) -> int:
         from jax_ssl import measure
         from jax_ssl.train import train
 
-        finished = train(settings, workdir, profile)
+        finished = train(settings, workdir, profile, args.extend)
         if finished and settings.evaluate_at_end and hosts.agree(not measure.results(workdir)):
             measure.frozen(workdir, say=say)
             say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
@@ -195,6 +196,12 @@ def main(argv=None) -> int:
     except tuple(EXIT) as error:
         print(f"jax_ssl: {error}", file=sys.stderr)
         return EXIT[type(error)]
+    except OSError as error:
+        lost = disk.lost(error)
+        if lost is None:
+            raise
+        print(f"jax_ssl: {lost}", file=sys.stderr)
+        return EXIT[type(lost)]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
+from jax_ssl import augment, checkpoints, core, hosts, identity, lock, optim, profiling, schedules, sharding, watch
 from jax_ssl.checks import check
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
@@ -87,14 +87,24 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     )
 
 
-def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
+def train(config, workdir: str, profile: tuple[int, int] | None = None, extend: bool = False) -> bool:
     """Trains to the end (True) or to a signal (False); the same call goes on where it stopped.
 
-    profile: the first and the last step of a profile, kept in the run's folder. Every process of a run calls this.
+    profile: the first and the last step of a profile, kept in the run's folder. extend: the folder's run may have had
+    fewer epochs. Every process of a run calls this.
     """
     check(config, jax.device_count())
-    checkpoints.check_config(workdir, to_dict(config))
-    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    identity.check_writable(workdir)
+    with lock.held(workdir):
+        notes = []  # what is said before there is a log to say it in
+        epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
+        data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+        identity.check_data(workdir, data.source)
+        return train_alone(config, workdir, profile, data, epochs, notes)
+
+
+def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[str]) -> bool:
+    """`train` in a folder that no other command writes to. epochs: of its run until now; notes: to be said first."""
     method, tx, clock = build(config, data.source.count)
     profiling.check(profile, clock.total_steps)
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -105,12 +115,13 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
         program = compile_step(method, tx, prepare, mesh, example, resident)
         probe = pipeline.labelled(config)
         watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
-        checkpoints.write_config(workdir, to_dict(config))
-        notes = []  # what is said before there is a log to say it in
+        identity.write_config(workdir, to_dict(config))
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
         stack.enter_context(hosts.parting())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
+        if first and epochs != config.epochs:
+            notes.append(extended(config, epochs, clock, first))
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
         data.broken.log = keeper.say = writer.say
@@ -154,6 +165,16 @@ def restore_or_init(config, program, keeper):
     return (start_from(config.init_from, state, config.model, keeper.say) if config.init_from else state), 0
 
 
+def extended(config, epochs: float, clock, step: int) -> str:
+    """What more epochs than a run had until now mean for its learning rate."""
+    before = clock._replace(total_steps=max(1, round(epochs * clock.steps_per_epoch)))
+    was, now = (float(optim.learning_rate(config.optim, config.batch_size, c)(step)) for c in (before, clock))
+    return (
+        f"extended from {epochs:g} to {config.epochs:g} epochs, {before.total_steps:,} to {clock.total_steps:,} steps: "
+        f"schedules are those of the longer run, so the learning rate goes from {was:.3g} to {now:.3g} at step {step:,}"
+    )
+
+
 def introduce(run: Run, data, state, clock, first: int) -> None:
     """Three calm lines before the first step."""
     config, count = run.config, sum(x.size for x in jax.tree.leaves(state.params))
@@ -165,7 +186,12 @@ def introduce(run: Run, data, state, clock, first: int) -> None:
     run.writer.say(f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}, run folder {run.workdir}")
     if run.probe is None:
         run.writer.say("no labelled images: kNN and linear probe are off (data.probe.name can name a labelled set)")
-    if first:
+    if first >= clock.total_steps:
+        run.writer.say(
+            f"this run is finished: step {first:,} of {clock.total_steps:,}, {config.epochs:g} epochs; to train on, "
+            "repeat the command with a larger --config.epochs and --extend"
+        )
+    elif first:
         run.writer.say(f"going on from step {first:,}")
 
 
@@ -189,8 +215,10 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         due = lambda every, done=done, finished=done == total: finished or (every and done % every == 0)
         if last or done % config.log_every == 0:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            if not watch.dead(metrics):
+                run.keeper.prove(done, int(metrics["skipped"]))
             if metrics["skipped"] >= config.max_skipped:
-                watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
+                watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, run.keeper.fall_back())
             if due(config.probe_every) and run.probe is not None and not stopping:
                 with writer.clock.paused("evaluation"):
                     scores = measure(run, state, done)
@@ -201,7 +229,9 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         if last or done % config.checkpoint_every == 0:
             jax.block_until_ready(state)  # the rest of a step is no part of saving it
             with writer.clock.paused("checkpoint"):
-                run.keeper.save(done, state, metrics if "knn" in metrics else None, wait=last)
+                run.keeper.save(done, state, wait=last)
+                if "knn" in metrics:
+                    run.keeper.score(done, metrics["knn"])
             writer.saved(done)
         if due(config.picture_every) and not stopping:
             with writer.clock.paused("pictures"):
@@ -210,11 +240,6 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
             break
     return done == total
-
-
-def last_good(keeper) -> str | None:
-    step = keeper.latest_good()
-    return None if step is None else str(keeper.path(step))
 
 
 def measure(run: Run, state, step: int) -> dict:
