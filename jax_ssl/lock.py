@@ -50,6 +50,7 @@ class Lock:
         self.file = paths.resolve(workdir) / NAME
         self._own = None
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
 
     def take(self) -> None:
         self._wait_for_owner()
@@ -60,11 +61,12 @@ class Lock:
         if other is not None and other["token"] != self._own["token"]:
             self._own = None
             raise self._in_use(other)
-        threading.Thread(target=self._beat, name="lock", daemon=True).start()
+        self._thread.start()
 
     def release(self) -> None:
         self._over.set()
         if self._own is not None:
+            self._thread.join(BEAT)  # else a last sign of life could come after the end
             with contextlib.suppress(OSError):  # a disk that fails now must not hide why the run ends
                 if self._is_own(self._read()):
                     self.file.unlink(missing_ok=True)
@@ -106,7 +108,7 @@ class Lock:
             try:
                 other = self._read()
                 if other is not None and not self._is_own(other):
-                    self._end(other)
+                    return self._end(other)
                 self._own["alive"] = time.time()
                 self._write()
             except OSError:

@@ -171,7 +171,7 @@ def extended(config, epochs: float, clock, step: int) -> str:
     was, now = (float(optim.learning_rate(config.optim, config.batch_size, c)(step)) for c in (before, clock))
     return (
         f"extended from {epochs:g} to {config.epochs:g} epochs, {before.total_steps:,} to {clock.total_steps:,} steps: "
-        f"schedules are those of the longer run, so the learning rate goes from {was:.3g} to {now:.3g} at step {step:,}"
+        f"schedules are now those of the longer run, and the learning rate goes from {was:.3g} to {now:.3g} here"
     )
 
 

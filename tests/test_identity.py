@@ -54,7 +54,7 @@ def test_another_config_on_the_same_folder_is_refused(run):
     assert "optim.base_lr: 0.3 there, 0.1 here" in str(caught.value) and "another --workdir" in str(caught.value)
     with pytest.raises(UserError, match="data.crops.views.0.size: 32 there, 64 here"):
         check_config(run, changed("data.crops.views.0.size", 64))
-    with pytest.raises(UserError, match="data.crops.local.0.size: absent there, 16 here"):
+    with pytest.raises(UserError, match="data.crops.local.0.blur: absent there, 0.0 here"):
         check_config(run, changed("data.crops.local", [{"size": 16}]))
     with pytest.raises(UserError, match="init_from"):
         check_config(run, changed("init_from", "elsewhere"))

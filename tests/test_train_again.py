@@ -99,6 +99,10 @@ def test_a_ruined_run_names_a_network_from_before_the_trouble(images, tmp_path, 
     """The first step has a learning rate of zero; the second ruins the network, whose weights are finite."""
     ruinous = ["--config.optim.base_lr=1e30", "--config.optim.warmup_epochs=100", "--config.max_skipped=4"]
     assert command.main(on(images, tmp_path / "run", 200, *ruinous, "--config.optim.name=sgd")) == 4
+    capsys.readouterr()
+    assert command.main(on(images, tmp_path / "run", 200, *ruinous, "--config.optim.name=sgd")) == 4
+    assert "no step after it was finite" in capsys.readouterr().out
+    assert command.main(on(images, tmp_path / "run", 200, *ruinous, "--config.optim.name=sgd")) == 4
     good = tmp_path / "run/checkpoints/1"
     assert f"the last good checkpoint is {good}" in (said := capsys.readouterr().err) and f"init_from={good}" in said
     start = on(images, tmp_path / "next", 1, f"--config.init_from={good}")
