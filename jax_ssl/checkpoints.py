@@ -10,6 +10,7 @@ the run's fault. Readers may come while a run writes: a step that goes meanwhile
 """
 
 import contextlib
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -290,3 +291,4 @@ def _list(steps: list[int]) -> str:
 def _quiet() -> None:
     """Orbax tells its life through absl, tracebacks included; what matters we raise or say ourselves."""
     absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the other writes of a save that has failed

@@ -48,13 +48,14 @@ class Lock:
     def __init__(self, workdir, say: Callable = print):
         self.workdir, self.say = workdir, say
         self.file = paths.resolve(workdir) / NAME
+        self.folder = str(workdir) if paths.is_remote(workdir) else os.path.realpath(self.file.parent)
         self._own = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
 
     def take(self) -> None:
         self._wait_for_owner()
-        self._own = describe_self()
+        self._own = describe_self(self.folder)
         self._write()
         time.sleep(SETTLE)
         other = self._read()
@@ -76,7 +77,7 @@ class Lock:
         """Returns when there is no owner, or none that lives; one elsewhere has OLD seconds to come to its end."""
         begun = changed = time.monotonic()
         last = None
-        while (owner := self._read()) is not None and not gone(owner):
+        while (owner := self._read()) is not None and not gone(owner, self.folder):
             if at_home(owner):
                 raise self._in_use(owner)
             now = time.monotonic()
@@ -134,11 +135,11 @@ class Lock:
             return None
 
 
-def describe_self() -> dict:
-    """What a lock says of its owner. pid and its start tell one process of a machine from a later one."""
+def describe_self(folder: str) -> dict:
+    """What the lock of a folder says of its owner. pid and its start tell one process of a machine from a later one."""
     now = datetime.datetime.now().astimezone()
     return dict(
-        host=socket.gethostname(), machine=machine(), pid=os.getpid(), started=start_of(os.getpid()),
+        folder=folder, host=socket.gethostname(), machine=machine(), pid=os.getpid(), started=start_of(os.getpid()),
         since=now.isoformat(sep=" ", timespec="seconds"), alive=time.time(), token=uuid.uuid4().hex,
     )  # fmt: skip
 
@@ -177,9 +178,9 @@ def at_home(owner: dict) -> bool:
     return (owner["host"], owner.get("machine")) == (socket.gethostname(), machine())
 
 
-def gone(owner: dict) -> bool:
-    """Whether the owner is known to have ended."""
-    return at_home(owner) and start_of(owner["pid"]) != owner["started"]
+def gone(owner: dict, folder: str) -> bool:
+    """Whether the owner is known to have ended, or to own another folder, of which this one is a copy."""
+    return at_home(owner) and (start_of(owner["pid"]) != owner["started"] or owner.get("folder") != folder)
 
 
 def _name(owner: dict) -> str:

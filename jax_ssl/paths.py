@@ -31,6 +31,7 @@ def write(path: epath.Path, text: str) -> None:
     try:
         temporary.write_text(text)
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that finds no room does not say where
         temporary.unlink(missing_ok=True)
         raise

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,7 +39,7 @@ def written(folder) -> dict:
 
 def owned_by(folder, **changes) -> None:
     """A lock as another command has left it."""
-    (folder / "new").write_text(json.dumps(lock.describe_self() | {"token": "another"} | changes))
+    (folder / "new").write_text(json.dumps(lock.describe_self(str(folder)) | {"token": "another"} | changes))
     (folder / "new").replace(folder / "lock.json")
 
 
@@ -152,6 +153,17 @@ def test_an_owner_that_was_taken_for_dead_ends_itself(tmp_path, monkeypatch, cap
         assert ended.wait(5) and codes == [1]
     assert "process 77 on elsewhere has taken over" in capsys.readouterr().err
     assert written(tmp_path)["pid"] == 77
+
+
+def test_a_copy_of_a_folder_in_use_is_free(tmp_path):
+    (tmp_path / "run").mkdir()
+    with lock.held(tmp_path / "run"):
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        (tmp_path / "link").symlink_to(tmp_path / "run")
+        with lock.held(tmp_path / "copy"):
+            pass
+        with pytest.raises(UserError, match="in use"):
+            lock.Lock(tmp_path / "link").take()
 
 
 def test_a_torn_lock_is_none(tmp_path):

@@ -69,6 +69,7 @@ def test_an_empty_folder(tmp_path, capsys):
 
 
 def test_a_workdir_of_another_config(tmp_path, capsys):
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
     identity.write_config(tmp_path, config.to_dict(config.load("simclr:tiny", ["--config.seed=7"])))
     assert "seed: 7 there, 0 here" in said([*SIMCLR, f"--workdir={tmp_path}"], capsys)
 
