@@ -28,7 +28,6 @@ from jax_ssl.errors import LostError, RunError, UserError
 
 PyTree = Any
 LOOKS = 10  # at a folder in which a run writes, before its steps are given up
-BUGS = (TypeError, AttributeError, LookupError, AssertionError, NotImplementedError)  # repeating these helps nobody
 
 
 def _tell(sentence: str) -> None:
@@ -120,9 +119,9 @@ class Checkpoints:
         if step is None:
             return None
         try:
-            with _reading(self.path(step)):
+            with storage.reading(self.path(step)):
                 state = storage.restore(self.path(step), abstract_state)
-        except _Gone as gone:
+        except storage.Gone as gone:
             raise LostError(
                 f"The checkpoint {self.path(step)} changed while it was read; repeat the command."
             ) from gone
@@ -193,7 +192,7 @@ class Checkpoints:
         except Exception as error:
             self._manager = None  # it would raise the same error for ever
             said, remedy = disk.reason(error) or (None, "make room or give access there")
-            kind = RunError if isinstance(error, BUGS) and said is None else LostError
+            kind = RunError if isinstance(error, disk.BUGS) and said is None else LostError
             raise kind(
                 f"A checkpoint could not be written to {self.folder}: {f'{said} ' if said else ''}"
                 f"({disk.quote(error)}); {remedy}, then repeat the command: it goes on from the last good checkpoint."
@@ -221,9 +220,9 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
         raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {_list(_steps(folder))}.")
     for _ in range(LOOKS):
         there, problems = _steps(folder), []
-        for candidate, reason in _screen(folder) if step is None else [(step, _fault(folder / str(step)))]:
+        for candidate, reason in _screen(folder) if step is None else [(step, manifest.fault(folder / str(step)))]:
             if reason is None:
-                with contextlib.suppress(_Gone), _reading(folder / str(candidate)):
+                with contextlib.suppress(storage.Gone), storage.reading(folder / str(candidate)):
                     return storage.read_raw(folder / str(candidate), names), candidate
                 reason = "it went while it was read"
             problems.append(f"step {candidate}: {reason}")
@@ -231,29 +230,6 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
             break  # else a run writes here, and its new steps may be good
     detail = f" ({'; '.join(problems)})" if problems else ""
     raise UserError(f"There is no good checkpoint in {folder}{detail}; name the folder of a run that has saved one.")
-
-
-class _Gone(Exception):
-    """A step was deleted, or became damaged, while it was read."""
-
-
-@contextlib.contextmanager
-def _reading(path: epath.Path):
-    """Raises _Gone if a read of a verified step fails because the step changed, and LostError if the disk failed."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if _fault(path) is not None:
-            raise _Gone from error
-        if isinstance(error, BUGS):
-            raise
-        said, remedy = disk.reason(error) or (None, "see that the disk or bucket can be reached")
-        raise LostError(
-            f"The checkpoint {path} could not be read, though its files are good: {f'{said} ' if said else ''}"
-            f"({disk.quote(error)}); {remedy}, then repeat the command."
-        ) from error
 
 
 def _steps(folder: epath.Path) -> list[int]:
@@ -264,15 +240,7 @@ def _screen(folder: epath.Path, known: verdict.Verdict | None = None):
     """Looks at the steps of a folder lazily, newest first: pairs of step and why it is not to be used (None = good)."""
     known = known or verdict.read(folder)
     for step in reversed(_steps(folder)):
-        yield step, known.against(step) or _fault(folder / str(step))
-
-
-def _fault(path: epath.Path) -> str | None:
-    """What is wrong with the files of a step; None if they are as they were written."""
-    try:
-        manifest.verify(path)
-    except manifest.Damaged as damage:
-        return str(damage)
+        yield step, known.against(step) or manifest.fault(folder / str(step))
 
 
 def _scores_in_manifests(folder: epath.Path) -> dict[int, float]:

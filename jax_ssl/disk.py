@@ -27,6 +27,7 @@ FAULTS = (
     ),
 )
 LENGTH = 300  # of what is quoted of an error
+BUGS = (TypeError, AttributeError, LookupError, AssertionError, NotImplementedError)  # repeating these helps nobody
 
 
 def reason(error: BaseException) -> tuple[str, str] | None:

@@ -67,6 +67,14 @@ def verify(folder: epath.Path) -> dict:
     return body
 
 
+def fault(folder: epath.Path) -> str | None:
+    """What is wrong with the files of a step, as the end of a sentence; None if they are as they were written."""
+    try:
+        verify(folder)
+    except Damaged as damage:
+        return str(damage)
+
+
 def _files(folder: epath.Path):
     for path in folder.iterdir():
         if path.is_dir():

@@ -27,7 +27,7 @@ MAY_IMPORT = {
                  "sharding", "updates"},
     "visualize": {"encoder", "evaluate", "visualize"},
     "manifest": set(),
-    "storage": {"errors", "manifest"},
+    "storage": {"disk", "errors", "manifest"},
     "disk": {"errors"},
     "verdict": set(),
     "retention": {"verdict"},
