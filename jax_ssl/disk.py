@@ -44,6 +44,9 @@ def reason(error: BaseException) -> tuple[str, str] | None:
 
 def lost(error: OSError) -> LostError | None:
     """The same as a sentence that may end a command; None for an error that is not the disk's, such as a bug."""
+    for cause in _causes(error):
+        if isinstance(cause, LostError):
+            return cause  # a file that could not be closed after a checkpoint that could not be written
     found = reason(error)
     if found is None:
         return None

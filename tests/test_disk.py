@@ -60,6 +60,12 @@ def test_any_command_ends_with_a_sentence_that_launchers_repeat(number, code, mo
     assert said.startswith("jax_ssl: /runs/a/metrics.jsonl: the disk") and said.count("\n") == 1 and "repeat" in said
 
 
+def test_what_was_said_first_is_said():
+    first, second = LostError("no checkpoint could be written"), OSError(errno.ENOSPC, "No space left on device")
+    second.__context__ = first
+    assert disk.lost(second) is first
+
+
 def test_a_bug_stays_a_bug(monkeypatch):
     def fails(args, overrides):
         raise FileNotFoundError(errno.ENOENT, "No such file", "x")
