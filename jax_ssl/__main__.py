@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
 
-from jax_ssl import goodput, terminal  # noqa: E402, F401  goodput's clock of a run starts here
+from jax_ssl import disk, goodput, terminal  # noqa: E402, F401  goodput's clock of a run starts here
 from jax_ssl.command_line import Parser, Version, at_least, parse, refuse, refuse_flags  # noqa: E402
 from jax_ssl.errors import EXIT, CodeError, UserError  # noqa: E402
 
@@ -24,6 +24,7 @@ def parser() -> Parser:
     train = verbs.add_parser("train", help="train one config, or go on with an interrupted run")
     train.add_argument("--config", required=True, help="a config file and preset: configs/simclr.py:tiny")
     train.add_argument("--workdir", help="the run's folder; default runs/NAME_PRESET")
+    train.add_argument("--extend", action="store_true", help="go on to more epochs than the folder's run has")
     train.add_argument("--profile", help="START:STOP, the first and the last step to trace into RUN/profile")
     train.add_argument("--coordinator", help="several processes: HOST:PORT where process 0 listens to the others")
     train.add_argument(
@@ -105,7 +106,7 @@ def run_train(args, overrides) -> int:
         from jax_ssl import measure
         from jax_ssl.train import train
 
-        finished = train(settings, workdir, profile)
+        finished = train(settings, workdir, profile, args.extend)
         if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
             measure.at_end(workdir, say)
             say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
@@ -236,6 +237,12 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\n" * sys.stderr.isatty() + "jax_ssl: interrupted", file=sys.stderr)  # below the ^C
         return 130
+    except OSError as error:
+        lost = disk.lost(error)
+        if lost is None:
+            raise
+        print(f"jax_ssl: {lost}", file=sys.stderr)
+        return EXIT[type(lost)]
 
 
 if __name__ == "__main__":

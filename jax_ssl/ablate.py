@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jax_ssl import checkpoints, config, measure, metrics, outputs, stop, train
+from jax_ssl import config, identity, measure, metrics, outputs, stop, train
 from jax_ssl.checks import check
 from jax_ssl.errors import UserError
 from jax_ssl.paths import is_remote, resolve
@@ -90,7 +90,8 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
             folder = Path(resolve(workdir)) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
             made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder))
     for job in made:
-        checkpoints.check_config(job.folder, config.to_dict(job.settings))
+        identity.check_writable(job.folder)
+        identity.check_config(job.folder, config.to_dict(job.settings), say=lambda note: None)
     return made
 
 

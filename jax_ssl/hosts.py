@@ -15,13 +15,16 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
+from jax_ssl import disk
 from jax_ssl.devices import check_devices, tpu_chips
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
+SENTENCE = 1000  # bytes of one that is told to other processes
 
 
 class Place(NamedTuple):
@@ -157,6 +160,23 @@ def agree(choice: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(choice)) if several() else choice
 
 
+def first_does(action: Callable[[], None]) -> None:
+    """Process 0 does it, the others wait; what is wrong there is raised on every process, with the same sentence."""
+    if not several():
+        return action()
+    told = ""
+    if jax.process_index() == 0:
+        try:
+            action()
+        except tuple(EXIT) as error:
+            told = f"{EXIT[type(error)]} {error}"
+    padded = np.frombuffer(told.encode()[:SENTENCE].ljust(SENTENCE), np.uint8)
+    heard = bytes(multihost_utils.broadcast_one_to_all(padded)).decode(errors="ignore").strip()
+    code, _, sentence = heard.partition(" ")
+    if code:
+        raise {number: kind for kind, number in EXIT.items()}[int(code)](sentence)
+
+
 @contextlib.contextmanager
 def joined(where: Place | None, init_timeout: int, heartbeat: int):
     """What happens in here, several processes do together, and leave together; arguments and errors of `join`.
@@ -201,6 +221,8 @@ def _leave(error: BaseException, who: str = "") -> None:
 
 def _told(error: BaseException) -> tuple[str, int]:
     """The sentence and the exit code for an error among several processes."""
+    if isinstance(error, OSError):
+        error = disk.lost(error) or error
     if type(error) in EXIT:
         return str(error), EXIT[type(error)]
     if isinstance(error, KeyboardInterrupt):

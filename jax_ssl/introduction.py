@@ -56,6 +56,9 @@ def _measured(config, probe, probe_note: str) -> str:
 def _length(config, clock, method, first: int) -> str:
     parts = [f"{config.epochs:g} epochs are {clock.total_steps:,} steps of {config.batch_size:,} images"]
     parts += [f"{key} {round(steps):,} steps" for key, steps in method.lengths.items() if steps]
+    if first >= clock.total_steps:
+        more = "to train on, repeat the command with a larger --config.epochs and --extend"
+        return f"{', '.join(parts)}: this run is finished; {more}"
     return ", ".join(parts) + (f"; going on from step {first:,}" if first else "")
 
 
@@ -74,3 +77,13 @@ def _devices(config) -> str:
     of = f" of {jax.process_count()} processes" if several else ""
     split = f", parameters split in {config.mesh.fsdp}" if config.mesh.fsdp > 1 else ""
     return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}{split}"
+
+
+def extended(config, epochs: float, clock, step: int) -> str:
+    """What more epochs than a run had until now mean for its learning rate."""
+    before = clock._replace(total_steps=max(1, round(epochs * clock.steps_per_epoch)))
+    was, now = (float(optim.learning_rate(config.optim, config.batch_size, c)(step)) for c in (before, clock))
+    return (
+        f"extended from {epochs:g} to {config.epochs:g} epochs, {before.total_steps:,} to {clock.total_steps:,} steps: "
+        f"schedules are now those of the longer run, and the learning rate goes from {was:.3g} to {now:.3g} here"
+    )

@@ -27,9 +27,13 @@ def parse(init_from: str) -> dict[str, str]:
 
 
 def read(path: str) -> dict:
-    """{"params", "teacher", "stats", "teacher_stats"} of a run's newest good checkpoint; of a file, a backbone only."""
+    """{"params", "teacher", "stats", "teacher_stats"} of a run, or of a step of it; of a file, a backbone only.
+
+    path: a run's folder stands for its newest good checkpoint, RUN/checkpoints/STEP for that one.
+    """
     if epath.Path(path).is_dir():
-        loaded, _ = checkpoints.load_raw(f"{path}/checkpoints", names=("params", "teacher", "extra"))
+        folder, step = checkpoints.find(path)
+        loaded, _ = checkpoints.load_raw(folder, step, names=("params", "teacher", "extra"))
         extra = loaded["extra"] or {}
         return dict(params=loaded["params"], teacher=loaded["teacher"] or {}, stats=extra.get("stats", {}),
                     teacher_stats=extra.get("teacher_stats", {}))  # fmt: skip

@@ -67,7 +67,7 @@ def test_a_suite_is_stopped_three_times_and_goes_on(micro, tmp_path, monkeypatch
         out = capsys.readouterr().out
         assert "\nstopped, all saved; the same command goes on from here\n" in out and "64  seed 0  kNN" not in out
     log = (tmp_path / "micro/batch_32-0/log.txt").read_text()
-    assert "going on from step 3" in log and "going on from step 4" in log
+    assert "going on from step 3" in log and "this run is finished: step 4 of 4" in log
 
     assert micro() == 0
     out, err = capsys.readouterr()

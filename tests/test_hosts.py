@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_ssl import checkpoints, manifest
+from jax_ssl import checkpoints, lock, manifest
 from jax_ssl.data import pipeline
 from tests.small import overrides, small
 from tests.test_train import lines, wait_for_step
@@ -184,6 +184,13 @@ def test_stopped_together_one_goes_on_alone(images, straight, tmp_path):
     account = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
     assert account["down"] > 0 and account["step"] > 0 and account["compile"] > 0
     assert 0 < lines(tmp_path)[-1]["goodput"] < 1 and "% compile" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_second_command_is_refused_on_every_process(images, tmp_path):
+    with lock.held(tmp_path), started(flags(images, tmp_path, STEPS), 2, 1) as running:
+        codes, said = ended(running)
+    assert codes == [2, 2], "\n".join(said)
+    assert all(f"in use by process {os.getpid()}" in text and "Traceback" not in text for text in said)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jax_ssl import __main__ as command
+from jax_ssl import __main__ as command, identity
 from jax_ssl import checkpoints, config, measure
 from jax_ssl.data.pipeline import Probe
 from jax_ssl.errors import UserError
@@ -118,7 +118,7 @@ def test_a_run_that_was_measured_on_its_way_is_measured_again_at_its_end(tmp_pat
 def test_a_table_that_fails_is_one_warning_of_a_finished_run(tmp_path):
     said = []
     settings = config.load("simclr:tiny", ["--config.data.name=synthetic:8"])
-    checkpoints.write_config(tmp_path, config.to_dict(settings))
+    identity.write_config(tmp_path, config.to_dict(settings))
     measure.at_end(str(tmp_path), said.append)
     assert len(said) == 1 and "no good checkpoint" in said[0] and f"evaluate --run={tmp_path}" in said[0]
 

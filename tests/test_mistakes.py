@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import checkpoints, config
+from jax_ssl import config, identity
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
@@ -113,7 +113,8 @@ def test_an_empty_folder(tmp_path, capsys):
 
 
 def test_a_workdir_of_another_config(tmp_path, capsys):
-    checkpoints.write_config(tmp_path, config.to_dict(config.load("simclr:tiny", ["--config.seed=7"])))
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
+    identity.write_config(tmp_path, config.to_dict(config.load("simclr:tiny", ["--config.seed=7"])))
     assert "seed: 7 there, 0 here" in said([*SIMCLR, f"--workdir={tmp_path}"], capsys)
 
 
