@@ -47,8 +47,6 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
     def split(rng, images):
         grid = (images.shape[1] // patch, images.shape[2] // patch)
         keep = int(grid[0] * grid[1] * (1 - mask_ratio))
-        if mask_ratio:
-            masking.check_hidden(grid[0] * grid[1] - keep, grid, f"method.mask_ratio={mask_ratio}")
         sampler = {
             "random": masking.random_scores,
             "grid": masking.grid_scores,
@@ -59,6 +57,9 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
     def init(rng, batch):
         images = one_view(batch)
         keep, restore, _ = split(rng, images)
+        if mask_ratio:  # asked for here: a picture may hide everything
+            grid, hidden = (images.shape[1] // patch, images.shape[2] // patch), restore.shape[1] - keep.shape[1]
+            masking.check_hidden(hidden, grid, f"method.mask_ratio={mask_ratio}")
         params, stats = apply.init(net, rng, images, keep, restore)
         return params, {"stats": stats}
 
