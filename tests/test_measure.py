@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from jax_ssl import __main__ as command, identity
-from jax_ssl import checkpoints, config, measure
+from jax_ssl import __main__ as command
+from jax_ssl import config, identity, measure
 from jax_ssl.data.pipeline import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
