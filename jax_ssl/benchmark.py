@@ -5,12 +5,11 @@ import resource
 import sys
 import time
 from datetime import date
-from pathlib import Path
 
 import jax
 import numpy as np
 
-from jax_ssl import flops, sharding, train
+from jax_ssl import flops, paths, sharding, train
 from jax_ssl.checks import check
 from jax_ssl.chips import CHIPS
 from jax_ssl.data import pipeline
@@ -27,8 +26,7 @@ def run(config, steps: int = 30, out: str = "", spec: str = "") -> dict:
     result = {"config": spec, **measure(config, steps), "date": date.today().isoformat(), "jax": jax.__version__}
     print(table(result))
     if out:
-        with Path(out).open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        paths.append(out, json.dumps(result) + "\n")
     return result
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jax_ssl import paths
 from jax_ssl.data import pipeline
 from jax_ssl.errors import UserError
 
@@ -39,8 +40,7 @@ def run(config, batches: int = 4, out: str = "", spec: str = "") -> dict:
     }  # fmt: skip
     print(table(result))
     if out:
-        with Path(out).open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        paths.append(out, json.dumps(result) + "\n")
     return result
 
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import sys
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from absl import logging as absl_logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from jax_ssl import manifest, retention, storage
+from jax_ssl import manifest, paths, retention, storage
 from jax_ssl.errors import RunError, UserError
 
 PyTree = Any
@@ -41,7 +40,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder, keep_last: int = 2, keep_best: int = 1, metric: str = "knn", say: Callable = _tell):
-        _quiet()
+        _prepare_orbax()
         self.folder = _absolute(folder)
         self.metric = metric
         self.say = say
@@ -165,7 +164,7 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
     sub-trees of the state, for example ("params", "teacher"), are read. Tuples have become dicts keyed "0", "1", ...;
     a typed PRNG key is its uint32 data.
     """
-    _quiet()
+    _prepare_orbax()
     folder = _absolute(folder)
     if step is not None and not (folder / str(step)).exists():
         raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {_list(_steps(folder))}.")
@@ -181,7 +180,7 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
 
 def _absolute(folder) -> epath.Path:
     """Orbax refuses a relative path; an address such as gs://bucket is absolute, and `resolve` would spoil it."""
-    return epath.Path(folder) if "://" in str(folder) else epath.Path(folder).resolve()
+    return paths.resolve(folder)
 
 
 def _steps(folder: epath.Path) -> list[int]:
@@ -209,9 +208,10 @@ def _list(steps: list[int]) -> str:
     return ", ".join(map(str, steps)) or "none"
 
 
-def _quiet() -> None:
+def _prepare_orbax() -> None:
     """Orbax tells its life through absl, tracebacks included; what matters we raise or say ourselves."""
     absl_logging.set_verbosity(absl_logging.FATAL)
+    retention.allow_plain_buckets()
 
 
 # The config beside the checkpoints.
@@ -224,15 +224,8 @@ FREE_SECTIONS = ("mesh.", "hosts.")
 
 def check_config(workdir, config: dict) -> None:
     """Raises a UserError unless a run with this config may write, and continue what is, in `workdir`."""
-    workdir = epath.Path(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        trial = workdir / f".writable-{uuid.uuid4().hex}"
-        trial.write_text("")
-        trial.unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"Cannot write to the folder {workdir} ({reason}); choose another --workdir.") from None
+    paths.check_run(workdir)
+    workdir = paths.make_writable(workdir, "choose another --workdir")
     file = workdir / "config.json"
     if not file.exists():
         return
@@ -256,7 +249,7 @@ def write_config(workdir, config: dict) -> None:
     """Writes `config.json`, sorted, all of it or nothing; of several processes, the first does."""
     if jax.process_index() != 0:
         return
-    workdir = epath.Path(workdir)
+    workdir = paths.resolve(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     temporary = workdir / "config.json.tmp"
     temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jax_ssl import checkpoints, core, measure, parts, train
+from jax_ssl import checkpoints, core, measure, parts, paths, train
 from jax_ssl.data import few
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
@@ -40,10 +39,10 @@ class Picture(NamedTuple):
     """check raises UserError where it can't be drawn; draw writes files and says of each what it shows."""
 
     check: Callable[[Subject], None]
-    draw: Callable[[Subject, Callable[[str], Path]], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
+    draw: Callable[[Subject, Callable], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
 
 
-def draw(run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print) -> list[Path]:
+def draw(run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print) -> list:
     """Draws each picture in `what`, by default those that fit, and returns the paths. Raises UserError.
 
     run: a run's folder, or None with the path of a file of weights in `weights`. images: a folder; by default images
@@ -56,14 +55,14 @@ def draw(run=None, what=(), weights="student", images=None, size=None, count=8, 
     subject = open_subject(run, weights, images, size, count)
     for name in what:
         PICTURES[name].check(subject)
-    folder = make_folder(out or Path(run or ".") / "pictures")
+    folder = paths.make_writable(out or paths.resolve(run or ".") / "pictures", "choose another --out")
     path = lambda name: folder / f"{name}_{subject.name}.png"
-    paths = []
+    drawn = []
     for picture in what or fitting(subject):
         for name, sentence in PICTURES[picture].draw(subject, path).items():
             say(f"{name}: {sentence}, {len(subject.images)} images  ->  {path(name)}")
-            paths.append(path(name))
-    return paths
+            drawn.append(path(name))
+    return drawn
 
 
 def fitting(subject: Subject) -> list[str]:
@@ -78,14 +77,6 @@ def fitting(subject: Subject) -> list[str]:
     return [name for name in found if name != "shown" or "reconstruction" not in found]
 
 
-def make_folder(path) -> Path:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} can't be made ({error.strerror}): choose another --out.") from error
-    return Path(path)
-
-
 def open_subject(run, weights: str, folder, size: int | None, count: int) -> Subject:
     """The frozen network and the images that the flags name."""
     if count < 1 or (size is not None and size < 1):
@@ -94,7 +85,7 @@ def open_subject(run, weights: str, folder, size: int | None, count: int) -> Sub
         raise UserError(f"Give --run=FOLDER, with one of --weights={', '.join(NETWORKS)}, or --weights=FILE alone.")
     config = state = None
     if run is None:
-        encode, name = load(weights), Path(weights).stem
+        encode, name = load(weights), paths.resolve(weights).stem
     else:
         config = measure.load_config(run)
         encode, state = open_run(run, config, weights)
@@ -157,7 +148,7 @@ def check_attention(subject: Subject) -> None:
 
 
 def draw_attention(subject: Subject, path) -> dict[str, str]:
-    attention.draw(subject.encode, subject.images).save(path("attention"))
+    paths.save_picture(attention.draw(subject.encode, subject.images), path("attention"))
     return {"attention": f"last block's cls token, {subject.encode.backbone.heads} heads"}
 
 
@@ -167,7 +158,7 @@ def check_nothing(subject: Subject) -> None:
 
 def draw_pca(subject: Subject, path) -> dict[str, str]:
     picture, share = pca.draw(subject.encode, subject.images)
-    picture.save(path("pca"))
+    paths.save_picture(picture, path("pca"))
     return {"pca": f"principal components of patch features ({of_position(subject, share)})"}
 
 
@@ -184,7 +175,7 @@ def check_correspondences(subject: Subject) -> None:
 
 def draw_correspondences(subject: Subject, path) -> dict[str, str]:
     picture, share = correspondences.draw(subject.encode, subject.images)
-    picture.save(path("correspondences"))
+    paths.save_picture(picture, path("correspondences"))
     return {"correspondences": f"nearest patches of two objects ({of_position(subject, share)})"}
 
 
@@ -213,7 +204,7 @@ def draw_views(subject: Subject, path) -> dict[str, str]:
     encode = subject.encode
     groups = sorted(make_views(subject).items(), key=lambda group: group[0] != "views")  # small crops come last
     pixels = {name: np.asarray(x) * encode.std + encode.mean for name, x in groups}
-    views.draw(subject.images, pixels).save(path("views"))
+    paths.save_picture(views.draw(subject.images, pixels), path("views"))
     counts = ", ".join(f"{name} {x.shape[1]}" for name, x in pixels.items())
     return {"views": f"what {subject.config.method.name} is given of each image ({counts})"}
 
@@ -258,7 +249,7 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
     for name, array in show(subject).items():
         title = f"shown_{name}"
         if array.ndim == 5:
-            pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160).save(path(title))
+            paths.save_picture(pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160), path(title))
         else:
             pictures.save_heat_map(array, f"{name}, step {int(subject.state.step)}", path(title))
         sentences[title] = f"what {subject.config.method.name} shows of itself"
@@ -279,7 +270,7 @@ def check_reconstruction(subject: Subject) -> None:
 def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
     pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
     shown = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
-    reconstruct.draw(shown).save(path("reconstruction"))
+    paths.save_picture(reconstruct.draw(shown), path("reconstruction"))
     settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
     # Such a method predicts a patch in units of its own mean and spread, which must come from the image to be drawn.
     known = "norm_pix" in settings and settings.norm_pix

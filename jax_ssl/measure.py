@@ -1,15 +1,13 @@
 """From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network."""
 
 import functools
-import json
 import platform
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from jax_ssl import checkpoints, config, core, metrics, parts, train
+from jax_ssl import checkpoints, config, core, metrics, parts, paths, train
 from jax_ssl.data import cutouts, pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
@@ -23,7 +21,7 @@ RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained ne
 
 def load_config(folder: str, overrides=()):
     """The config of a run, with overrides for the measurement. Raises UserError where there is no run."""
-    path = Path(folder) / "config.json"
+    path = paths.resolve(folder) / "config.json"
     if not path.exists():
         raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
     return config.override(config.from_json(path.read_text()), overrides)
@@ -176,5 +174,4 @@ def hardware() -> str:
 
 def results(folder: str) -> list[dict]:
     """All records of results.jsonl, oldest first."""
-    path = Path(folder) / "results.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return paths.json_lines(paths.resolve(folder) / "results.jsonl")

@@ -11,7 +11,7 @@ import datetime
 import json
 from pathlib import Path
 
-from jax_ssl import published
+from jax_ssl import paths, published
 from jax_ssl.errors import UserError
 
 SEALS = ("runs", "faithful", "any mesh", "fits its pod", "learns", "shows itself")
@@ -52,7 +52,7 @@ def merge(name: str, new: list[dict], key) -> None:
 
 def record(path: str, name: str = "") -> None:
     """Keeps a run's folder or a plan's JSON file as evidence; name: how the run's config was called."""
-    path = Path(path)
+    path = paths.resolve(path)
     if path.suffix == ".json" and path.is_file():
         record_plans(json.loads(path.read_text()))
     elif (path / "config.json").exists():
@@ -68,18 +68,17 @@ def record_plans(plans) -> None:
     merge("plans.jsonl", keep, key=lambda plan: (plan["method"], plan["config"], plan["topology"]))
 
 
-def record_run(folder: Path, name: str) -> None:
+def record_run(folder, name: str) -> None:
     """Keeps the newest number of each kind that a run was given, and what it took."""
     settings = json.loads((folder / "config.json").read_text())
-    lines = (folder / "results.jsonl").read_text().splitlines() if (folder / "results.jsonl").exists() else []
-    if not lines:
+    results, numbers = paths.json_lines(folder / "results.jsonl"), {}
+    if not results:
         raise UserError(f"{folder} has no results: run `python -m jax_ssl evaluate --run={folder}` first.")
-    results, numbers = [json.loads(line) for line in lines], {}
     for result in results:
         k = f"@{result['k']}" if result["k"] else ""
         statistics = result["protocol"].get("batch_statistics")
         numbers[f"{result['task']}{k} {result['weights']}{', ' + statistics if statistics else ''}"] = result["value"]
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = paths.json_lines(folder / "metrics.jsonl")
     seconds = settings["log_every"] * sum(line.get("step_seconds", 0) for line in steps)
     new = dict(
         method=settings["method"]["name"], config=name or folder.name, seed=settings["seed"], date=today(),

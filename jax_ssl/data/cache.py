@@ -14,13 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from jax_ssl import paths
+
 VERSION = 1  # of the entries' meaning
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # also: not there
 
 
 def folder() -> Path:
-    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl."""
-    return Path(os.environ.get("JAX_SSL_CACHE") or Path.home() / ".cache" / "jax_ssl")
+    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl, on a disk; where there is neither, a place in which nothing can be kept."""
+    there = os.path.expanduser(os.environ.get("JAX_SSL_CACHE") or "~/.cache/jax_ssl")
+    return Path(os.devnull if there.startswith("~") or paths.is_remote(there) else there)
 
 
 def place(key: str, suffix: str = ".npz") -> Path:

@@ -13,6 +13,7 @@ from PIL import Image
 from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.few import names_in
 from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
 
 PART = 0.85  # of the page's side that the longer side of an object takes
 OPAQUE = 128  # of 255: what covers at least half belongs to the object
@@ -23,7 +24,7 @@ def cutouts(folder: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]
 
     Returns uint8 (n, S, S, 3) and bool (n, S, S), the outlines. Images without transparency are left out.
     """
-    root, names = epath.Path(folder).expanduser(), names_in(folder)
+    root, names = resolve(folder), names_in(folder)
     images, outlines = [], []
     for number in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)):
         cut = _read(root, names[number])

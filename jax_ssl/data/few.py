@@ -3,25 +3,25 @@
 import os
 
 import numpy as np
-from etils import epath
 
 from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.folder import image_names
 from jax_ssl.data.pipeline import Plan, centre, device_batches, recipes
 from jax_ssl.data.sources import in_memory, open_source
 from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
 
 
 def of_folder(folder: str, count: int, size: int) -> np.ndarray:
     """Square centres of `count` images of a folder, or of as many as it has; see `in_pairs` for which."""
-    root, names = epath.Path(folder).expanduser(), names_in(folder)
+    root, names = resolve(folder), names_in(folder)
     read = lambda number: decode((root / names[number]).read_bytes(), names[number])
     return _square(read, in_pairs(len(names), count), size, 1.0)
 
 
 def names_in(folder: str) -> list[str]:
     """The names of the images of a folder, in any nesting. Raises UserError where there are none."""
-    root = epath.Path(folder).expanduser()
+    root = resolve(folder)
     if not root.is_dir():
         raise UserError(f"There is no folder {folder}: give --images the folder that holds the images.")
     names = image_names(os.fspath(root))

@@ -21,6 +21,7 @@ from jax_ssl.data import cache
 from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.sources import Source, split_apart
 from jax_ssl.errors import UserError
+from jax_ssl.paths import is_remote, resolve
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif")
 TESTS = ("test", "val", "valid", "validation")  # what people call the other folder; the first that has labels is taken
@@ -37,7 +38,7 @@ class Part(NamedTuple):
 
 def open_folder(folder: str, split: str) -> Source:
     """The images below a folder; see the head of this file. folder: a path, ~ and gs:// included."""
-    root = os.fspath(epath.Path(folder).expanduser())
+    root = os.fspath(resolve(folder))
     names = image_names(root)
     if not names:
         raise UserError(f"{folder} holds no images: put jpeg, png, webp, bmp or gif files there, in folders or not.")
@@ -111,11 +112,6 @@ def _bytes(root: str, name: str) -> bytes:
         return epath.Path(root, name).read_bytes()
     with open(os.path.join(root, name), "rb") as file:
         return file.read()
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is in a bucket."""
-    return "://" in path
 
 
 def image_names(root: str) -> list[str]:

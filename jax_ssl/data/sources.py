@@ -1,6 +1,7 @@
 """Where images come from: one `Source`, addressed by record number, whatever lies behind it. No TensorFlow."""
 
 import difflib
+import io
 import os
 import zipfile
 from collections.abc import Callable
@@ -8,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
+from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 KINDS = {
@@ -142,11 +143,11 @@ def _arrays(file: str, split: str) -> Source:
 
 
 def _load_arrays(file: str) -> dict[str, np.ndarray]:
-    path = epath.Path(file).expanduser()
+    path = paths.resolve(file)
     if not path.exists():
         raise UserError(f"There is no file {file}: give arrays:FILE.npz with x_train, y_train, x_test, y_test.")
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} can't be read as a NumPy .npz file of plain arrays: {error}") from error
@@ -165,7 +166,7 @@ def _from_arrays(file: str, arrays: dict[str, np.ndarray], image_key: str, label
         labels = labels.reshape(-1)
         if len(labels) != len(images) or labels.dtype.kind not in "iu" or labels.min() < 0:
             raise UserError(f"{file}: {label_key} must hold a whole number from 0 on for each of {len(images)} images.")
-    return in_memory(Path(file).name, images, labels)
+    return in_memory(paths.resolve(file).name, images, labels)
 
 
 def split_apart(source: Source, split: str, keys: np.ndarray | None = None) -> Source:

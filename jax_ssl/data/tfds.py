@@ -24,6 +24,7 @@ from jax_ssl.data import cache, example
 from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.sources import Source, in_memory, split_apart
 from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
 
 IN_MEMORY = 2_000_000_000  # bytes, decoded
 TESTS = ("test", "validation")  # the first that has labels; ImageNet's `test` has none
@@ -74,7 +75,7 @@ def _prepared(name: str, directory: str):
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # it warns of a folder that isn't there, and so does this function
     try:
-        builder = tfds.builder(name, data_dir=directory or None)
+        builder = tfds.builder(name, data_dir=os.fspath(resolve(directory)) if directory else None)
     except (ValueError, ImportError, OSError) as error:  # DatasetNotFoundError is a ValueError and lists all names
         near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
         hint = f"did you mean tfds:{near[0]}?" if near else "see tensorflow.org/datasets/catalog."

@@ -1,8 +1,8 @@
 """The reports of a plan as a table for a terminal, and as a plot over topologies."""
 
 import json
-from pathlib import Path
 
+from jax_ssl import paths
 from jax_ssl.plan.compile import SCALES
 
 
@@ -15,7 +15,7 @@ def show(spec: str, reports: list[dict], top: bool = False, out: str = "", plot:
     if top:
         print(heaviest(reports))
     if out:
-        Path(out).write_text(json.dumps(reports, indent=1) + "\n")
+        paths.resolve(out).write_text(json.dumps(reports, indent=1) + "\n")
     if plot:
         draw(reports, plot)
 
@@ -140,5 +140,5 @@ def draw(reports: list[dict], path: str) -> None:
     axes.set_xscale("log", base=2)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    paths.save_picture(figure, path, dpi=150)
     plt.close(figure)

@@ -2,9 +2,7 @@
 
 from typing import NamedTuple
 
-from etils import epath
-
-from jax_ssl import checkpoints, config
+from jax_ssl import checkpoints, config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.models import dvae
 
@@ -20,7 +18,7 @@ class Tokenizer(NamedTuple):
 
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for anything else."""
-    file = epath.Path(folder) / "config.json"
+    file = paths.resolve(folder) / "config.json"
     if not file.exists():
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
@@ -30,6 +28,6 @@ def load_tokenizer(folder) -> Tokenizer:
     if settings.method.name != "dvae":
         raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: name a run of method dvae.")
     model = {key: value for key, value in settings.model.items() if key != "name"}
-    state, _ = checkpoints.load_raw(epath.Path(folder) / "checkpoints", names=("params",))
+    state, _ = checkpoints.load_raw(paths.resolve(folder) / "checkpoints", names=("params",))
     net = dvae.DVae(dvae.make(**model))
     return Tokenizer(net, state["params"], tuple(settings.data.mean), tuple(settings.data.std))
