@@ -9,8 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
 
-from jax_ssl import goodput  # noqa: E402, F401  its clock of a run starts here
-from jax_ssl.errors import EXIT, UserError  # noqa: E402
+from jax_ssl import goodput, paths  # noqa: E402, F401  goodput's clock of a run starts here
+from jax_ssl.errors import EXIT, LostError, UserError  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
@@ -195,6 +195,14 @@ def main(argv=None) -> int:
     except tuple(EXIT) as error:
         print(f"jax_ssl: {error}", file=sys.stderr)
         return EXIT[type(error)]
+    except Exception as error:
+        if isinstance(error, OSError) or paths.reason(error) is None:
+            raise
+        remedy = (
+            "see that its name is right, that you may use it and that the network is there, then repeat the command"
+        )
+        print(f"jax_ssl: a bucket could not be used ({paths.reason(error)}): {remedy}.", file=sys.stderr)
+        return EXIT[LostError]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import uuid
 
 from etils import epath
@@ -24,7 +25,7 @@ LIBRARIES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"
 
 def is_remote(path) -> bool:
     """Whether a path is in a bucket."""
-    return "://" in os.fspath(path)
+    return re.match(r"[A-Za-z][\w+.-]*://", os.fspath(path)) is not None
 
 
 def resolve(path) -> epath.Path:
@@ -70,15 +71,16 @@ def reason(error: BaseException) -> str | None:
 
     TensorFlow, which reads buckets, has errors of its own; they are known by their place, for it is not imported here.
     """
-    if isinstance(error, OSError):
-        return error.strerror or _first_line(error)
-    of_tensorflow = type(error).__module__ == "tensorflow.python.framework.errors_impl"
-    return _first_line(error) if of_tensorflow else None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if not isinstance(error, OSError) and type(error).__module__ != "tensorflow.python.framework.errors_impl":
+        return None
+    code = re.search(r"HTTP response code (\d+)", str(error))
+    if code:
+        meaning = {"401": "not logged in", "403": "no permission", "404": "no such bucket"}.get(code[1], "refused")
+        return f"{meaning}, HTTP {code[1]}"
+    curl = re.search(r"libcurl code \d+ meaning '([^']*)'", str(error))
+    return curl[1] if curl else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def make_writable(folder, remedy: str) -> epath.Path:

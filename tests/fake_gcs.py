@@ -12,15 +12,17 @@ import json
 import re
 import ssl
 import subprocess
+import sys
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 HOSTS = ("www.googleapis.com", "storage.googleapis.com")
 
 
-class Bucket:
-    """The objects of one bucket. refused: where writing is answered with 403, as for an account that may only read."""
+class Objects:
+    """The objects of one bucket, by name. refused: writing to these names is answered with 403."""
 
     def __init__(self):
         self.objects = {}  # name -> (bytes, generation)
@@ -28,16 +30,9 @@ class Bucket:
         self.lock = threading.Lock()
         self.generations = 0
 
-    def write(self, name: str, data: bytes) -> int:
+    def write(self, name: str, data: bytes) -> None:
         self.generations += 1
         self.objects[name] = data, self.generations
-        return self.generations
-
-    def names(self) -> list[str]:
-        return sorted(self.objects)
-
-    def read(self, name: str) -> bytes:
-        return self.objects[name][0]
 
     def about(self, name: str) -> dict:
         data, generation = self.objects[name]
@@ -49,7 +44,7 @@ class Bucket:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else each answer waits for 40 ms
-    bucket: Bucket
+    bucket: Objects
     context: ssl.SSLContext
 
     def log_message(self, *_):
@@ -95,6 +90,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, method: str, path: str, query: dict, body: bytes):
         bucket = self.bucket
+        if path == "/refuse":  # for tests
+            bucket.refused = re.compile(body.decode())
+            return self.answer(204)
         if match := re.fullmatch(r"/upload/storage/v1/b/[^/]+/o", path):
             return self.upload(query, body)
         if match := re.fullmatch(r"/resumable/(.*)", path):
@@ -110,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             source, target = map(unquote, match.groups())
             if source not in bucket.objects:
                 return self.answer(404)
-            bucket.write(target, bucket.read(source))
+            bucket.write(target, bucket.objects[source][0])
             return self.tell({"done": True, "resource": bucket.about(target)})
         match = re.fullmatch(r"/storage/v1/b/[^/]+/o/([^/]+)", path) or re.fullmatch(r"/[^/]+/(.*)", path)
         name = unquote(match[1]) if match else None
@@ -139,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.condition(name, query):
             return self.answer(412)
         if query["uploadType"] == "resumable":
-            return self.answer(200, Location=f"https://{HOSTS[0]}/resumable/{quoted(name)}")
+            return self.answer(200, Location=f"https://{HOSTS[0]}/resumable/{quote(name)}")
         self.bucket.write(name, body)
         return self.tell(self.bucket.about(name))
 
@@ -158,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
         """All in one page: names below a prefix and, with a delimiter, what stands before the next one."""
         prefix, delimiter, end = query.get("prefix", ""), query.get("delimiter"), query.get("endOffset")
         items, prefixes = [], set()
-        for name in self.bucket.names():
+        for name in sorted(self.bucket.objects):
             if not name.startswith(prefix) or name < query.get("startOffset", "") or (end and name >= end):
                 continue
             below, found, _ = name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
@@ -168,10 +166,6 @@ class Handler(BaseHTTPRequestHandler):
                 items.append(self.bucket.about(name))
         most = int(query.get("maxResults", 10**6))
         return {"kind": "storage#objects", "items": items[:most], "prefixes": sorted(prefixes)[:most]}
-
-
-def quoted(name: str) -> str:
-    return name.replace("%", "%25").replace(" ", "%20").replace("?", "%3F")
 
 
 def certificate(folder) -> tuple[str, str]:
@@ -186,18 +180,42 @@ def certificate(folder) -> tuple[str, str]:
     return certificate, key
 
 
+class Bucket:
+    """What a test sees of the bucket, and puts there."""
+
+    def __init__(self, address: str):
+        self._address = address
+
+    def _ask(self, path: str, data: bytes | None = None) -> bytes:
+        with urllib.request.urlopen(f"{self._address}/{path}", data) as answer:
+            return answer.read()
+
+    def names(self) -> list[str]:
+        return [item["name"] for item in json.loads(self._ask("storage/v1/b/bucket/o"))["items"]]
+
+    def read(self, name: str) -> bytes:
+        return self._ask(f"storage/v1/b/bucket/o/{quote(name, safe='')}?alt=media")
+
+    def write(self, name: str, data: bytes) -> None:
+        self._ask(f"upload/storage/v1/b/bucket/o?uploadType=media&name={quote(name, safe='')}", data)
+
+    @contextlib.contextmanager
+    def refusing(self, pattern: str):
+        """Names that begin so can't be written: an account that may only read."""
+        self._ask("refuse", pattern.encode())
+        yield
+        self._ask("refuse", b"(?!)")
+
+
 @contextlib.contextmanager
 def served(folder):
-    """(Bucket, the environment in which `gs://bucket` leads to it) while this lasts. folder: for the certificate."""
+    """(Bucket, the environment in which `gs://bucket` leads to it) while this lasts. folder: for the certificate.
+
+    In a process of its own: TensorFlow holds Python's lock while it waits for some of the answers.
+    """
     public, key = certificate(folder)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(public, key)
-    bucket = Bucket()
-    handler = type("Served", (Handler,), {"bucket": bucket, "context": context})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
+    process = subprocess.Popen([sys.executable, __file__, public, key], stdout=subprocess.PIPE, text=True)
+    address = process.stdout.readline().strip()
     environment = {
         "TENSORSTORE_GCS_HTTP_URL": address,
         "https_proxy": address,
@@ -206,6 +224,21 @@ def served(folder):
         "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
         "NO_GCE_CHECK": "true",
     }
-    yield bucket, environment
-    server.shutdown()
-    server.server_close()
+    try:
+        yield Bucket(address), environment
+    finally:
+        process.kill()
+        process.wait()
+
+
+def serve(public: str, key: str) -> None:
+    """Serves for ever, after a line with the address."""
+    Handler.bucket, Handler.context = Objects(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    Handler.context.load_cert_chain(public, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

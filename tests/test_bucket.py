@@ -6,7 +6,6 @@ Whatever opens, lists or makes a local file with the bucket's name in its path i
 import io
 import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -104,16 +103,16 @@ def test_evaluate_and_draw(bucket, capfd):
     assert bucket.read(f"{FOLDER}/pictures/pca_student.png").startswith(b"\x89PNG")
 
 
-def test_a_run_that_may_only_be_read_is_measured_and_not_recorded(bucket, monkeypatch, capfd):
-    monkeypatch.setattr(bucket, "refused", re.compile(FOLDER))
-    before = bucket.read(f"{FOLDER}/results.jsonl")
-    assert command.main(["evaluate", f"--run={RUN}", "--task=knn", "--weights=student"]) == 0
-    out, err = capfd.readouterr()
-    assert "student" in out and out.count("not recorded, because") == 1 and err == ""
+def test_a_run_that_may_only_be_read_is_measured_and_not_recorded(bucket, capfd):
+    before, look = bucket.read(f"{FOLDER}/results.jsonl"), ["visualize", f"--run={RUN}", "--what=pca", "--count=2"]
+    with bucket.refusing(FOLDER):
+        assert command.main(["evaluate", f"--run={RUN}", "--task=knn", "--weights=student"]) == 0
+        out, err = capfd.readouterr()
+        assert "student" in out and out.count("not recorded, because") == 1 and err == ""
+        assert command.main(look) == 2
+        assert "--out" in capfd.readouterr().err
+        assert command.main([*look, "--out=gs://bucket/elsewhere"]) == 0
     assert bucket.read(f"{FOLDER}/results.jsonl") == before
-    assert command.main(["visualize", f"--run={RUN}", "--what=pca", "--count=2"]) == 2
-    assert "--out" in capfd.readouterr().err
-    assert command.main(["visualize", f"--run={RUN}", "--what=pca", "--count=2", "--out=gs://bucket/elsewhere"]) == 0
     assert "elsewhere/pca_student.png" in bucket.names()
 
 
@@ -135,9 +134,7 @@ def test_weights_of_other_kinds(bucket, kind):
 
 
 def test_a_damaged_checkpoint_is_set_aside(bucket, capfd):
-    before = {name: data for name, data in bucket.objects.items() if name.startswith("warm/")}
-    (name,) = [name for name in before if name.endswith("/1/manifest.json")]
-    bucket.write(name, b"{}")
+    bucket.write("warm/checkpoints/1/manifest.json", b"{}")
     keeper = checkpoints.Checkpoints("gs://bucket/warm/checkpoints")
     assert keeper.restore({}) is None
     assert "manifest" in capfd.readouterr().err
@@ -176,10 +173,9 @@ def test_a_profile_goes_to_the_bucket(bucket):
     assert any(name.startswith("profile/plugins/profile/") for name in bucket.names()) and "gs://bucket" in said[0]
 
 
-def test_numbers_that_do_not_arrive_are_told_once_and_kept(bucket, monkeypatch, capsys):
+def test_numbers_that_do_not_arrive_are_told_once_and_kept(bucket, capsys):
     writer = metrics.Writer("gs://bucket/numbers", total=10)
-    with monkeypatch.context() as patch:
-        patch.setattr(bucket, "refused", re.compile("numbers"))
+    with bucket.refusing("numbers"):
         for step in (1, 2):
             writer.update(step, {"loss": 1.0})
             writer.flush()
@@ -188,10 +184,27 @@ def test_numbers_that_do_not_arrive_are_told_once_and_kept(bucket, monkeypatch, 
     assert [line["step"] for line in lines(bucket, "numbers/metrics.jsonl")] == [1, 2]
 
 
-def test_other_addresses_are_refused_in_a_sentence(capfd):
-    for address, remedy in {"hdfs://a/b": "gs://BUCKET/PATH", "memory://a": "gs://BUCKET/PATH", "s3://a/b": "s3fs",
-                            "file:///tmp/a": "a folder of this machine"}.items():  # fmt: skip
-        for call in (flags(address, 1), ["evaluate", f"--run={address}"], flags("gs://bucket/new", 1, f"--config.init_from={address}")):
-            assert command.main(call) == 2
-            err = capfd.readouterr().err
-            assert remedy in err and err.count("\n") == 1
+@pytest.mark.parametrize(
+    "address, remedy",
+    {"hdfs://a/b": "gs://BUCKET/PATH", "memory://a": "gs://BUCKET/PATH", "s3://a/b": "s3fs",
+     "file:///tmp/a": "a folder of this machine"}.items(),
+)  # fmt: skip
+def test_other_addresses_are_refused_in_a_sentence(address, remedy, capfd):
+    look = ["visualize", "--run=gs://bucket/warm", "--count=2"]
+    calls = (
+        flags(address, 1), ["evaluate", f"--run={address}"],
+        [*look, f"--out={address}"], [*look, f"--images={address}"],
+        ["visualize", f"--weights={address}"], ["seals", f"--record={address}"],
+        flags("gs://bucket/never", 1, f"--config.data.name=folder:{address}"),
+    )  # fmt: skip
+    for call in calls:
+        assert command.main(call) == 2, call
+        err = capfd.readouterr().err
+        assert remedy in err and err.count("\n") == 1
+
+
+def test_a_bucket_that_is_refused_is_told_in_a_sentence(bucket, capfd):
+    with bucket.refusing("closed"):
+        assert command.main(flags("gs://bucket/closed/run", 1)) == 2
+    said = capfd.readouterr().err
+    assert "no permission, HTTP 403" in said and "choose another --workdir" in said and said.count("\n") == 1

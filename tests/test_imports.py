@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "measure": {"checkpoints", "config", "core", "data", "encoder", "errors", "evaluate", "metrics", "parts", "train"},
     "gallery": {"checkpoints", "core", "data", "encoder", "errors", "evaluate", "measure", "parts", "schedules",
                 "train", "visualize", "weights"},
-    "warm_start": {"checkpoints", "errors", "models", "weights"},
+    "warm_start": {"checkpoints", "config", "encoder", "errors", "losses", "models", "parts", "weights"},
     "seals": {"errors", "published"},
     "ablate": {"checkpoints", "checks", "config", "configs", "errors", "measure", "metrics", "train"},
     "flops": set(),

@@ -41,7 +41,7 @@ def dino_params():
 
 def test_a_whole_run_student_and_teacher(dino_run, dino_params):
     said = []
-    state = warm_start.start_from(dino_run, state_of("dino", LEARNED), small("dino", LEARNED).model, said.append)
+    state = warm_start.start_from(dino_run, state_of("dino", LEARNED), small("dino", LEARNED), said.append)
     equal(state.params, dino_params)
     equal(state.teacher, dino_params)
     assert said == [f"starting from backbone of {dino_run}, projector of {dino_run}"]
@@ -49,7 +49,7 @@ def test_a_whole_run_student_and_teacher(dino_run, dino_params):
 
 def test_a_backbone_for_another_method_with_its_heads_new_and_its_mask_token_too(dino_run, dino_params):
     before, said = state_of("ibot", LEARNED), []
-    state = warm_start.start_from(f"backbone={dino_run}", before, small("ibot", LEARNED).model, said.append)
+    state = warm_start.start_from(f"backbone={dino_run}", before, small("ibot", LEARNED), said.append)
     token = state.params["backbone"].pop("mask_token")
     equal(state.params["backbone"], dino_params["backbone"])
     np.testing.assert_array_equal(token, before.params["backbone"]["mask_token"])
@@ -59,7 +59,7 @@ def test_a_backbone_for_another_method_with_its_heads_new_and_its_mask_token_too
 
 
 def test_an_official_file_gives_the_backbone():
-    state = warm_start.start_from(f"backbone={OFFICIAL}", state_of("dino", *AS_OFFICIAL), small("dino").model)
+    state = warm_start.start_from(f"backbone={OFFICIAL}", state_of("dino", *AS_OFFICIAL), small("dino"))
     official = np.load(Path(OFFICIAL).with_name("dino_vit_io.npz"))
     from jax_ssl.encoder import freeze
     from jax_ssl.parts import make_backbone
@@ -72,14 +72,14 @@ def test_an_official_file_gives_the_backbone():
 def test_positions_are_resized_to_a_higher_resolution(dino_run, dino_params):
     large = ("--config.data.crops.views[0].size=48", "--config.data.eval_size=48", "--config.model.position_offset=0.1")
     config = small("dino", LEARNED, *large)
-    state = warm_start.start_from(dino_run, measure.untrained_state(config), config.model)
+    state = warm_start.start_from(dino_run, measure.untrained_state(config), config)
     expected = positions.resize(jnp.asarray(dino_params["backbone"]["positions"]), (6, 6), 0.1, False)
     np.testing.assert_allclose(state.params["backbone"]["positions"], expected, rtol=1e-6)
 
 
 def test_the_teacher_may_come_from_elsewhere(dino_run, dino_params):
     before = state_of("dino", LEARNED)
-    state = warm_start.start_from(f"teacher={dino_run}", before, small("dino", LEARNED).model)
+    state = warm_start.start_from(f"teacher={dino_run}", before, small("dino", LEARNED))
     equal(state.params, before.params)
     equal(state.teacher, dino_params)
 
@@ -93,7 +93,7 @@ def test_batch_statistics_come_with_their_network(tmp_path):
     keeper = checkpoints.Checkpoints(tmp_path / "run" / "checkpoints")
     keeper.save(3, moved, wait=True)
     keeper.close()
-    found = warm_start.start_from(str(tmp_path / "run"), state_of("byol"), config.model)
+    found = warm_start.start_from(str(tmp_path / "run"), state_of("byol"), config)
     equal(found.extra["stats"], moved.extra["stats"])
     equal(found.extra["teacher_stats"], moved.extra["teacher_stats"])
 
@@ -127,5 +127,5 @@ def test_new_heads_learn_while_the_backbone_stands_still():
 def test_what_does_not_fit_is_said_in_one_sentence(init_from, config, complaint, dino_run):
     name, *more = config.split()
     with pytest.raises(UserError, match=complaint) as caught:
-        warm_start.start_from(init_from.replace("RUN", dino_run), state_of(name, *more), small(name, *more).model)
+        warm_start.start_from(init_from.replace("RUN", dino_run), state_of(name, *more), small(name, *more))
     assert "\n" not in str(caught.value)
