@@ -8,6 +8,8 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
+if os.path.expanduser("~") == "~":  # a container's user without a home: Keras would make a folder that is called `~`
+    os.environ.setdefault("KERAS_HOME", f"{os.devnull}/keras")
 
 from jax_ssl import goodput, paths  # noqa: E402, F401  goodput's clock of a run starts here
 from jax_ssl.errors import EXIT, LostError, UserError  # noqa: E402
@@ -186,6 +188,9 @@ VERBS = {
 
 
 def main(argv=None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
     args, rest = parser().parse_known_args(argv)
     unknown = [flag for flag in rest if not flag.startswith("--config.")]
     try:

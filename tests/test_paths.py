@@ -4,11 +4,12 @@ import ast
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from jax_ssl import benchmark, paths
-from jax_ssl.data import cache
+from jax_ssl import ablate, benchmark, checkpoints, config, gallery, measure, metrics, paths, seals, watchdog
+from jax_ssl.data import cache, few, sources, tfds
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound
 
@@ -19,6 +20,7 @@ ON_DISK = {
     "paths.py": "it is the door",
     "config.py": "a config file is a Python program, which only a disk can hold; and those that come with the package",
     "metrics.py": "files grow line by line, which a bucket can't: they lie in a temporary folder and are uploaded",
+    "__main__.py": "asks whether there is a home folder, for a library",
     "hosts.py": "the devices of this machine in /dev",
     "watchdog.py": "the last words of a process that hangs, where a file must be open already or on a disk",
     "profiling.py": "jax writes a trace to a disk, from where it is sent",
@@ -133,6 +135,44 @@ def test_pictures_and_tables_follow_the_home_folder(tmp_path, monkeypatch):
     benchmark.run(None, out="~/speed.jsonl")
     assert len(paths.json_lines(tmp_path / "speed.jsonl")) == 1
     assert not Path("~").exists()
+
+
+def test_configs_and_images_follow_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text("")
+    assert config.find("~/mine.py:small") == (tmp_path / "mine.py", "small")
+    with pytest.raises(UserError, match="copy it here"):
+        config.find("gs://bucket/mine.py:small")
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((3, 8, 8, 3), np.uint8))
+    assert sources.open_source("arrays:~/a.npz", "train").count == 3
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a.png")
+    assert sources.open_source("folder:~/images", "train").count == 1
+    assert few.of_folder("~/images", 1, 8).shape == (1, 8, 8, 3)
+    asked = []
+    monkeypatch.setattr(tfds.tfds, "builder", lambda name, data_dir: asked.append(data_dir) or {}["not there"])
+    with pytest.raises(KeyError):
+        sources.open_source("tfds:mnist", "train", "~/sets")
+    assert asked == [f"{tmp_path}/sets"]
+
+
+def test_a_run_below_the_home_folder_is_found_by_every_verb(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    checkpoints.check_config("~/run", {"seed": 1})
+    checkpoints.write_config("~/run", {"seed": 1})
+    assert checkpoints.Checkpoints("~/run/checkpoints").folder == paths.resolve(tmp_path / "run" / "checkpoints")
+    writer = metrics.Writer("~/run")
+    writer.update(1, {"loss": 1.0})
+    writer.close()
+    assert watchdog.Watchdog(0, "~/run").path == paths.resolve(tmp_path / "run" / "hang_of_process_0.txt")
+    assert measure.load_config("~/run").seed == 1 and measure.results("~/run") == []
+    assert gallery.draw(weights=str(ROOT.parent / "tests/golden/dino_vit.pth"), what=["pca"], size=16, count=2,
+                        out="~/drawn", say=lambda _: None)  # fmt: skip
+    with pytest.raises(UserError, match=f"{tmp_path}/run has no results"):
+        seals.record("~/run")
+    assert ablate.jobs("negatives", "~/abl", "0", [])[0].folder.is_relative_to(tmp_path)
+    assert sorted(set(os.listdir(tmp_path)) - {".config", ".cache"}) == ["abl", "drawn", "run"]
 
 
 def test_a_folder_that_can_not_be_written_is_told_with_the_remedy(tmp_path):
