@@ -201,12 +201,9 @@ def main(argv=None) -> int:
         print(f"jax_ssl: {error}", file=sys.stderr)
         return EXIT[type(error)]
     except Exception as error:
-        if isinstance(error, OSError) or paths.reason(error) is None:
+        if not paths.bucket_trouble(error):
             raise
-        remedy = (
-            "see that its name is right, that you may use it and that the network is there, then repeat the command"
-        )
-        print(f"jax_ssl: a bucket could not be used ({paths.reason(error)}): {remedy}.", file=sys.stderr)
+        print(f"jax_ssl: {paths.bucket_trouble(error)}", file=sys.stderr)
         return EXIT[LostError]
 
 

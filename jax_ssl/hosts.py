@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
+from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -204,4 +205,6 @@ def _told(error: BaseException) -> tuple[str, int]:
             f"a step could not be computed ({first_line}); if another process has died, this is why. The same command, "
             "on all of them, goes on from the last checkpoint."
         ), EXIT[LostError]
+    if paths.bucket_trouble(error):
+        return paths.bucket_trouble(error), EXIT[LostError]
     return "".join(traceback.format_exception(error)).rstrip(), 1

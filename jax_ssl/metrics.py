@@ -92,6 +92,7 @@ class Writer:
     def say(self, sentence: str) -> None:
         """One sentence for the person who watches, and for the log."""
         if self.active:
+            sentence = sentence.encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
             self._progress.say(sentence)
             self._note(sentence)
 

@@ -83,6 +83,16 @@ def reason(error: BaseException) -> str | None:
     return curl[1] if curl else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def bucket_trouble(error: BaseException) -> str | None:
+    """The sentence for an error of a bucket that nobody has expected, None for any other error."""
+    if isinstance(error, OSError) or reason(error) is None:
+        return None
+    return (
+        f"a bucket could not be used ({reason(error)}): see that its name is right, that you may use it and that the "
+        "network is there, then repeat the command."
+    )
+
+
 def make_writable(folder, remedy: str) -> epath.Path:
     """The folder, made where it was missing. Raises UserError, which ends with the remedy, if it can't be written to.
 

@@ -108,7 +108,7 @@ def test_a_name_that_is_no_utf8_is_logged(tmp_path, capsys):
 
 def test_a_full_disk_is_told_once_and_ends_nothing(tmp_path, capsys, monkeypatch):
     writer = Writer(tmp_path, total=10)
-    real, room = open, [40, 0, 0, 0, 10**6, 10**6, 10**6]  # bytes that still fit, write by write
+    real, room = open, [20, 0, 0, 0, 10**6, 10**6, 10**6]  # bytes that still fit, write by write
 
     class Full(io.FileIO):
         def write(self, data):

@@ -29,7 +29,7 @@ ON_DISK = {
     "plan/bound.py": "the prices that come with the package",
     "ablate.py": "os.devnull; suites refuse a bucket",
     "benchmark_input.py": "photographs of its own in a temporary folder",
-    "weights/read.py": "os.fspath for archives that are read piece by piece, if on a disk",
+    "weights/read.py": "libraries read archives piece by piece, from a disk: those of a bucket are copied there first",
     "data/cache.py": "the cache is on the disk of the machine, wherever the images are",
     "data/folder.py": "folders of millions of files: on a disk os.scandir, which is ten times as fast",
     "data/sources.py": "the images that come with the package",
