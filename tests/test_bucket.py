@@ -3,6 +3,7 @@
 Whatever opens, lists or makes a local file with the bucket's name in its path is caught by an audit hook of Python.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -48,15 +49,6 @@ def bucket(tmp_path_factory):
             yield bucket
 
 
-@pytest.fixture(autouse=True)
-def nothing_local(tmp_path, monkeypatch):
-    """Works in an empty folder, which has to stay so."""
-    monkeypatch.chdir(tmp_path)
-    touched.clear()
-    yield
-    assert not touched and not os.listdir(tmp_path)
-
-
 def flags(workdir, steps, *more):
     own = ["--config.log_every=1", "--config.optim.warmup_epochs=0", f"--config.epochs={steps * STEP}",
            "--config.checkpoint_every=2", "--config.probe_every=4", "--config.picture_every=2",
@@ -75,14 +67,35 @@ def stop_at(monkeypatch, step):
     monkeypatch.setattr(metrics.Writer, "tick", tick)
 
 
-def test_train_is_stopped_and_goes_on(bucket, monkeypatch, capfd):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 3)
+@contextlib.contextmanager
+def nowhere_else(folder):
+    """Works in an empty folder, which has to stay so."""
+    touched.clear()
+    with contextlib.chdir(folder):
+        yield
+    assert not touched and not os.listdir(folder)
+
+
+@pytest.fixture(autouse=True)
+def nothing_local(tmp_path):
+    with nowhere_else(tmp_path):
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(bucket, tmp_path_factory):
+    """What was printed by a run of six steps that was stopped at the third, gone on with, and measured."""
+    said = io.StringIO()
+    with nowhere_else(tmp_path_factory.mktemp("empty")), contextlib.redirect_stdout(said):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, 3)
+            assert command.main(flags(RUN, 6)) == 0
         assert command.main(flags(RUN, 6)) == 0
-    assert "the same command goes on" in capfd.readouterr().out
-    assert command.main(flags(RUN, 6)) == 0
-    out, err = capfd.readouterr()
-    assert "going on from step 3" in out and "raw pixels" in out and err == ""
+    return said.getvalue()
+
+
+def test_train_is_stopped_and_goes_on(bucket, run):
+    assert "the same command goes on" in run and "going on from step 3" in run and "raw pixels" in run
     assert [line["step"] for line in lines(bucket, f"{FOLDER}/metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert {"pixels", "untrained", "student"} <= {r["weights"] for r in lines(bucket, f"{FOLDER}/results.jsonl")}
     names = {name.removeprefix(f"{FOLDER}/") for name in bucket.names()}
@@ -93,7 +106,7 @@ def test_train_is_stopped_and_goes_on(bucket, monkeypatch, capfd):
     assert {name.split("/")[1] for name in names if name.startswith("checkpoints/")} >= {"4", "6"}
 
 
-def test_evaluate_and_draw(bucket, capfd):
+def test_evaluate_and_draw(bucket, run, capfd):
     before = len(lines(bucket, f"{FOLDER}/results.jsonl"))
     assert command.main(["evaluate", f"--run={RUN}", "--task=knn", "--weights=student"]) == 0
     assert len(lines(bucket, f"{FOLDER}/results.jsonl")) > before
@@ -103,7 +116,7 @@ def test_evaluate_and_draw(bucket, capfd):
     assert bucket.read(f"{FOLDER}/pictures/pca_student.png").startswith(b"\x89PNG")
 
 
-def test_a_run_that_may_only_be_read_is_measured_and_not_recorded(bucket, capfd):
+def test_a_run_that_may_only_be_read_is_measured_and_not_recorded(bucket, run, capfd):
     before, look = bucket.read(f"{FOLDER}/results.jsonl"), ["visualize", f"--run={RUN}", "--what=pca", "--count=2"]
     with bucket.refusing(FOLDER):
         assert command.main(["evaluate", f"--run={RUN}", "--task=knn", "--weights=student"]) == 0
@@ -116,7 +129,7 @@ def test_a_run_that_may_only_be_read_is_measured_and_not_recorded(bucket, capfd)
     assert "elsewhere/pca_student.png" in bucket.names()
 
 
-def test_begin_with_weights_of_a_bucket(bucket, capfd):
+def test_begin_with_weights_of_a_bucket(bucket, run, capfd):
     short = ["--config.evaluate_at_end=False", "--config.probe_every=0", "--config.picture_every=0"]
     assert command.main(flags("gs://bucket/warm", 1, f"--config.init_from={RUN}", *short)) == 0
     assert f"starting from backbone of {RUN}, projector of {RUN}" in capfd.readouterr().out
@@ -134,12 +147,14 @@ def test_weights_of_other_kinds(bucket, kind):
 
 
 def test_a_damaged_checkpoint_is_set_aside(bucket, capfd):
-    bucket.write("warm/checkpoints/1/manifest.json", b"{}")
-    keeper = checkpoints.Checkpoints("gs://bucket/warm/checkpoints")
+    keeper = checkpoints.Checkpoints("gs://bucket/torn/checkpoints")
+    keeper.save(1, {"a": np.zeros(3)}, wait=True)
+    keeper.close()
+    bucket.write("torn/checkpoints/1/manifest.json", b"{}")
     assert keeper.restore({}) is None
     assert "manifest" in capfd.readouterr().err
-    assert "warm/checkpoints/damaged/1/manifest.json" in bucket.names()
-    assert not [name for name in bucket.names() if name.startswith("warm/checkpoints/1/")]
+    assert "torn/checkpoints/damaged/1/manifest.json" in bucket.names()
+    assert not [name for name in bucket.names() if name.startswith("torn/checkpoints/1/")]
 
 
 def test_images_of_a_bucket(bucket):
@@ -155,7 +170,7 @@ def test_images_of_a_bucket(bucket):
     assert open_source("arrays:gs://bucket/arrays.npz", "train").count == 5
 
 
-def test_seals_keep_a_run_of_a_bucket(bucket, monkeypatch):
+def test_seals_keep_a_run_of_a_bucket(bucket, run, monkeypatch):
     kept = []
     monkeypatch.setattr(seals, "merge", lambda name, records, key: kept.extend(records))
     seals.record(RUN)
@@ -189,7 +204,7 @@ def test_numbers_that_do_not_arrive_are_told_once_and_kept(bucket, capsys):
     {"hdfs://a/b": "gs://BUCKET/PATH", "memory://a": "gs://BUCKET/PATH", "s3://a/b": "s3fs",
      "file:///tmp/a": "a folder of this machine"}.items(),
 )  # fmt: skip
-def test_other_addresses_are_refused_in_a_sentence(address, remedy, capfd):
+def test_other_addresses_are_refused_in_a_sentence(address, remedy, run, capfd):
     look = ["visualize", f"--run={RUN}", "--count=2"]
     calls = (
         ["evaluate", f"--run={address}"],
