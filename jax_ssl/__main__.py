@@ -9,10 +9,12 @@ import traceback
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
+if os.path.expanduser("~") == "~":  # a container's user without a home: Keras would make a folder that is called `~`
+    os.environ.setdefault("KERAS_HOME", f"{os.devnull}/keras")
 
-from jax_ssl import disk, goodput, terminal  # noqa: E402, F401  goodput's clock of a run starts here
+from jax_ssl import disk, goodput, paths, terminal  # noqa: E402, F401  goodput's clock of a run starts here
 from jax_ssl.command_line import Parser, Version, at_least, parse, refuse, refuse_flags  # noqa: E402
-from jax_ssl.errors import EXIT, CodeError, UserError  # noqa: E402
+from jax_ssl.errors import EXIT, CodeError, LostError, UserError  # noqa: E402
 
 
 def parser() -> Parser:
@@ -184,7 +186,7 @@ def run_benchmark(args, overrides) -> None:
         devices.check_devices()
         result = benchmark.run(settings, 30 if args.steps is None else args.steps, spec)
     if out:
-        outputs.append(out, json.dumps(result) + "\n")
+        paths.append(out, json.dumps(result) + "\n")
 
 
 def run_ablate(args, overrides) -> None:
@@ -237,12 +239,12 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\n" * sys.stderr.isatty() + "jax_ssl: interrupted", file=sys.stderr)  # below the ^C
         return 130
-    except OSError as error:
-        lost = disk.lost(error)
+    except Exception as error:
+        lost = disk.lost(error) if isinstance(error, OSError) else paths.bucket_trouble(error)
         if lost is None:
             raise
         print(f"jax_ssl: {lost}", file=sys.stderr)
-        return EXIT[type(lost)]
+        return EXIT[LostError]
 
 
 if __name__ == "__main__":

@@ -7,23 +7,21 @@ own run folder, WORKDIR/SUITE/CELL-SEED.
 import contextlib
 import datetime
 import difflib
-import json
 import math
 import os
 import re
 import select
 import signal
 import textwrap
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
-from jax_ssl import config, identity, measure, metrics, outputs, stop, train
+from jax_ssl import config, identity, measure, metrics, outputs, paths, stop, train
 from jax_ssl.checks import check
 from jax_ssl.errors import UserError
-from jax_ssl.paths import is_remote, resolve
 
 PROBED = {"knn": "kNN", "linear": "linear"}  # fractions, measured on the frozen network; shown in per cent
 NOTE = "Mean ± standard deviation over seeds (each). kNN (k = 20) and linear: %, of the better of student and teacher."
@@ -36,7 +34,7 @@ class Job(NamedTuple):
     seed: int
     flags: list[str]  # the config, and the overrides of suite, cell and user, as `train` takes them
     settings: object  # what follows from them
-    folder: Path  # of the run
+    folder: epath.Path  # of the run
 
 
 def suites() -> dict:
@@ -75,7 +73,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
     suite, numbers, made = find(name), seeds.split(","), []
     if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
         raise UserError(f"--seeds={seeds}: give different whole numbers with commas, such as --seeds=0,1.")
-    if is_remote(workdir):
+    if paths.is_remote(workdir):
         raise UserError(f"--workdir={workdir}: ablations are kept in a local folder.")
     varied = {"seed", *(key for cell in suite.cells.values() for key in cell.overrides)}
     for key in (flag.partition("=")[0].removeprefix("--config.") for flag in overrides):
@@ -87,7 +85,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
             flags = [*(f"--config.{key}={value!r}" for key, value in own.items()), *overrides]
             settings = config.load(spec, flags)
             check(settings, jax.device_count())
-            folder = Path(resolve(workdir)) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
+            folder = paths.resolve(workdir) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
             made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder))
     for job in made:
         identity.check_writable(job.folder)
@@ -95,15 +93,11 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
     return made
 
 
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def finished(name: str, made: list[Job], path: Path) -> dict:
+def finished(name: str, made: list[Job], path: epath.Path) -> dict:
     """{cell: {seed: newest record}} of every seed on file, where all else in its config is as in `made`."""
     configs = {job.cell: config.to_dict(job.settings) for job in made}
     found = {cell: {} for cell in configs}
-    for record in sorted(read_lines(path), key=lambda record: record["seed"]):
+    for record in sorted(paths.json_lines(path), key=lambda record: record["seed"]):
         cell, seed = record["cell"], record["seed"]
         if record["suite"] == name and record["config"] == configs.get(cell, {}) | {"seed": seed}:
             found[cell][seed] = record
@@ -127,7 +121,7 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
             raise KeyboardInterrupt
         probed = PROBED.keys() & set(suite.numbers)
         results = measure.frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
-    lines, log = read_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
+    lines, log = paths.json_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
     steps = np.diff([0, *(line["step"] for line in lines)])
     # Of all steps, and not of this call: an interrupted cell has had several.
     seconds = sum(count * line.get("step_seconds", 0) for count, line in zip(steps, lines))
@@ -160,9 +154,9 @@ def signals():
 
 def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
     """Runs what is not finished, a line a cell; then writes and prints what is there. Raises UserError."""
-    made, suite, root = jobs(name, workdir, seeds, overrides), find(name), Path(resolve(workdir))
+    made, suite, root = jobs(name, workdir, seeds, overrides), find(name), paths.resolve(workdir)
     outputs.check_folder("--workdir", workdir)
-    file = Path(outputs.check_file("--workdir", str(root / "ablations.jsonl")))
+    file = outputs.check_file("--workdir", str(root / "ablations.jsonl"))
     setting = settings_line(made, overrides)
     metrics.trim(file, math.inf)  # without the line that a kill has torn
     print(f"{suite.claim}\na run: {suite.budget}; logs: {root}/{name}/*/log.txt\n{setting}", flush=True)
@@ -174,8 +168,7 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
                 record = finished(name, made, file)[job.cell].get(job.seed)
                 if record is None:
                     record = run_cell(name, suite, job, stopped)
-                    with file.open("a") as lines:
-                        lines.write(metrics.json_line(record))
+                    paths.append(file, metrics.json_line(record))
                     jax.clear_caches()  # the next cell has programs of its own
                 values = "  ".join(f"{PROBED.get(key, key)} {shown(key, v)}" for key, v in record["numbers"].items())
                 print(f"{values}  {record['seconds']:.0f} s", flush=True)
@@ -226,7 +219,7 @@ def table(suite, found: dict) -> str:
     return "\n".join("| " + " | ".join(f"{text:{w}}" for text, w in zip(row, widths)) + " |" for row in rows)
 
 
-def plot(suite, found: dict, path: Path, setting: str = "") -> None:
+def plot(suite, found: dict, path: epath.Path, setting: str = "") -> None:
     """The first number of the suite: a point for each seed, a bar at the mean."""
     from matplotlib.figure import Figure  # imported late: half a second that a refused command does not need
 
@@ -254,10 +247,10 @@ def plot(suite, found: dict, path: Path, setting: str = "") -> None:
     axes.set(xlabel=below, ylabel=label, title=textwrap.fill(suite.claim, 70))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(*axes.get_legend_handles_labels(), frameon=False)  # given like this, none is no warning
-    figure.savefig(path, dpi=110)
+    paths.save_picture(figure, path)
 
 
-def report(name: str, suite, found: dict, root: Path, setting: str) -> None:
+def report(name: str, suite, found: dict, root: epath.Path, setting: str) -> None:
     """Prints the table and writes NAME.md and NAME.png, of all that is there.
 
     found: as of `table`; setting: as of `settings_line`, for its readers to know whether they read the suite itself.

@@ -44,7 +44,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder, keep_last: int = 2, keep_best: int = 1, say: Callable = _tell):
-        _quiet()
+        _prepare_orbax()
         self.folder = paths.resolve(folder)
         self.say = say
         self._keep = dict(newest=keep_last, best=keep_best)
@@ -214,7 +214,7 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
     sub-trees of the state, for example ("params", "teacher"), are read. Tuples have become dicts keyed "0", "1", ...;
     a typed PRNG key is its uint32 data.
     """
-    _quiet()
+    _prepare_orbax()
     folder = paths.resolve(folder)
     if step is not None and not (folder / str(step)).exists():
         raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {_list(_steps(folder))}.")
@@ -256,7 +256,8 @@ def _list(steps: list[int]) -> str:
     return ", ".join(map(str, steps)) or "none"
 
 
-def _quiet() -> None:
+def _prepare_orbax() -> None:
     """Orbax tells its life through absl, tracebacks included; what matters we raise or say ourselves."""
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the other writes of a save that has failed
+    retention.allow_plain_buckets()

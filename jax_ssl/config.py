@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 PACKAGE = "jax_ssl.configs"
@@ -35,9 +36,10 @@ def folder() -> Path:
 def find(spec: str) -> tuple[Path, str]:
     """`simclr:tiny`, `configs/simclr.py:tiny` or the path of your own file -> (path, preset)."""
     name, _, preset = spec.rpartition(":") if re.search(r":\w*$", spec) else (spec, "", "")
-    shipped = folder()
-    stem = Path(name).name.removesuffix(".py")
-    own = Path(name).expanduser()
+    if paths.is_remote(name):
+        raise UserError(f"The config {name} is a Python program, and those are read from a disk alone: copy it here.")
+    shipped, own = folder(), Path(paths.resolve(name)) if name.startswith("~") else Path(name)
+    stem = own.name.removesuffix(".py")
     for path in (own, shipped / f"{stem}.py"):
         # A path that names a folder which is not there must not silently fall back on a shipped config.
         if path.is_file() and (path == own or own.parent.name in ("", "configs")):

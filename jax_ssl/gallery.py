@@ -2,17 +2,15 @@
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jax_ssl import encoder, parts, train
+from jax_ssl import encoder, parts, paths, train
 from jax_ssl.data import few
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
-from jax_ssl.paths import resolve
 from jax_ssl.subject import Subject, make_method, open_subject
 from jax_ssl.visualize import attention, correspondences, pca, pictures, reconstruct, room, views
 
@@ -23,12 +21,12 @@ class Picture(NamedTuple):
     """check raises UserError where it can't be drawn; draw writes files and says of each what it shows."""
 
     check: Callable[[Subject], None]
-    draw: Callable[[Subject, Callable[[str], Path]], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
+    draw: Callable[[Subject, Callable], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
 
 
 def draw(
     run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=()
-) -> list[Path]:
+) -> list:
     """Draws each picture in `what`, by default those that fit, and returns the paths. Raises UserError.
 
     run: a run's folder, or None with the path of a file of weights in `weights`. images: a folder; by default images
@@ -41,9 +39,9 @@ def draw(
     subject = open_subject(run, weights, images, size, count, overrides)
     for name in what:
         PICTURES[name].check(subject)
-    folder = make_folder(out or Path(run or ".") / "pictures")
+    folder = paths.make_writable(out or paths.resolve(run or ".") / "pictures", "choose another --out")
     path = lambda name: folder / f"{name}_{subject.name}.png"
-    paths, left_out = [], {}
+    files, left_out = [], {}
     for picture in what or PICTURES:
         if not what and picture == "shown" and "reconstruction" not in left_out:
             continue  # it shows the same and more
@@ -57,20 +55,12 @@ def draw(
             continue
         for name, sentence in drawn.items():
             say(f"{name}: {sentence}, {len(subject.images)} images  ->  {path(name)}")
-            paths.append(path(name))
-    if not paths:
+            files.append(path(name))
+    if not files:
         raise UserError(f"None of the pictures can be drawn. {next(iter(left_out.values()))}")
     if left_out:
         say(f"left out, as they do not fit: {', '.join(left_out)} (--what={next(iter(left_out))} says why)")
-    return paths
-
-
-def make_folder(path) -> Path:
-    try:
-        resolve(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} can't be made ({error.strerror}): choose another --out.") from error
-    return resolve(path)
+    return files
 
 
 # ---- pictures of features
@@ -84,7 +74,7 @@ def check_attention(subject: Subject) -> None:
 
 
 def draw_attention(subject: Subject, path) -> dict[str, str]:
-    attention.draw(subject.encode, subject.images).save(path("attention"))
+    paths.save_picture(attention.draw(subject.encode, subject.images), path("attention"))
     return {"attention": f"last block's cls token, {subject.encode.backbone.heads} heads"}
 
 
@@ -100,7 +90,7 @@ def check_pca(subject: Subject) -> None:
 
 def draw_pca(subject: Subject, path) -> dict[str, str]:
     picture, share = pca.draw(subject.encode, subject.images)
-    picture.save(path("pca"))
+    paths.save_picture(picture, path("pca"))
     return {"pca": f"principal components of patch features ({of_position(subject, share)})"}
 
 
@@ -120,7 +110,7 @@ def check_correspondences(subject: Subject) -> None:
 
 def draw_correspondences(subject: Subject, path) -> dict[str, str]:
     picture, share = correspondences.draw(subject.encode, subject.images)
-    picture.save(path("correspondences"))
+    paths.save_picture(picture, path("correspondences"))
     return {"correspondences": f"nearest patches of two objects ({of_position(subject, share)})"}
 
 
@@ -142,7 +132,7 @@ def draw_views(subject: Subject, path) -> dict[str, str]:
     encode = subject.encode
     groups = sorted(make_views(subject).items(), key=lambda group: group[0] != "views")  # small crops come last
     pixels = {name: np.asarray(x) * encode.std + encode.mean for name, x in groups}
-    views.draw(subject.images, pixels).save(path("views"))
+    paths.save_picture(views.draw(subject.images, pixels), path("views"))
     counts = ", ".join(f"{name} {x.shape[1]}" for name, x in pixels.items())
     return {"views": f"what {subject.config.method.name} is given of each image ({counts})"}
 
@@ -202,7 +192,7 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
     for name, array in show(subject).items():
         title = f"shown_{name}"
         if array.ndim == 5:
-            pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160).save(path(title))
+            paths.save_picture(pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160), path(title))
         else:
             pictures.save_heat_map(array, f"{name}, step {int(subject.state.step)}", path(title))
         sentences[title] = f"what {subject.config.method.name} shows of itself"
@@ -223,7 +213,7 @@ def check_reconstruction(subject: Subject) -> None:
 def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
     pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
     shown = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
-    reconstruct.draw(shown).save(path("reconstruction"))
+    paths.save_picture(reconstruct.draw(shown), path("reconstruction"))
     settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
     # Such a method predicts a patch in units of its own mean and spread, which must come from the image to be drawn.
     known = "norm_pix" in settings and settings.norm_pix

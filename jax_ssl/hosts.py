@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jax_ssl import disk
+from jax_ssl import disk, paths
 from jax_ssl.devices import check_devices, tpu_chips
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 
@@ -235,4 +235,6 @@ def _told(error: BaseException) -> tuple[str, int]:
             f"a step could not be computed ({first_line}); if another process has died, this is why. The same command, "
             "on all of them, goes on from the last checkpoint."
         ), EXIT[LostError]
+    if paths.bucket_trouble(error):
+        return paths.bucket_trouble(error), EXIT[LostError]
     return "".join(traceback.format_exception(error)).rstrip(), 1

@@ -8,7 +8,6 @@ it begins anew, whatever the config.
 
 import inspect
 import json
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -34,18 +33,15 @@ FREE = (
 
 def check_writable(workdir) -> None:
     """Makes the folder; raises UserError if a run can't write there, LostError if its disk is full."""
-    folder = paths.resolve(workdir)
+    paths.check_run(workdir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".writable-{uuid.uuid4().hex}"
-        trial.write_text("")
-        trial.unlink()
-    except OSError as error:
-        said, _ = disk.reason(error) or ("", "")
+        paths.make_writable(workdir, "choose another --workdir")
+    except UserError as refused:
+        cause = refused.__cause__
+        said, _ = (disk.reason(cause) if isinstance(cause, OSError) else None) or ("", "")
         if "full" in said or "quota" in said:
-            raise disk.lost(error) from None
-        reason = error.strerror or error
-        raise UserError(f"Cannot write to the folder {folder} ({reason}); choose another --workdir.") from None
+            raise disk.lost(cause) from None
+        raise
 
 
 def begun(workdir) -> bool:

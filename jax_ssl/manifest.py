@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from jax_ssl import paths
+
 NAME = "manifest.json"
 BLOCK = 2**22  # bytes read at once
 
@@ -53,7 +55,7 @@ def verify(folder: epath.Path) -> dict:
     files = [(folder / name, name, entry) for name, entry in sorted(body["files"].items())]
     try:
         for path, name, entry in files:
-            size = path.stat().length
+            size = paths.size(path)
             if size != entry["bytes"]:
                 raise Damaged(f"{name} has {size} bytes where {entry['bytes']} were written")
         with ThreadPoolExecutor(8) as pool:

@@ -5,7 +5,6 @@ said in one sentence; where nothing can, a UserError says why.
 """
 
 import functools
-import json
 import platform
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_ssl import checkpoints, checks, config, core, metrics, parts, train
+from jax_ssl import checkpoints, checks, config, core, metrics, parts, paths, train
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.paths import resolve
 
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
 tell = functools.partial(print, flush=True)
@@ -28,7 +26,7 @@ tell = functools.partial(print, flush=True)
 
 def load_config(folder: str, overrides=()) -> ConfigDict:
     """The config of a run, with overrides for what is done with it. Raises UserError, also where there is no run."""
-    file = resolve(folder) / "config.json"
+    file = paths.resolve(folder) / "config.json"
     if not file.exists():
         raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
     try:
@@ -179,24 +177,13 @@ def hardware() -> str:
 
 def results(folder: str) -> list[dict]:
     """All whole records of results.jsonl, oldest first; a kill may have torn the last one."""
-    return lines_of(folder, "results.jsonl")
-
-
-def lines_of(folder: str, name: str) -> list[dict]:
-    """The objects of a file of a run that has one on each line, without a line that is torn; [] without the file."""
-    path = resolve(folder) / name
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return [record for record in found if isinstance(record, dict)]
+    return paths.json_lines(paths.resolve(folder) / "results.jsonl")
 
 
 def has_table(folder: str) -> bool:
     """Whether the last step of a run has been measured: one that was measured on its way has older numbers."""
-    step = next((line.get("step") for line in reversed(lines_of(folder, "metrics.jsonl"))), None)
+    lines = paths.json_lines(paths.resolve(folder) / "metrics.jsonl")
+    step = lines[-1].get("step") if lines else None
     return any(
         record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
         for record in results(folder)

@@ -39,12 +39,3 @@ def check_folder(flag: str, path: str) -> None:
             raise PermissionError(0, "it is read-only")
     except OSError as error:
         raise UserError(f"{flag}={path} can't be made or written ({error.strerror}): choose another {flag}.") from error
-
-
-def append(file: epath.Path, text: str) -> None:
-    """Puts the text behind what the file holds; a bucket cannot append, so there it is written anew."""
-    if is_remote(file):
-        file.write_text((file.read_text() if file.exists() else "") + text)
-    else:
-        with open(file, "a") as opened:
-            opened.write(text)

@@ -12,9 +12,8 @@ import datetime
 import json
 from pathlib import Path
 
-from jax_ssl import published
+from jax_ssl import paths, published
 from jax_ssl.errors import UserError
-from jax_ssl.paths import resolve
 
 SEALS = ("runs", "faithful", "any mesh", "fits its pod", "learns", "shows itself")
 FOLDER = Path(__file__).with_name("evidence")
@@ -77,7 +76,7 @@ def record(path: str, name: str = "") -> None:
             "seals --record writes into a checkout, and this is an installed package: clone the repository, install it "
             "with `pip install -e .`, and record there."
         )
-    place = resolve(path)
+    place = paths.resolve(path)
     if place.suffix == ".json" and place.is_file():
         try:
             plans = json.loads(place.read_text())

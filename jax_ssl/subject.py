@@ -1,7 +1,6 @@
 """Whose features are drawn, and of what: a run's network or a file's, and a few images."""
 
 import functools
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from jax_ssl import checkpoints, core, encoder, measure, parts
 from jax_ssl.data import few
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
 from jax_ssl.schedules import Clock
 from jax_ssl.visualize import room
 from jax_ssl.weights import load
@@ -42,7 +42,7 @@ def open_subject(run, weights: str, folder, size: int | None, count: int, overri
     if run is None and overrides:
         raise UserError(f"{overrides[0]} is for the config of a run: give --run=FOLDER, or leave it out.")
     if run is None:
-        encode, name = load(weights), Path(weights).stem
+        encode, name = load(weights), resolve(weights).stem
     else:
         config = measure.load_config(run, overrides)
         encode, state = open_run(run, config, weights)

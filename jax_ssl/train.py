@@ -21,7 +21,7 @@ from jax_ssl.metrics import Writer
 from jax_ssl.parts import images_of, make_backbone, make_method
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
-from jax_ssl.warm_start import start_from
+from jax_ssl.warm_start import start_from, tell_first_step
 from jax_ssl.watchdog import Watchdog
 
 
@@ -169,7 +169,7 @@ def restore_or_init(config, program, keeper):
     if restored is not None:
         return restored
     state = program.init(jax.random.key(config.seed))
-    return (start_from(config.init_from, state, config.model, keeper.say) if config.init_from else state), 0
+    return (start_from(config.init_from, state, config, keeper.say) if config.init_from else state), 0
 
 
 def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
@@ -188,6 +188,8 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         with writer.clock.paused("compile") if done == first + 1 else contextlib.nullcontext():
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
+        if done == 1 and config.init_from:
+            tell_first_step(config.init_from, jax.device_get(metrics), writer.say)
         stopping = stop.asked()  # once a turn: a signal later in this turn waits for the next one, which saves
         if done < total and not stopping:  # the next batch is on its way while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError
 
 LOOK_EVERY = 30.0  # seconds, at most
@@ -21,7 +22,7 @@ class Watchdog:
 
     def __init__(self, seconds: float, workdir: str, process: int = 0):
         self.seconds = seconds
-        self.path = None if "://" in str(workdir) else f"{workdir}/hang_of_process_{process}.txt"
+        self.path = None if paths.is_remote(workdir) else paths.resolve(workdir) / f"hang_of_process_{process}.txt"
         self._last = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

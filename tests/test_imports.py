@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "subject": {"checkpoints", "core", "data", "encoder", "errors", "measure", "parts", "schedules", "visualize",
                 "weights"},
     "gallery": {"data", "encoder", "errors", "evaluate", "parts", "subject", "train", "visualize"},
-    "warm_start": {"checkpoints", "errors", "models", "weights"},
+    "warm_start": {"checkpoints", "config", "encoder", "errors", "losses", "models", "parts", "weights"},
     "seals": {"errors", "published"},
     "ablate": {"checks", "config", "configs", "errors", "identity", "measure", "metrics", "outputs", "stop",
                "train"},

@@ -1,7 +1,9 @@
 """Numbers that survive kills, and alarms that ring when they should and only then."""
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from tensorboardX.proto.event_pb2 import Event
 
-from jax_ssl import metrics, progress, watch
+from jax_ssl import metrics, paths, progress, watch
 from jax_ssl.errors import RunError
 from jax_ssl.losses import diagnostics
 from jax_ssl.metrics import Writer, record_result
@@ -96,8 +99,47 @@ def test_inactive_process_writes_and_shows_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists() and capsys.readouterr().out == ""
 
 
+def test_a_name_that_is_no_utf8_is_logged(tmp_path, capsys):
+    writer = Writer(tmp_path)
+    writer.say(f"broken: {os.fsdecode(b'caf' + bytes([0xE9]))}.jpg")
+    writer.close()
+    assert (tmp_path / "log.txt").read_text().endswith("broken: caf\\udce9.jpg\n")
+
+
+def test_a_full_disk_is_told_once_and_ends_nothing(tmp_path, capsys, monkeypatch):
+    writer = Writer(tmp_path, total=10)
+    real, room = open, [20, 0, 0, 0, 10**6, 10**6, 10**6]  # bytes that still fit, write by write
+
+    class Full(io.FileIO):
+        def write(self, data):
+            return super().write(data[: room.pop(0) if room else None])
+
+    full = lambda path, mode="r", **more: Full(path, "ab") if mode == "ab" else real(path, mode, **more)
+    monkeypatch.setattr(metrics, "open", full, raising=False)
+    monkeypatch.setattr(writer._events, "write_event", refuse)
+    for step in (1, 2, 3, 4):
+        writer.update(step, {"loss": 1.0})
+    writer.close()
+    assert capsys.readouterr().out.count("metrics can't be written to") == 1
+    assert [line["step"] for line in paths.json_lines(tmp_path / "metrics.jsonl")] == [3, 4]  # 1 is torn, 2 is missing
+
+
+def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_result_that_can_not_be_written_is_told_once(tmp_path, capsys):
+    (tmp_path / "results.jsonl").mkdir()  # as good as a folder of another user
+    for _ in range(2):
+        record = record_result(tmp_path, **RESULT, value=0.5, protocol={}, step=1, seed=0)
+    assert record["value"] == 0.5
+    said = capsys.readouterr().out
+    assert said.count("not recorded, because") == 1 and said.count("\n") == 1
+
+
 def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "is_remote", lambda path: True)
+    monkeypatch.setattr(paths, "is_remote", lambda path: True)
+    monkeypatch.setattr(paths, "resolve", epath.Path)
     write_run(tmp_path, (10, 20))
     write_run(tmp_path, (20, 30), step=10)
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30]

@@ -1,5 +1,6 @@
 """A NumPy file of images and labels: x_train [y_train x_test y_test], or images [labels]."""
 
+import io
 import zipfile
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ def load(file: str) -> dict[str, np.ndarray]:
     path = resolve(file)
 
     def read():
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
 
     try:

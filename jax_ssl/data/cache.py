@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
+from jax_ssl import paths
+
 VERSION = 2  # of the entries' meaning
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # also: not there
 
 
 def folder() -> Path:
-    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl; a place for temporary files where there is no home folder."""
-    if os.environ.get("JAX_SSL_CACHE"):
-        return Path(os.environ["JAX_SSL_CACHE"])
-    try:
-        return Path.home() / ".cache" / "jax_ssl"
-    except RuntimeError:  # a container's user without an entry
+    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl, on a disk; a place for temporary files where there is neither."""
+    there = os.path.expanduser(os.environ.get("JAX_SSL_CACHE") or "~/.cache/jax_ssl")
+    if there.startswith("~") or paths.is_remote(there):  # a container's user without a home
         return Path(tempfile.gettempdir()) / f"jax_ssl_cache_{os.getuid()}"
+    return Path(there)
 
 
 def place(key: str, suffix: str = ".npz") -> Path:

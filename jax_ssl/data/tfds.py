@@ -27,6 +27,7 @@ from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.disk import is_no_disks, patiently
 from jax_ssl.data.sources import Source, in_memory, split_apart
 from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
 
 IN_MEMORY = 2_000_000_000  # bytes, decoded
 TESTS = ("test", "validation")  # the first that has labels; ImageNet's `test` has none
@@ -78,10 +79,11 @@ def open_tfds(name: str, split: str, directory: str = "") -> Source:
 
 def _prepared(name: str, directory: str):
     """The DatasetInfo of a set that is on the disk; nothing is ever downloaded behind the user's back."""
+    where = os.fspath(resolve(directory)) if directory else None
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # it warns of a folder that isn't there, and so does this function
     try:
-        builder = patiently(lambda: tfds.builder(name, data_dir=directory or None), f"tfds:{name}", is_no_disks)
+        builder = patiently(lambda: tfds.builder(name, data_dir=where), f"tfds:{name}", is_no_disks)
     except (ValueError, ImportError, OSError) as error:  # DatasetNotFoundError is a ValueError and lists all names
         near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
         hint = f"did you mean tfds:{near[0]}?" if near else "see tensorflow.org/datasets/catalog."

@@ -2,6 +2,7 @@
 
 import json
 
+from jax_ssl import paths
 from jax_ssl.plan.compile import SCALES
 
 
@@ -144,6 +145,5 @@ def draw(reports: list[dict], path) -> None:
     axes.set_xscale("log", base=2)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    with path.open("wb") as file:
-        figure.savefig(file, dpi=150, format="png")
+    paths.save_picture(figure, path, dpi=150)
     plt.close(figure)

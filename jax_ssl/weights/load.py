@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from jax_ssl import checkpoints, config, parts
+from jax_ssl import checkpoints, config, parts, paths
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.models import vit
@@ -34,10 +34,10 @@ def load(path, which: str | None = None, heads: int | None = None) -> Encoder:
     heads: of the attention, which only the user knows for a width that was never published. By default as published
         (network.py, HEADS), and width / 16 for widths below 192.
     """
-    if epath.Path(path).is_dir():
+    if paths.resolve(path).is_dir():
         if heads is not None:
             raise UserError(f"{path} is a run, whose config has its heads: leave heads={heads} out.")
-        return _load_run(epath.Path(path), which or "student")
+        return _load_run(paths.resolve(path), which or "student")
     tree, scheme = _read_file(path, which)
     backbone, params, size = network(path, tree, scheme, heads)
     return Encoder(backbone, {"params": params}, size=size, **scheme.pixels)

@@ -4,9 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from etils import epath
-
-from jax_ssl import checkpoints, config
+from jax_ssl import checkpoints, config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.models import dvae
 
@@ -22,7 +20,7 @@ class Tokenizer(NamedTuple):
 
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for anything else."""
-    file = epath.Path(folder) / "config.json"
+    file = paths.resolve(folder) / "config.json"
     if not file.exists():
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
@@ -35,7 +33,7 @@ def load_tokenizer(folder) -> Tokenizer:
 
     @functools.cache
     def params():
-        return checkpoints.load_raw(epath.Path(folder) / "checkpoints", names=("params",))[0]["params"]
+        return checkpoints.load_raw(paths.resolve(folder) / "checkpoints", names=("params",))[0]["params"]
 
     net = dvae.DVae(dvae.make(**model))
     return Tokenizer(net, params, tuple(settings.data.mean), tuple(settings.data.std))
