@@ -90,8 +90,10 @@ def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str
         key, equals, _ = word.partition("=")
         if not (key.startswith(OVERRIDE) and equals):
             raise UserError(_unknown(word, argv, args, known[args.verb]))
-        if overrides.setdefault(key, word) != word:
-            raise UserError(f"{key} is given twice, as {overrides[key]} and {word}: keep one of them.")
+        before = overrides.pop(key, word)
+        if before != word:  # a script may put its user's words behind its own
+            print(f"{key} is given twice: the last counts, {word}", flush=True)
+        overrides[key] = word
     return args, list(overrides.values())
 
 

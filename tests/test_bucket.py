@@ -175,7 +175,8 @@ def test_seals_keep_a_run_of_a_bucket(bucket, run, monkeypatch):
     monkeypatch.setattr(seals, "merge", lambda name, records, key: kept.extend(records))
     seals.record(RUN)
     assert kept[0]["method"] == "simclr" and kept[0]["config"] == "a=b,c"
-    bucket.write("plan.json", b'[{"method": "mae"}]')
+    plan = next(plan for plan in seals.read("plans.jsonl") if plan["method"] == "mae")
+    bucket.write("plan.json", json.dumps([plan]).encode())
     seals.record("gs://bucket/plan.json")
     assert kept[1]["method"] == "mae"
 

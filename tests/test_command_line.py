@@ -24,7 +24,6 @@ MISTAKES = {
     "a bare key": ([*TRAIN, "epochs=3"], "did you mean --config.epochs=3?"),
     "two configs": ([*TRAIN, "--config=mae:tiny"], "--config is given twice, simclr:tiny and mae:tiny"),
     "two folders": (["evaluate", "--run=a", "--run=b"], "--run is given twice"),
-    "two values of a key": ([*TRAIN, "--config.seed=1", "--config.seed=2"], "--config.seed is given twice"),
     "a flag that is missing": (["train"], "required: --config; see `python -m jax_ssl train --help`"),
     "a flag without its value": (["train", "--config"], "--config: expected one argument"),
     "no whole number": (["evaluate", "--run=x", "--labels=many"], "'many' is no whole number of at least 1"),
@@ -59,6 +58,14 @@ def test_the_same_override_twice_is_said_once(monkeypatch):
     monkeypatch.setitem(command.VERBS, "train", lambda args, overrides: got.append(overrides))
     assert command.main([*TRAIN, "--config.seed=1", "--config.epochs=2", "--config.seed=1"]) == 0
     assert got == [["--config.seed=1", "--config.epochs=2"]]
+
+
+def test_of_two_values_of_a_key_the_last_counts_and_that_is_said(monkeypatch, capsys):
+    got = []
+    monkeypatch.setitem(command.VERBS, "train", lambda args, overrides: got.append(overrides))
+    assert command.main([*TRAIN, "--config.seed=1", "--config.epochs=2", "--config.seed=3"]) == 0
+    assert got == [["--config.epochs=2", "--config.seed=3"]]
+    assert "--config.seed is given twice: the last counts, --config.seed=3" in capsys.readouterr().out
 
 
 def test_the_version(capsys):

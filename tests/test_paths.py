@@ -164,7 +164,7 @@ def test_a_run_below_the_home_folder_is_found_by_every_verb(tmp_path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     identity.check_writable("~/run")
-    identity.write_config("~/run", {"seed": 1})
+    identity.write_config("~/run", config.to_dict(config.load("simclr:tiny", ["--config.seed=1"])))
     assert checkpoints.Checkpoints("~/run/checkpoints").folder == paths.resolve(tmp_path / "run" / "checkpoints")
     writer = metrics.Writer("~/run")
     writer.update(1, {"loss": 1.0})
