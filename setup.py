@@ -1,13 +1,19 @@
 """Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 ELSEWHERE = "platform_system != 'Linux' or platform_machine != 'x86_64'"
 
+# Read and not imported: whoever installs has none of the libraries yet.
+VERSION = re.search(r'__version__ = "(.+)"', Path(__file__).with_name("jax_ssl").joinpath("__init__.py").read_text())[1]
+
 setup(
     name="jax_ssl",
-    version="0.1.0",
+    version=VERSION,
     description="Self-supervised visual learning in JAX, for TPUs",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
@@ -15,10 +21,9 @@ setup(
     packages=[*find_packages(include=["jax_ssl", "jax_ssl.*"]), "jax_ssl.configs"],
     package_dir={"jax_ssl.configs": "configs"},
     package_data={
-        "jax_ssl.data.embedded": ["*"],
         "jax_ssl.data": ["embedded/*"],
         "jax_ssl.plan": ["*.json"],
-        "jax_ssl": ["*.json"],
+        "jax_ssl": ["*.json", "evidence/*.jsonl"],  # the evidence is what `seals` and `plan --published` show
     },
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
     install_requires=[

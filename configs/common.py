@@ -37,7 +37,7 @@ def base() -> ConfigDict:
             ),
             data=dict(
                 name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic
-                split="train",
+                split="train",  # or another one that the set has; measured is what is not trained on
                 dir="",  # where tensorflow-datasets keeps its sets; "" = its own default
                 augment="hybrid",  # host | hybrid | device: who makes the views
                 crops={},  # groups of recipes, see crops.py
@@ -46,7 +46,7 @@ def base() -> ConfigDict:
                 eval_size=224,  # pixels, for kNN, linear probe and pictures of held-out images
                 eval_crop=0.875,  # part of the short side kept by the centre crop
                 workers=0,  # threads that decode; 0 = one a core
-                broken_limit=0.01,  # share of unreadable images at which the run stops
+                broken_limit=0.01,  # share of unreadable images above which the run stops, or three; 0 = none
                 probe=dict(name="", train=10000, test=2000),  # labelled images; "" = the training set's own, 0 = all
             ),
             model={},

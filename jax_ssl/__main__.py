@@ -1,44 +1,53 @@
 """`python -m jax_ssl VERB`: one line from a config to a trained, measured network."""
 
-import argparse
+import json
 import os
 import sys
+import traceback
 
 # Before anything imports them: TensorFlow's and absl's start-up chatter is not for users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GLOG_minloglevel", "3")
+if os.path.expanduser("~") == "~":  # a container's user without a home: Keras would make a folder that is called `~`
+    os.environ.setdefault("KERAS_HOME", f"{os.devnull}/keras")
 
-from jax_ssl import goodput  # noqa: E402, F401  its clock of a run starts here
-from jax_ssl.errors import EXIT, UserError  # noqa: E402
+from jax_ssl import disk, goodput, paths, terminal  # noqa: E402, F401  goodput's clock of a run starts here
+from jax_ssl.command_line import Parser, Version, at_least, parse, refuse, refuse_flags  # noqa: E402
+from jax_ssl.errors import EXIT, CodeError, LostError, UserError  # noqa: E402
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Every verb with its flags; `--config.KEY=VALUE` overrides are left over on purpose."""
-    top = argparse.ArgumentParser(prog="jax_ssl", description="Self-supervised visual learning in JAX.")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    top = Parser(prog="jax_ssl", description="Self-supervised visual learning in JAX.")
+    top.add_argument("--version", action=Version)
+    top.verbs = verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     train = verbs.add_parser("train", help="train one config, or go on with an interrupted run")
     train.add_argument("--config", required=True, help="a config file and preset: configs/simclr.py:tiny")
     train.add_argument("--workdir", help="the run's folder; default runs/NAME_PRESET")
+    train.add_argument("--extend", action="store_true", help="go on to more epochs than the folder's run has")
     train.add_argument("--profile", help="START:STOP, the first and the last step to trace into RUN/profile")
     train.add_argument("--coordinator", help="several processes: HOST:PORT where process 0 listens to the others")
-    train.add_argument("--processes", type=int, help="how many; not needed on TPU VMs, GKE and SLURM, which say so")
-    train.add_argument("--process", type=int, help="which one this is, 0 to N-1")
+    train.add_argument(
+        "--processes", type=at_least(1), help="how many; not needed on TPU VMs, GKE and SLURM, which say so"
+    )
+    train.add_argument("--process", type=at_least(0), help="which one this is, 0 to N-1")
     train.add_argument(
         "--stopped-exit", type=int, default=0, help="exit code of a run that a signal stopped; default 0"
     )
 
     evaluate = verbs.add_parser("evaluate", help="measure a run's frozen or fine-tuned features")
     evaluate.add_argument("--run", required=True, help="a run's folder")
-    evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune, emergence; several with commas")
+    evaluate.add_argument("--task", default="knn,linear", help="knn, linear, finetune, emergence, or a module of your "
+                          "own with a dot in its name; several with commas")  # fmt: skip
     evaluate.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
-    evaluate.add_argument("--labels", type=int, default=1000, help="finetune: how many labelled images")
-    evaluate.add_argument("--epochs", type=int, default=20, help="finetune: passes over them")
+    evaluate.add_argument("--labels", type=at_least(1), help="finetune: how many labelled images; default 1000, or all")
+    evaluate.add_argument("--epochs", type=at_least(1), default=20, help="finetune: passes over them")
     evaluate.add_argument(
         "--images", help="emergence: a folder of objects cut out of their background, PNGs with alpha"
     )
-    evaluate.add_argument("--seed", type=int, help="of the probe; default the run's")
+    evaluate.add_argument("--seed", type=at_least(0), help="of the probe; default the run's")
 
     visualize = verbs.add_parser("visualize", help="pictures of what frozen features see in a few images")
     visualize.add_argument("--run", help="a run's folder")
@@ -46,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
                            "views, attention, pca, correspondences, reconstruction, shown")  # fmt: skip
     visualize.add_argument("--weights", default="student", help="student, teacher, untrained; or a file, without --run")
     visualize.add_argument("--images", help="a folder; default the run's held-out images")
-    visualize.add_argument("--size", type=int, help="their side in pixels; default the run's")
-    visualize.add_argument("--count", type=int, default=8, help="how many images, default 8")
+    visualize.add_argument("--size", type=at_least(1), help="their side in pixels; default the run's")
+    visualize.add_argument("--count", type=at_least(1), default=8, help="how many images, default 8")
     visualize.add_argument("--out", help="a folder; default RUN/pictures")
 
     seals = verbs.add_parser("seals", help="the table of what is proven for each method")
@@ -57,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     plan = verbs.add_parser("plan", help="compile a config's step for a TPU pod, without one: does it fit?")
     plan.add_argument("--config", help="a config file and preset")
     plan.add_argument("--topology", help="one or several, by either name: v3:8x8,v5litepod-256")
-    plan.add_argument("--slices", type=int, default=1, help="how many of each, joined by the data centre's network")
+    plan.add_argument(
+        "--slices", type=at_least(1), default=1, help="how many of each, joined by the data centre's network"
+    )
     plan.add_argument(
         "--scaling", default="strong", help="strong: one batch for all topologies; weak: it grows; or both"
     )
@@ -84,9 +95,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(args, overrides) -> int:
-    from jax_ssl import config, hosts, profiling
+    from jax_ssl import bounds, checks, config, hosts, profiling
 
+    bounds.bounded("--", {"stopped-exit": args.stopped_exit}, at_least=0, at_most=255)
     settings = config.load(args.config, overrides)
+    checks.check_steps(settings)  # how long processes wait for each other is asked for before `train` checks the rest
     profile = profiling.parse(args.profile) if args.profile else None
     path, preset = config.find(args.config)
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
@@ -95,54 +108,61 @@ def run_train(args, overrides) -> int:
         from jax_ssl import measure
         from jax_ssl.train import train
 
-        finished = train(settings, workdir, profile)
-        if finished and settings.evaluate_at_end and hosts.agree(not measure.results(workdir)):
-            measure.frozen(workdir, say=say)
+        finished = train(settings, workdir, profile, args.extend)
+        if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
+            measure.at_end(workdir, say)
             say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
     return 0 if finished else args.stopped_exit
 
 
 def run_evaluate(args, overrides) -> None:
-    from jax_ssl import measure
+    from jax_ssl import devices, evaluation
 
+    devices.check_devices()
     tasks, weights = args.task.split(","), args.weights.split(",")
-    for flag, given, known in (("task", tasks, measure.TASKS), ("weights", weights, (*measure.WEIGHTS, "all"))):
-        wrong = sorted(set(given) - set(known))
-        if wrong:
-            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
-    if "emergence" in tasks and not args.images:
-        raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
-    wanted = measure.WEIGHTS if "all" in weights else tuple(weights)
-    if set(tasks) & {"knn", "linear"}:
-        measure.frozen(args.run, tasks, wanted, args.seed, overrides=overrides)
-    if "finetune" in tasks:
-        which = "teacher" if wanted == ("teacher",) else "student"
-        measure.finetuned(args.run, args.labels, args.epochs, which, overrides=overrides)
-    if "emergence" in tasks:
-        measure.emerged(args.run, args.images, wanted, overrides=overrides)
+    for task, flags in (("finetune", ("labels", "epochs")), ("emergence", ("images",))):
+        if task not in tasks:
+            refuse_flags(args, flags, f"belongs to --task={task}: add that task, or leave the flag out")
+    options = dict(seed=args.seed, labels=args.labels, epochs=args.epochs, images=args.images, overrides=overrides)
+    evaluation.evaluate(args.run, tasks, None if "all" in weights else weights, **options)
 
 
 def run_visualize(args, overrides) -> None:
-    from jax_ssl import gallery
+    from jax_ssl import devices, gallery, outputs
 
+    devices.check_devices()
     what = args.what.split(",") if args.what else ()
-    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out)
+    if args.run is None:
+        refuse(overrides, "visualize without --run")
+    if args.out:
+        outputs.check_folder("--out", args.out)
+    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out, overrides=overrides)
 
 
 def run_seals(args, overrides) -> None:
     from jax_ssl import seals
 
+    refuse(overrides, "seals")
     if args.record:
         seals.record(args.record, args.name)
+    else:
+        refuse_flags(args, ("name",), "says how a run that is recorded was called: give --record as well")
     print(seals.refresh())
 
 
 def run_plan(args, overrides) -> None:
-    from jax_ssl import config, plan, published, seals
+    from jax_ssl import config, outputs, plan, published, seals
     from jax_ssl.plan import report
 
+    out, plot = outputs.check_file("--out", args.out), outputs.check_file("--plot", args.plot)
     if args.published:
-        print(published.table(seals.read("plans.jsonl")))
+        refuse(overrides, "plan --published")
+        others = tuple(sorted(args.given - {"out", "published"}))
+        refuse_flags(args, others, "changes nothing of --published, which shows recorded plans: leave it out")
+        plans = seals.whole_plans()
+        if out:
+            report.save(published.compare(plans), out)
+        print(published.table(plans))
         return
     if not args.config or not args.topology:
         raise UserError("plan needs --config and --topology, or --published alone.")
@@ -150,27 +170,34 @@ def run_plan(args, overrides) -> None:
     spec, scalings = " ".join([args.config, *overrides]), tuple(args.scaling.split(","))
     names, remedy = args.topology.split(","), not args.no_remedy
     reports = plan.run(load, names, spec, args.slices, args.prices, scalings, remedy, args.quick)
-    report.show(spec, reports, args.heaviest, args.out, args.plot)
+    report.show(spec, reports, args.heaviest, out, plot)
 
 
 def run_benchmark(args, overrides) -> None:
-    from jax_ssl import benchmark, benchmark_input, config
+    from jax_ssl import benchmark, benchmark_input, config, devices, outputs
 
     settings, spec = config.load(args.config, overrides), " ".join([args.config, *overrides])
     if args.what not in ("step", "input"):
         raise UserError(f"--what={args.what}: choose step or input.")
+    out = outputs.check_file("--out", args.out)
     if args.what == "input":
-        benchmark_input.run(settings, 4 if args.steps is None else args.steps, args.out, spec)
+        result = benchmark_input.run(settings, 4 if args.steps is None else args.steps, spec)
     else:
-        benchmark.run(settings, 30 if args.steps is None else args.steps, args.out, spec)
+        devices.check_devices()
+        result = benchmark.run(settings, 30 if args.steps is None else args.steps, spec)
+    if out:
+        paths.append(out, json.dumps(result) + "\n")
 
 
 def run_ablate(args, overrides) -> None:
-    from jax_ssl import ablate
+    from jax_ssl import ablate, devices
 
     if args.list:
-        print(ablate.listing())
+        refuse(overrides, "ablate --list")
+        refuse_flags(args, ("workdir", "seeds"), "changes nothing of --list, which runs nothing: leave it out")
+        print(ablate.listing(args.suite))
     else:
+        devices.check_devices()
         ablate.run(args.suite, args.workdir, args.seeds, overrides)
 
 
@@ -186,15 +213,38 @@ VERBS = {
 
 
 def main(argv=None) -> int:
-    args, rest = parser().parse_known_args(argv)
-    unknown = [flag for flag in rest if not flag.startswith("--config.")]
+    """Runs a verb and returns its exit code. argv: what stands behind `python -m jax_ssl`, by default the real one."""
+    code = 1
     try:
-        if unknown:
-            raise UserError(f"{args.verb} has no flag {unknown[0]!r}: see `python -m jax_ssl {args.verb} --help`.")
-        return VERBS[args.verb](args, rest) or 0
+        with terminal.lasting():
+            code = run(sys.argv[1:] if argv is None else list(argv))
+    except terminal.LinesLost as error:
+        print(f"jax_ssl: {error}", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def run(argv: list[str]) -> int:
+    """The exit code of a verb; what a user can cause is one sentence on stderr."""
+    if "" not in sys.path:  # the folder that we stand in, which `jax-ssl` lacks: for modules of the user's own
+        sys.path.append("")
+    try:
+        args, overrides = parse(parser(), argv)
+        return VERBS[args.verb](args, overrides) or 0
     except tuple(EXIT) as error:
         print(f"jax_ssl: {error}", file=sys.stderr)
+        if isinstance(error, CodeError):  # where in the user's own code
+            traceback.print_exception(error.__cause__)
         return EXIT[type(error)]
+    except KeyboardInterrupt:
+        print("\n" * sys.stderr.isatty() + "jax_ssl: interrupted", file=sys.stderr)  # below the ^C
+        return 130
+    except Exception as error:
+        lost = disk.lost(error) if isinstance(error, OSError) else paths.bucket_trouble(error)
+        if lost is None:
+            raise
+        print(f"jax_ssl: {lost}", file=sys.stderr)
+        return EXIT[LostError]
 
 
 if __name__ == "__main__":

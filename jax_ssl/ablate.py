@@ -7,20 +7,19 @@ own run folder, WORKDIR/SUITE/CELL-SEED.
 import contextlib
 import datetime
 import difflib
-import json
 import math
 import os
 import re
 import select
 import signal
 import textwrap
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
-from jax_ssl import checkpoints, config, measure, metrics, train
+from jax_ssl import config, identity, measure, metrics, outputs, paths, stop, train
 from jax_ssl.checks import check
 from jax_ssl.errors import UserError
 
@@ -35,7 +34,7 @@ class Job(NamedTuple):
     seed: int
     flags: list[str]  # the config, and the overrides of suite, cell and user, as `train` takes them
     settings: object  # what follows from them
-    folder: Path  # of the run
+    folder: epath.Path  # of the run
 
 
 def suites() -> dict:
@@ -55,11 +54,11 @@ def find(name: str):
     return suites()[name]
 
 
-def listing() -> str:
-    """All suites with their claims and cells, for a terminal."""
+def listing(name: str = "") -> str:
+    """All suites, or the one of that name, with their claims and cells, for a terminal. Raises UserError."""
     lines = []
-    for name, suite in suites().items():
-        lines += ["", f"{name}: {suite.claim}", f"  {suite.source}", f"  a run: {suite.budget}"]
+    for title, suite in ({name: find(name)} if name else suites()).items():
+        lines += ["", f"{title}: {suite.claim}", f"  {suite.source}", f"  a run: {suite.budget}"]
         for label, cell in suite.cells.items():
             changes = " ".join(f"{key}={value}" for key, value in cell.overrides.items())
             lines.append(f"  {label:{max(map(len, suite.cells))}}  {cell.config or suite.config}  {changes}")
@@ -74,7 +73,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
     suite, numbers, made = find(name), seeds.split(","), []
     if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
         raise UserError(f"--seeds={seeds}: give different whole numbers with commas, such as --seeds=0,1.")
-    if metrics.is_remote(workdir):
+    if paths.is_remote(workdir):
         raise UserError(f"--workdir={workdir}: ablations are kept in a local folder.")
     varied = {"seed", *(key for cell in suite.cells.values() for key in cell.overrides)}
     for key in (flag.partition("=")[0].removeprefix("--config.") for flag in overrides):
@@ -86,22 +85,19 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
             flags = [*(f"--config.{key}={value!r}" for key, value in own.items()), *overrides]
             settings = config.load(spec, flags)
             check(settings, jax.device_count())
-            folder = Path(workdir) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
+            folder = paths.resolve(workdir) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
             made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder))
     for job in made:
-        checkpoints.check_config(job.folder, config.to_dict(job.settings))
+        identity.check_writable(job.folder)
+        identity.check_config(job.folder, config.to_dict(job.settings), say=lambda note: None)
     return made
 
 
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def finished(name: str, made: list[Job], path: Path) -> dict:
+def finished(name: str, made: list[Job], path: epath.Path) -> dict:
     """{cell: {seed: newest record}} of every seed on file, where all else in its config is as in `made`."""
     configs = {job.cell: config.to_dict(job.settings) for job in made}
     found = {cell: {} for cell in configs}
-    for record in sorted(read_lines(path), key=lambda record: record["seed"]):
+    for record in sorted(paths.json_lines(path), key=lambda record: record["seed"]):
         cell, seed = record["cell"], record["seed"]
         if record["suite"] == name and record["config"] == configs.get(cell, {}) | {"seed": seed}:
             found[cell][seed] = record
@@ -125,7 +121,7 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
             raise KeyboardInterrupt
         probed = PROBED.keys() & set(suite.numbers)
         results = measure.frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
-    lines, log = read_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
+    lines, log = paths.json_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
     steps = np.diff([0, *(line["step"] for line in lines)])
     # Of all steps, and not of this call: an interrupted cell has had several.
     seconds = sum(count * line.get("step_seconds", 0) for count, line in zip(steps, lines))
@@ -138,13 +134,13 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
 
 @contextlib.contextmanager
 def signals():
-    """Yields a function that says whether Ctrl-C or SIGTERM came; outside of training's steps both interrupt at once.
+    """Yields a function that says whether a signal to stop came; outside of training's steps it interrupts at once.
 
     Training answers them itself, and one in its last step looks like a run that ended: so each leaves a byte in a pipe.
     """
     end, start = os.pipe()
     os.set_blocking(start, False)
-    handlers = {s: signal.signal(s, signal.default_int_handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {s: signal.signal(s, signal.default_int_handler) for s in stop.signals()}
     before = signal.set_wakeup_fd(start)
     try:
         yield lambda: bool(select.select([end], [], [], 0)[0])
@@ -158,9 +154,12 @@ def signals():
 
 def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
     """Runs what is not finished, a line a cell; then writes and prints what is there. Raises UserError."""
-    made, suite, file = jobs(name, workdir, seeds, overrides), find(name), Path(workdir) / "ablations.jsonl"
+    made, suite, root = jobs(name, workdir, seeds, overrides), find(name), paths.resolve(workdir)
+    outputs.check_folder("--workdir", workdir)
+    file = outputs.check_file("--workdir", str(root / "ablations.jsonl"))
+    setting = settings_line(made, overrides)
     metrics.trim(file, math.inf)  # without the line that a kill has torn
-    print(f"{suite.claim}\na run: {suite.budget}; logs: {workdir}/{name}/*/log.txt", flush=True)
+    print(f"{suite.claim}\na run: {suite.budget}; logs: {root}/{name}/*/log.txt\n{setting}", flush=True)
     try:
         with signals() as stopped:
             for number, job in enumerate(made, 1):
@@ -169,8 +168,7 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
                 record = finished(name, made, file)[job.cell].get(job.seed)
                 if record is None:
                     record = run_cell(name, suite, job, stopped)
-                    with file.open("a") as lines:
-                        lines.write(metrics.json_line(record))
+                    paths.append(file, metrics.json_line(record))
                     jax.clear_caches()  # the next cell has programs of its own
                 values = "  ".join(f"{PROBED.get(key, key)} {shown(key, v)}" for key, v in record["numbers"].items())
                 print(f"{values}  {record['seconds']:.0f} s", flush=True)
@@ -178,7 +176,19 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
         print("\nstopped, all saved; the same command goes on from here", flush=True)
     finally:
         print()
-        report(name, suite, finished(name, made, file), Path(workdir))
+        report(name, suite, finished(name, made, file), root, setting)
+
+
+def settings_line(made: list[Job], overrides) -> str:
+    """On which images the cells are run, and which of the user's overrides differ from the suite."""
+    changed = {}
+    for job in made:
+        spec, *flags = job.flags
+        spec, own = spec.removeprefix("--config="), flags[: len(flags) - len(overrides)]
+        suite = config.load(spec, own)
+        changed |= {flag: 0 for flag in overrides if config.load(spec, [*own, flag]) != suite}
+    images = ", ".join({job.settings.data.name: 0 for job in made})
+    return f"Images: {images}." + (f" Other than in the suite: {' '.join(changed)}." if changed else "")
 
 
 def shown(name: str, value) -> str:
@@ -209,7 +219,7 @@ def table(suite, found: dict) -> str:
     return "\n".join("| " + " | ".join(f"{text:{w}}" for text, w in zip(row, widths)) + " |" for row in rows)
 
 
-def plot(suite, found: dict, path: Path) -> None:
+def plot(suite, found: dict, path: epath.Path, setting: str = "") -> None:
     """The first number of the suite: a point for each seed, a bar at the mean."""
     from matplotlib.figure import Figure  # imported late: half a second that a refused command does not need
 
@@ -233,20 +243,24 @@ def plot(suite, found: dict, path: Path) -> None:
             axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,g}")
     label = f"{PROBED[name]}, %" if name in PROBED else name.replace("_", " ")
-    axes.set(xlabel=suite.axis, ylabel=label, title=textwrap.fill(suite.claim, 70))
+    below = "\n".join([suite.axis, *textwrap.wrap(setting, 90)])
+    axes.set(xlabel=below, ylabel=label, title=textwrap.fill(suite.claim, 70))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(*axes.get_legend_handles_labels(), frameon=False)  # given like this, none is no warning
-    figure.savefig(path, dpi=110)
+    paths.save_picture(figure, path)
 
 
-def report(name: str, suite, found: dict, root: Path) -> None:
-    """Prints the table and writes NAME.md and NAME.png, of all that is there. found: as of `table`."""
+def report(name: str, suite, found: dict, root: epath.Path, setting: str) -> None:
+    """Prints the table and writes NAME.md and NAME.png, of all that is there.
+
+    found: as of `table`; setting: as of `settings_line`, for its readers to know whether they read the suite itself.
+    """
     records = [record for own in found.values() for record in own.values()]
     if not records:
         return
     minutes, hardware = sum(r["seconds"] for r in records) / 60, "; ".join({r["hardware"]: 0 for r in records})
     spent = f"{len(records)} runs, {minutes:.0f} minutes of training, on {hardware}."
-    parts = [f"# {suite.title}", f"{suite.claim} ({suite.source})", table(suite, found), NOTE, spent]
+    parts = [f"# {suite.title}", f"{suite.claim} ({suite.source})", table(suite, found), NOTE, setting, spent]
     (root / f"{name}.md").write_text("\n\n".join([*parts, f"![{name}]({name}.png)\n"]))
-    plot(suite, found, root / f"{name}.png")
-    print(f"{parts[2]}\n\n{NOTE}\nin {root}/{name}.md, drawn in {root}/{name}.png")
+    plot(suite, found, root / f"{name}.png", setting)
+    print(f"{parts[2]}\n\n{NOTE}\n{setting}\nin {root}/{name}.md, drawn in {root}/{name}.png")

@@ -1,11 +1,9 @@
 """How fast a config trains on this machine: the real pipeline feeding the real step, for a few steps, in numbers."""
 
-import json
 import resource
 import sys
 import time
 from datetime import date
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,15 +18,12 @@ from jax_ssl.progress import Clock
 WARM_UP = 3  # steps that are not measured: the pipeline's threads start, memory is claimed
 
 
-def run(config, steps: int = 30, out: str = "", spec: str = "") -> dict:
-    """Measures, prints a table and appends one JSON line to the file `out`. spec: how the user called the config."""
+def run(config, steps: int = 30, spec: str = "") -> dict:
+    """Measures, prints a table and returns the numbers. spec: how the user called the config."""
     if steps < 1:
         raise UserError(f"--steps={steps}: measure at least one step.")
     result = {"config": spec, **measure(config, steps), "date": date.today().isoformat(), "jax": jax.__version__}
     print(table(result))
-    if out:
-        with Path(out).open("a") as file:
-            file.write(json.dumps(result) + "\n")
     return result
 
 

@@ -4,14 +4,15 @@ A step lies in `FOLDER/STEP/`: the arrays (Orbax), and a manifest with the check
 A step that fails its check is never restored: it moves to `FOLDER/damaged/STEP`, one sentence says so, and the step
 before it is taken.
 
-How the arrays lie on disk: storage.py. The run's config lies beside, and decides whether a folder may be continued.
+Good files are not yet a good network: verdict.py. How the arrays lie on disk: storage.py. Whether a folder may be
+continued: identity.py. What the disk does wrong is a LostError, which launchers repeat; only what is not the disk's is
+the run's fault. Readers may come while a run writes: a step that goes meanwhile is no error, they look again.
 """
 
 import contextlib
-import json
+import logging
 import math
 import sys
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +23,11 @@ from absl import logging as absl_logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from jax_ssl import manifest, retention, storage
-from jax_ssl.errors import RunError, UserError
+from jax_ssl import disk, manifest, paths, retention, storage, verdict
+from jax_ssl.errors import LostError, RunError, UserError
 
 PyTree = Any
+LOOKS = 10  # at a folder in which a run writes, before its steps are given up
 
 
 def _tell(sentence: str) -> None:
@@ -33,37 +35,62 @@ def _tell(sentence: str) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run. Keeps the `keep_last` newest steps and the `keep_best` with the highest `metric`.
+    """The checkpoints of one run. Keeps the `keep_last` newest steps, the `keep_best` with the highest scores, and the
+    newest that is proven.
 
     `save` returns as soon as the arrays are copied; what goes wrong later is raised by the next `save`, `poll` or
-    `close`. Every process calls every method; process 0 alone touches manifests and damaged steps.
+    `close`. Every process calls every method; process 0 alone touches manifests, the verdict and damaged steps.
     `say` receives the sentences meant for the user.
     """
 
-    def __init__(self, folder, keep_last: int = 2, keep_best: int = 1, metric: str = "knn", say: Callable = _tell):
-        _quiet()
-        self.folder = _absolute(folder)
-        self.metric = metric
+    def __init__(self, folder, keep_last: int = 2, keep_best: int = 1, say: Callable = _tell):
+        _prepare_orbax()
+        self.folder = paths.resolve(folder)
         self.say = say
-        self._best = retention.Best(keep_best)
-        self._keep = retention.newest_and(self._best, keep_last)
+        self._keep = dict(newest=keep_last, best=keep_best)
         self._manager = None
+        self._verdict = verdict.Verdict()
         self._facts = {}  # what the manifest of the step being written will say
 
-    def save(self, step: int, state: PyTree, metrics: dict | None = None, wait: bool = False) -> None:
+    def save(self, step: int, state: PyTree, wait: bool = False) -> None:
         """Writes `state` as `step`, in the background unless `wait`. A step that is already there stays as it is."""
         with self._surfacing_errors():
             manager = self._open()
             manager.wait_until_finished()  # the step before, whose manifest reads self._facts
             if step not in manager.all_steps():
                 arrays, description = storage.flatten(state)
-                score = (metrics or {}).get(self.metric)
-                score = float(score) if score is not None and math.isfinite(score) else None
-                self._facts = {"step": step, "score": score, "arrays": description}
-                self._best.scores[step] = score
+                self._facts = {"step": step, "arrays": description}
                 manager.save(step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(arrays)), force=True)
             if wait:
                 manager.wait_until_finished()
+
+    def score(self, step: int, value: float) -> None:
+        """Gives a saved step its score, the higher the better: what is measured is measured after the save."""
+        with self._surfacing_errors():
+            if step in self._open().all_steps() and math.isfinite(value):
+                self._verdict.scores[step] = float(value)
+                self._keep_verdict()
+
+    def prove(self, step: int, skipped: int) -> None:
+        """Learns that of the steps up to this one the last `skipped` were not finite, and the one before them was."""
+        finite, known = step - skipped, self._verdict.finite
+        if finite > known and self._manager is not None:
+            self._verdict.finite = finite
+            if any(known <= saved < finite for saved in self._manager.all_steps()):
+                with self._surfacing_errors():
+                    self._keep_verdict()
+
+    def fall_back(self) -> str | None:
+        """For a run that ends because its steps are not finite: the path of the checkpoint to go back to, or None.
+
+        It is the newest proven one. Later ones are not used again: what ruined them may have been in the last update.
+        """
+        with self._surfacing_errors():
+            self._open().wait_until_finished()
+            self._verdict.ruined = True
+            self._keep_verdict()
+        step = next((step for step, reason in _screen(self.folder, self._verdict) if reason is None), None)
+        return None if step is None else str(self.path(step))
 
     def poll(self) -> None:
         """Raises the error of a background save that has failed since; costs nothing otherwise."""
@@ -81,10 +108,6 @@ class Checkpoints:
     def path(self, step: int) -> epath.Path:
         return self.folder / str(step)
 
-    def latest_good(self) -> int | None:
-        """The newest step whose files are all as they were written, or None. Moves nothing."""
-        return next((step for step, reason in _screen(self.folder) if reason is None), None)
-
     def restore(self, abstract_state: PyTree) -> tuple[PyTree, int] | None:
         """The newest good state, laid out as `abstract_state` says, and its step; None if there is none.
 
@@ -95,16 +118,23 @@ class Checkpoints:
         step = self._agree(self._set_damaged_aside)
         if step is None:
             return None
-        state = storage.restore(self.path(step), abstract_state)
+        try:
+            with storage.reading(self.path(step)):
+                state = storage.restore(self.path(step), abstract_state)
+        except storage.Gone as gone:
+            raise LostError(
+                f"The checkpoint {self.path(step)} changed while it was read; repeat the command."
+            ) from gone
         self._open()  # clears what a killed run left half written
         return state, step
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._best.scores = {step: _score(self.path(step)) for step in _steps(self.folder)}
+            self._verdict = verdict.read(self.folder)
+            self._verdict.scores = _scores_in_manifests(self.folder) | self._verdict.scores
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=self._keep,
+                preservation_policy=retention.policy(self._verdict, **self._keep),
                 cleanup_tmp_directories=True,
                 lightweight_initialize=True,  # else one damaged step keeps the whole folder from being opened
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
@@ -123,8 +153,18 @@ class Checkpoints:
         unfinished = [path for path in self.folder.iterdir() if path.name.startswith(f"{name}.")]
         manifest.write(unfinished[0] if unfinished else self.folder / name, storage.ITEM, **self._facts)
 
+    def _keep_verdict(self) -> None:
+        if jax.process_index() == 0:
+            verdict.write(self.folder, self._verdict)
+
     def _set_damaged_aside(self) -> int | None:
         """Moves each bad step above the newest good one to `damaged/`; returns the good one."""
+        step, known = self._newest_good(), verdict.read(self.folder)
+        if known != known.back_to(step):
+            verdict.write(self.folder, known.back_to(step))
+        return step
+
+    def _newest_good(self) -> int | None:
         for step, reason in _screen(self.folder):
             if reason is None:
                 return step
@@ -151,11 +191,20 @@ class Checkpoints:
             yield
         except Exception as error:
             self._manager = None  # it would raise the same error for ever
-            first_line = str(error).strip().split("\n")[0][:300]
-            raise RunError(
-                f"A checkpoint could not be written to {self.folder} ({type(error).__name__}: {first_line}); make room "
-                "or give access there, then repeat the command: it goes on from the last good checkpoint."
+            said, remedy = disk.reason(error) or (None, "make room or give access there")
+            kind = RunError if isinstance(error, disk.BUGS) and said is None else LostError
+            raise kind(
+                f"A checkpoint could not be written to {self.folder}: {f'{said} ' if said else ''}"
+                f"({disk.quote(error)}); {remedy}, then repeat the command: it goes on from the last good checkpoint."
             ) from error
+
+
+def find(path) -> tuple[epath.Path, int | None]:
+    """What a user names, a run's folder or one step of it (`RUN/checkpoints/120`), as `load_raw` takes it."""
+    path = paths.resolve(path)
+    if path.name.isdigit() and path.parent.name == "checkpoints":
+        return path.parent, int(path.name)
+    return path / "checkpoints", None
 
 
 def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = None) -> tuple[dict, int]:
@@ -165,115 +214,50 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
     sub-trees of the state, for example ("params", "teacher"), are read. Tuples have become dicts keyed "0", "1", ...;
     a typed PRNG key is its uint32 data.
     """
-    _quiet()
-    folder = _absolute(folder)
+    _prepare_orbax()
+    folder = paths.resolve(folder)
     if step is not None and not (folder / str(step)).exists():
         raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {_list(_steps(folder))}.")
-    problems = []
-    for candidate, reason in _screen(folder):
-        if step is None or candidate == step:
+    for _ in range(LOOKS):
+        there, problems = _steps(folder), []
+        for candidate, reason in _screen(folder) if step is None else [(step, manifest.fault(folder / str(step)))]:
             if reason is None:
-                return storage.read_raw(folder / str(candidate), names), candidate
+                with contextlib.suppress(storage.Gone), storage.reading(folder / str(candidate)):
+                    return storage.read_raw(folder / str(candidate), names), candidate
+                reason = "it went while it was read"
             problems.append(f"step {candidate}: {reason}")
+        if step is not None or _steps(folder) == there:
+            break  # else a run writes here, and its new steps may be good
     detail = f" ({'; '.join(problems)})" if problems else ""
     raise UserError(f"There is no good checkpoint in {folder}{detail}; name the folder of a run that has saved one.")
-
-
-def _absolute(folder) -> epath.Path:
-    """Orbax refuses a relative path; an address such as gs://bucket is absolute, and `resolve` would spoil it."""
-    return epath.Path(folder) if "://" in str(folder) else epath.Path(folder).resolve()
 
 
 def _steps(folder: epath.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
 
-def _screen(folder: epath.Path):
-    """Verifies the steps of a folder lazily, newest first: pairs of step and what is wrong (None = good)."""
+def _screen(folder: epath.Path, known: verdict.Verdict | None = None):
+    """Looks at the steps of a folder lazily, newest first: pairs of step and why it is not to be used (None = good)."""
+    known = known or verdict.read(folder)
     for step in reversed(_steps(folder)):
-        try:
-            manifest.verify(folder / str(step))
-            yield step, None
-        except manifest.Damaged as damage:
-            yield step, str(damage)
+        yield step, known.against(step) or manifest.fault(folder / str(step))
 
 
-def _score(path: epath.Path) -> float | None:
-    try:
-        return manifest.read(path)["score"]
-    except manifest.Damaged:
-        return None
+def _scores_in_manifests(folder: epath.Path) -> dict[int, float]:
+    """Where they were before there was a verdict: the best step of an older run is to outlive its update."""
+    found = {}
+    for step in _steps(folder):
+        with contextlib.suppress(manifest.Damaged):
+            found[step] = manifest.read(folder / str(step)).get("score")
+    return {step: score for step, score in found.items() if score is not None}
 
 
 def _list(steps: list[int]) -> str:
     return ", ".join(map(str, steps)) or "none"
 
 
-def _quiet() -> None:
+def _prepare_orbax() -> None:
     """Orbax tells its life through absl, tracebacks included; what matters we raise or say ourselves."""
     absl_logging.set_verbosity(absl_logging.FATAL)
-
-
-# The config beside the checkpoints.
-
-# Keys that may differ when a run is continued: they change what it costs, shows or keeps, not what it learns.
-FREE = ("log_every", "checkpoint_every", "probe_every", "keep_last", "keep_best", "on_collapse")
-FREE += ("data.workers", "data.dir")
-FREE_SECTIONS = ("mesh.", "hosts.")
-
-
-def check_config(workdir, config: dict) -> None:
-    """Raises a UserError unless a run with this config may write, and continue what is, in `workdir`."""
-    workdir = epath.Path(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        trial = workdir / f".writable-{uuid.uuid4().hex}"
-        trial.write_text("")
-        trial.unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"Cannot write to the folder {workdir} ({reason}); choose another --workdir.") from None
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    try:
-        there = _leaves(json.loads(file.read_text()))
-    except ValueError:
-        raise UserError(f"{file} cannot be read as JSON; choose another --workdir, or delete that file.") from None
-    here = _leaves(json.loads(json.dumps(config)))  # tuples become lists, as they are in the file
-    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
-    differing = [key for key in differing if key not in FREE and not key.startswith(FREE_SECTIONS)]
-    if differing:
-        shown = [f"{key}: {_show(there, key)} there, {_show(here, key)} here" for key in differing[:5]]
-        more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
-        raise UserError(
-            f"The folder {workdir} holds a run with another config ({'; '.join(shown)}{more}); choose another "
-            "--workdir for this one."
-        )
-
-
-def write_config(workdir, config: dict) -> None:
-    """Writes `config.json`, sorted, all of it or nothing; of several processes, the first does."""
-    if jax.process_index() != 0:
-        return
-    workdir = epath.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    temporary = workdir / "config.json.tmp"
-    temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    temporary.replace(workdir / "config.json")
-
-
-def _leaves(tree, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": [{"c": 1}]}} -> {"a.b.0.c": 1}; lists of plain values stay whole."""
-    if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        tree = {str(position): item for position, item in enumerate(tree)}
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat = {}
-    for key, value in tree.items():
-        flat |= _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _show(leaves: dict, key: str) -> str:
-    return json.dumps(leaves[key]) if key in leaves else "absent"
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the other writes of a save that has failed
+    retention.allow_plain_buckets()

@@ -6,13 +6,19 @@ import importlib.util
 import json
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 PACKAGE = "jax_ssl.configs"
+MEASURING = (  # what may differ when a run that is there is measured or drawn
+    "feature_depth", "data.name", "data.dir", "data.probe", "data.eval_size", "data.eval_crop", "data.workers",
+    "data.broken_limit", "model.dtype", "model.remat",
+)  # fmt: skip
 
 
 def folder() -> Path:
@@ -30,11 +36,13 @@ def folder() -> Path:
 def find(spec: str) -> tuple[Path, str]:
     """`simclr:tiny`, `configs/simclr.py:tiny` or the path of your own file -> (path, preset)."""
     name, _, preset = spec.rpartition(":") if re.search(r":\w*$", spec) else (spec, "", "")
-    shipped = folder()
-    stem = Path(name).name.removesuffix(".py")
-    for path in (Path(name), shipped / f"{stem}.py"):
+    if paths.is_remote(name):
+        raise UserError(f"The config {name} is a Python program, and those are read from a disk alone: copy it here.")
+    shipped, own = folder(), Path(paths.resolve(name)) if name.startswith("~") else Path(name)
+    stem = own.name.removesuffix(".py")
+    for path in (own, shipped / f"{stem}.py"):
         # A path that names a folder which is not there must not silently fall back on a shipped config.
-        if path.is_file() and (path == Path(name) or Path(name).parent.name in ("", "configs")):
+        if path.is_file() and (path == own or own.parent.name in ("", "configs")):
             return path.resolve(), preset
     names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops", "ablations"))
     near = difflib.get_close_matches(stem, names, 1)
@@ -51,8 +59,41 @@ def load(spec: str, overrides=()) -> ConfigDict:
         module_spec.loader.exec_module(module)
         config = module.get_config(preset) if preset else module.get_config()
     except Exception as error:  # a config file is a program, and whatever it raises is for its author
-        raise UserError(f"The config {spec!r} can't be used: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        # A ValueError is how `common.pick` tells a wrong preset; of anything else the author needs to know the place.
+        told = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        where = f" (line {lines[-1]} of {path})" if lines and told is not error else ""
+        raise UserError(f"The config {spec!r} can't be used: {told}{where}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"The config {spec!r} can't be used: get_config has to return a ConfigDict; see common.base().")
+    check_keys(config)
     return override(config, overrides)
+
+
+def check_keys(config) -> None:
+    """Raises UserError for a key that nothing reads, or a missing one: a config file may be the user's own.
+
+    The keywords of a method and of a model are theirs to check.
+    """
+    from jax_ssl.configs import common
+
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config() returns {type(config).__name__}: begin with common.base() of jax_ssl.configs.")
+    _compare(config, common.base().to_dict() | {"optim": common.optim("sgd", 0.1)}, "")
+    for section in ("model", "method"):
+        if "name" not in config[section]:
+            raise UserError(f"The config has no {section}.name: begin with a shipped one, or see configs/common.py.")
+
+
+def _compare(found, wanted: dict, prefix: str) -> None:
+    """The same keys in both, group by group; what is an empty group by default may hold anything."""
+    for key in sorted(set(found) ^ set(wanted)):
+        near = difflib.get_close_matches(key, wanted, 1, 0.6)
+        hint = f"did you mean config.{prefix}{near[0]}?" if near and key in found else "all are in configs/common.py."
+        raise UserError(f"The config {'has an unknown' if key in found else 'lacks the'} key {prefix}{key}; {hint}")
+    for key, group in wanted.items():
+        if isinstance(group, dict) and group:
+            _compare(found[key], group, f"{prefix}{key}.")
 
 
 def override(config: ConfigDict, overrides) -> ConfigDict:
@@ -62,22 +103,38 @@ def override(config: ConfigDict, overrides) -> ConfigDict:
     return config.lock()
 
 
+def override_measuring(config: ConfigDict, overrides) -> ConfigDict:
+    """`override` for a run that is there: only of what says how it is measured. Raises UserError for another key."""
+    for text in overrides:
+        key = text.partition("=")[0].removeprefix("--config.")
+        if key in dict(_leaves(config)) and not key.startswith(MEASURING):
+            raise UserError(
+                f"config.{key} is part of a run that is there: evaluate and visualize take {', '.join(MEASURING)}."
+            )
+    return override(config, overrides)
+
+
 def _apply(config: ConfigDict, override: str) -> None:
     """`--config.epochs=3` or `--config.data.crops.views[0].blur=0`: the value takes the type of the old one."""
     flag, equals, text = override.partition("=")
     key = flag.removeprefix("--config.")
     if not equals or key == flag:
-        raise UserError(f"{override!r} is not understood; write --config.KEY=VALUE.")
+        raise UserError(f"{override!r} is not understood: write {flag if key != flag else '--config.KEY'}=VALUE.")
     leaves = dict(_leaves(config))
     if key not in leaves:
         near = difflib.get_close_matches(key, leaves, 1, 0.6) or _same_ending(key, leaves)
         hint = f"did you mean config.{near[0]}?" if near else "all keys are in configs/common.py."
         raise UserError(f"There is no config key {key!r}; {hint}")
-    *parents, last = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+    *parents, last = parts_of(key)
     node = config
     for part in parents:
         node = node[part]
     node[last] = _convert(key, text, leaves[key])
+
+
+def parts_of(key: str) -> list[str | int]:
+    """`data.crops.views[0].blur` -> its steps down the config; the place in a list is a number."""
+    return [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
 
 
 def _convert(key: str, text: str, old):
@@ -89,7 +146,10 @@ def _convert(key: str, text: str, old):
     if isinstance(old, str):
         return text.strip("'\"")
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"config.{key} is a number of {len(text)} digits, too large to be meant.") from None
     if isinstance(old, tuple) and isinstance(value, list | tuple | int | float):
         return tuple(value) if isinstance(value, list | tuple) else (value,)
     if isinstance(old, ConfigDict) and isinstance(value, dict):
@@ -97,6 +157,12 @@ def _convert(key: str, text: str, old):
     if type(value) is not type(old):
         raise UserError(f"config.{key}={text} can't be used: it is {old!r} by default, a {type(old).__name__}.")
     return value
+
+
+def keys_like(config: ConfigDict, name: str) -> list[str]:
+    """Keys whose last part is that name or one like it, the likeliest first: `optim.base_lr` for `lr`."""
+    found = _same_ending(name, dict(_leaves(config)))
+    return sorted(found, key=lambda key: key.split(".")[-1] != name)
 
 
 def from_json(text: str) -> ConfigDict:

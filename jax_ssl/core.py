@@ -80,13 +80,24 @@ def ema(teacher: PyTree, student: PyTree, momentum) -> PyTree:
     return jax.tree.map(lambda t, s: momentum * t + (1 - momentum) * s, teacher, student)
 
 
+def one_view(batch) -> jax.Array:
+    """The one view of each image of a batch, (B, H, W, 3). Raises UserError if the config makes more."""
+    if {name: views.shape[1] for name, views in batch.items()} != {"views": 1}:
+        raise UserError(f"This method sees one view of an image, and the config makes {_made(batch)}: leave one.")
+    return batch["views"][:, 0]
+
+
 def two_views(batch) -> tuple[jax.Array, jax.Array]:
     """The two views of a batch, (B, H, W, 3) each. Raises UserError if the config makes other views than a pair."""
-    counts = {name: views.shape[1] for name, views in batch.items()}
-    if counts != {"views": 2}:
-        made = ", ".join(f"{count} in data.crops.{name}" for name, count in counts.items())
-        raise UserError(f"This method compares two views of an image, and the config makes {made}: leave one pair.")
+    if {name: views.shape[1] for name, views in batch.items()} != {"views": 2}:
+        raise UserError(
+            f"This method compares two views of an image, and the config makes {_made(batch)}: leave one pair."
+        )
     return batch["views"][:, 0], batch["views"][:, 1]
+
+
+def _made(batch) -> str:
+    return ", ".join(f"{views.shape[1]} in data.crops.{name}" for name, views in batch.items())
 
 
 def crop_groups(batch) -> list[jax.Array]:

@@ -41,6 +41,24 @@ def _run(backbone, variables, images):
     return backbone.apply(variables, images)
 
 
+def temporary(program) -> int:
+    """Bytes that a compiled program takes while it runs, beside its arguments and results; 0 where none can be told."""
+    analysis = program.memory_analysis()
+    return 0 if analysis is None else analysis.temp_size_in_bytes
+
+
+def memory(encode: Encoder, side: int) -> int:
+    """Bytes that one image of `side` pixels takes on its way through the network, beside the weights."""
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    return temporary(_run.lower(encode.backbone, encode.variables, image).compile())
+
+
+def shape_of_patches(encode: Encoder, side: int) -> tuple[int, int]:
+    """How many patches an image of `side` pixels has, and how many features each."""
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    return jax.eval_shape(_run, encode.backbone, encode.variables, image).patches.shape[1:]
+
+
 def freeze(backbone, state, which: str = "student", **image) -> Encoder:
     """The student's or the teacher's backbone out of a training state (or a restored dict of one).
 
@@ -82,11 +100,15 @@ def _pooled(backbone, variables, images, mean, std):
 def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:
     """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
     mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
+    devices = jax.device_count()
+    batch = min(batch, -(-len(images) // devices) * devices)  # few images are not padded to many
     chunks = []
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch])
         padded = np.pad(chunk, ((0, batch - len(chunk)), (0, 0), (0, 0), (0, 0)))
         chunks.append((_pooled(encode.backbone, encode.variables, padded, mean, std), len(chunk)))
+    if not chunks:
+        return np.zeros((0, 1), np.float32)
     return np.concatenate([np.asarray(pooled)[:count] for pooled, count in chunks])
 
 
@@ -106,7 +128,7 @@ def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 2
         return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
 
     order = np.random.default_rng(0).permutation(len(images))
-    batch = min(batch, len(images) - len(images) % encode.backbone.norm_groups)
+    batch = min(batch, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
     for i in range(passes):
         chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
         stats = step(encode.variables["params"], stats, images[chosen])

@@ -1,152 +1,66 @@
 """From a run's folder, or a file of weights, and a few images to pictures of what the features see."""
 
-import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from ml_collections import ConfigDict
 
-from jax_ssl import checkpoints, core, measure, parts, train
+from jax_ssl import encoder, parts, paths, train
 from jax_ssl.data import few
-from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
-from jax_ssl.schedules import Clock
-from jax_ssl.visualize import attention, correspondences, pca, pictures, reconstruct, views
-from jax_ssl.weights import load
+from jax_ssl.subject import Subject, make_method, open_subject
+from jax_ssl.visualize import attention, correspondences, pca, pictures, reconstruct, room, views
 
-NETWORKS = ("student", "teacher", "untrained")  # of a run
-NEEDED = ("params", "teacher", "extra")  # of a state, by pictures
 RATIOS = (0.75, 0.85, 0.95)  # how much of an image `reconstruction` hides
-
-
-class Subject(NamedTuple):
-    """Whose features are drawn, and of what."""
-
-    encode: Encoder
-    name: str  # one of NETWORKS, or the name of a file
-    images: np.ndarray  # uint8 (n, S, S, 3)
-    config: ConfigDict | None  # of a run, with
-    state: core.TrainState | None  # its newest state
 
 
 class Picture(NamedTuple):
     """check raises UserError where it can't be drawn; draw writes files and says of each what it shows."""
 
     check: Callable[[Subject], None]
-    draw: Callable[[Subject, Callable[[str], Path]], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
+    draw: Callable[[Subject, Callable], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
 
 
-def draw(run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print) -> list[Path]:
+def draw(
+    run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=()
+) -> list:
     """Draws each picture in `what`, by default those that fit, and returns the paths. Raises UserError.
 
     run: a run's folder, or None with the path of a file of weights in `weights`. images: a folder; by default images
     that were held out of the run's training, or the embedded ones. size: their side in pixels, by default that of the
-    run. out: a folder, by default `pictures` in the run's.
+    run. out: a folder, by default `pictures` in the run's. overrides: of the run's config, as for `evaluate`.
     """
     unknown = sorted(set(what) - set(PICTURES))
     if unknown:
         raise UserError(f"--what={unknown[0]}: choose of {', '.join(PICTURES)}.")
-    subject = open_subject(run, weights, images, size, count)
+    subject = open_subject(run, weights, images, size, count, overrides)
     for name in what:
         PICTURES[name].check(subject)
-    folder = make_folder(out or Path(run or ".") / "pictures")
+    folder = paths.make_writable(out or paths.resolve(run or ".") / "pictures", "choose another --out")
     path = lambda name: folder / f"{name}_{subject.name}.png"
-    paths = []
-    for picture in what or fitting(subject):
-        for name, sentence in PICTURES[picture].draw(subject, path).items():
-            say(f"{name}: {sentence}, {len(subject.images)} images  ->  {path(name)}")
-            paths.append(path(name))
-    return paths
-
-
-def fitting(subject: Subject) -> list[str]:
-    """The pictures that can be drawn; what a method shows only where `reconstruction` does not show more of it."""
-    found = []
-    for name, picture in PICTURES.items():
+    files, left_out = [], {}
+    for picture in what or PICTURES:
+        if not what and picture == "shown" and "reconstruction" not in left_out:
+            continue  # it shows the same and more
         try:
-            picture.check(subject)
-        except UserError:
+            PICTURES[picture].check(subject)
+            drawn = PICTURES[picture].draw(subject, path)
+        except UserError as error:
+            if what:
+                raise
+            left_out[picture] = error
             continue
-        found.append(name)
-    return [name for name in found if name != "shown" or "reconstruction" not in found]
-
-
-def make_folder(path) -> Path:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} can't be made ({error.strerror}): choose another --out.") from error
-    return Path(path)
-
-
-def open_subject(run, weights: str, folder, size: int | None, count: int) -> Subject:
-    """The frozen network and the images that the flags name."""
-    if count < 1 or (size is not None and size < 1):
-        raise UserError(f"--count={count} and --size={size or 'that of the run'} must be at least 1.")
-    if (run is None) == (weights in NETWORKS):
-        raise UserError(f"Give --run=FOLDER, with one of --weights={', '.join(NETWORKS)}, or --weights=FILE alone.")
-    config = state = None
-    if run is None:
-        encode, name = load(weights), Path(weights).stem
-    else:
-        config = measure.load_config(run)
-        encode, state = open_run(run, config, weights)
-        name = weights
-    side = size or encode.size
-    check_size(encode.backbone, side)
-    if folder is not None:
-        shown = few.of_folder(folder, count, side)
-    elif config is not None:
-        shown = few.of_source(
-            config.data.probe.name or config.data.name, config.data.dir, count, side, config.data.eval_crop
-        )
-    else:
-        shown = few.of_source("embedded", "", count, side, 1.0)
-    return Subject(encode, name, shown, config, state)
-
-
-def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.TrainState]:
-    """One of a run's NETWORKS, frozen, and all that its method remembers."""
-    state = create(config) if which == "untrained" else restore(run, config)
-    if which == "teacher" and "backbone" not in state.teacher:
-        raise UserError(f"{run} is a run of {config.method.name}, without a teacher: take --weights=student.")
-    kind = "teacher" if which == "teacher" else "student"
-    return freeze(parts.make_backbone(config), state, kind, **parts.images_of(config)), state
-
-
-def restore(run: str, config: ConfigDict) -> core.TrainState:
-    """A run's newest good state; what its optimiser remembers is left out."""
-    loaded, step = checkpoints.load_raw(f"{run}/checkpoints", names=NEEDED)
-    shapes = jax.eval_shape(lambda: create(config))
-
-    def find(path, _):  # by name: a checkpoint has no empty dicts, and its tuples are dicts of "0", "1", ...
-        names = (str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)
-        return functools.reduce(lambda tree, name: tree[name], names, loaded)
-
-    trees = jax.tree_util.tree_map_with_path(find, {name: getattr(shapes, name) for name in NEEDED})
-    return core.TrainState(jnp.int32(step), opt_state=(), rng=jax.random.key(0), skipped=jnp.int32(0), **trees)
-
-
-def create(config: ConfigDict) -> core.TrainState:
-    """The state before the first step, as training with this config and seed makes it, without an optimiser's."""
-    make = functools.partial(measure.new_state, config, make_method(config), optax.identity())
-    return jax.jit(make)(jax.random.key(config.seed))
-
-
-def check_size(backbone, side: int) -> None:
-    """Raises UserError for images that can't be cut into the network's patches."""
-    patch = getattr(backbone, "patch", 1) if getattr(backbone, "stem", "patch") == "patch" else 1
-    if side % patch:
-        raise UserError(
-            f"--size={side} is no multiple of the network's patch of {patch}: take {max(side // patch, 1) * patch}."
-        )
+        for name, sentence in drawn.items():
+            say(f"{name}: {sentence}, {len(subject.images)} images  ->  {path(name)}")
+            files.append(path(name))
+    if not files:
+        raise UserError(f"None of the pictures can be drawn. {next(iter(left_out.values()))}")
+    if left_out:
+        say(f"left out, as they do not fit: {', '.join(left_out)} (--what={next(iter(left_out))} says why)")
+    return files
 
 
 # ---- pictures of features
@@ -154,20 +68,29 @@ def check_size(backbone, side: int) -> None:
 
 def check_attention(subject: Subject) -> None:
     emergence.check(subject.encode.backbone)
+    side = subject.images.shape[1]
+    if side > subject.encode.size:
+        room.check(lambda: emergence.memory(subject.encode, side), f"Attention at --size={side}", "a smaller --size")
 
 
 def draw_attention(subject: Subject, path) -> dict[str, str]:
-    attention.draw(subject.encode, subject.images).save(path("attention"))
+    paths.save_picture(attention.draw(subject.encode, subject.images), path("attention"))
     return {"attention": f"last block's cls token, {subject.encode.backbone.heads} heads"}
 
 
-def check_nothing(subject: Subject) -> None:
-    """Every network has patches."""
+def patches_of(subject: Subject) -> tuple[int, int]:
+    """How many patches an image has, and how many features each."""
+    return encoder.shape_of_patches(subject.encode, subject.images.shape[1])
+
+
+def check_pca(subject: Subject) -> None:
+    if patches_of(subject)[0] * len(subject.images) < 2:
+        raise UserError("Principal components are of several patches, and there is one: raise --size or --count.")
 
 
 def draw_pca(subject: Subject, path) -> dict[str, str]:
     picture, share = pca.draw(subject.encode, subject.images)
-    picture.save(path("pca"))
+    paths.save_picture(picture, path("pca"))
     return {"pca": f"principal components of patch features ({of_position(subject, share)})"}
 
 
@@ -180,11 +103,14 @@ def of_position(subject: Subject, share: float) -> str:
 def check_correspondences(subject: Subject) -> None:
     if len(subject.images) < 2:
         raise UserError("Correspondences are between two images, and there is one: raise --count or add an image.")
+    patches = patches_of(subject)[0]
+    pairs = 3 * 8 * patches**2  # the cosine of each with each, in float64
+    room.check(lambda: pairs, f"Correspondences of {patches:,} patches", "a smaller --size")
 
 
 def draw_correspondences(subject: Subject, path) -> dict[str, str]:
     picture, share = correspondences.draw(subject.encode, subject.images)
-    picture.save(path("correspondences"))
+    paths.save_picture(picture, path("correspondences"))
     return {"correspondences": f"nearest patches of two objects ({of_position(subject, share)})"}
 
 
@@ -194,13 +120,6 @@ def draw_correspondences(subject: Subject, path) -> dict[str, str]:
 def check_run(subject: Subject) -> None:
     if subject.config is None:
         raise UserError(f"{subject.name} is a network without its method, which this picture needs: give --run=FOLDER.")
-
-
-def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:
-    """The run's method, with other keywords; the run is taken for finished after so many steps."""
-    make = parts.find_module("methods", config.method.name).make
-    keywords = parts.without_name(config.method) | changes
-    return make(parts.make_backbone(config), Clock(steps / config.epochs, steps), **keywords)
 
 
 def make_views(subject: Subject) -> dict:
@@ -213,7 +132,7 @@ def draw_views(subject: Subject, path) -> dict[str, str]:
     encode = subject.encode
     groups = sorted(make_views(subject).items(), key=lambda group: group[0] != "views")  # small crops come last
     pixels = {name: np.asarray(x) * encode.std + encode.mean for name, x in groups}
-    views.draw(subject.images, pixels).save(path("views"))
+    paths.save_picture(views.draw(subject.images, pixels), path("views"))
     counts = ", ".join(f"{name} {x.shape[1]}" for name, x in pixels.items())
     return {"views": f"what {subject.config.method.name} is given of each image ({counts})"}
 
@@ -239,18 +158,33 @@ def check_shown(subject: Subject) -> None:
         raise UserError(
             f"model.norm_groups={model.norm_groups} does not divide {len(subject.images)} images: change --count."
         )
+    showing(subject)
 
 
 def showing(subject: Subject, **changes) -> tuple[Callable, tuple]:
-    """`Method.show` of the run's method, with other keywords, and its arguments."""
+    """`Method.show` of the run's method, with other keywords, and its arguments. Raises UserError where it can't."""
     state, config = subject.state, subject.config
     method = make_method(config, max(int(state.step), 1), **changes)
-    return method.show, (state.params, state, method_batch(subject), jax.random.key(config.seed))
+    arguments = (state.params, state, method_batch(subject), jax.random.key(config.seed))
+    try:
+        jax.eval_shape(method.show, *arguments)
+    except UserError:
+        raise
+    except Exception as error:  # tracing says of shapes that do not fit whatever it likes
+        raise UserError(
+            f"What {config.method.name} shows of itself can't be made of {len(subject.images)} images of "
+            f"{subject.images.shape[1]} pixels ({str(error).strip().partition(chr(10))[0][:150]}): leave out --size, "
+            "--count and --config, or change them."
+        ) from error
+    return method.show, arguments
 
 
 def show(subject: Subject, **changes) -> dict[str, np.ndarray]:
     function, arguments = showing(subject, **changes)
-    return jax.device_get(jax.jit(function)(*arguments))
+    program = jax.jit(function).lower(*arguments).compile()
+    name = f"What {subject.config.method.name} shows of itself"
+    room.check(lambda: encoder.temporary(program), name, "a smaller --size or --count")
+    return jax.device_get(program(*arguments))
 
 
 def draw_shown(subject: Subject, path) -> dict[str, str]:
@@ -258,7 +192,7 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
     for name, array in show(subject).items():
         title = f"shown_{name}"
         if array.ndim == 5:
-            pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160).save(path(title))
+            paths.save_picture(pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160), path(title))
         else:
             pictures.save_heat_map(array, f"{name}, step {int(subject.state.step)}", path(title))
         sentences[title] = f"what {subject.config.method.name} shows of itself"
@@ -279,7 +213,7 @@ def check_reconstruction(subject: Subject) -> None:
 def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
     pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
     shown = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
-    reconstruct.draw(shown).save(path("reconstruction"))
+    paths.save_picture(reconstruct.draw(shown), path("reconstruction"))
     settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
     # Such a method predicts a patch in units of its own mean and spread, which must come from the image to be drawn.
     known = "norm_pix" in settings and settings.norm_pix
@@ -289,7 +223,7 @@ def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
 PICTURES = {
     "views": Picture(check_run, draw_views),
     "attention": Picture(check_attention, draw_attention),
-    "pca": Picture(check_nothing, draw_pca),
+    "pca": Picture(check_pca, draw_pca),
     "correspondences": Picture(check_correspondences, draw_correspondences),
     "reconstruction": Picture(check_reconstruction, draw_reconstruction),
     "shown": Picture(check_shown, draw_shown),

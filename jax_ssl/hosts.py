@@ -5,7 +5,6 @@ is told its place. Where neither is the case nothing asks a network anything.
 """
 
 import contextlib
-import glob
 import importlib.util
 import os
 import socket
@@ -16,12 +15,16 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
+from jax_ssl import disk, paths
+from jax_ssl.devices import check_devices, tpu_chips
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
+SENTENCE = 1000  # bytes of one that is told to other processes
 
 
 class Place(NamedTuple):
@@ -72,8 +75,7 @@ def cluster(environ: Mapping) -> bool:
 def tpu(environ: Mapping) -> bool:
     """Whether this machine has TPU chips that jax will use."""
     wanted = environ.get("JAX_PLATFORMS") or "tpu"
-    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
-    return "tpu" in wanted and bool(chips) and importlib.util.find_spec("libtpu") is not None
+    return "tpu" in wanted and tpu_chips() and importlib.util.find_spec("libtpu") is not None
 
 
 def join(where: Place | None, init_timeout: int, heartbeat: int, environ: Mapping = os.environ) -> None:
@@ -158,6 +160,23 @@ def agree(choice: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(choice)) if several() else choice
 
 
+def first_does(action: Callable[[], None]) -> None:
+    """Process 0 does it, the others wait; what is wrong there is raised on every process, with the same sentence."""
+    if not several():
+        return action()
+    told = ""
+    if jax.process_index() == 0:
+        try:
+            action()
+        except tuple(EXIT) as error:
+            told = f"{EXIT[type(error)]} {error}"
+    padded = np.frombuffer(told.encode()[:SENTENCE].ljust(SENTENCE), np.uint8)
+    heard = bytes(multihost_utils.broadcast_one_to_all(padded)).decode(errors="ignore").strip()
+    code, _, sentence = heard.partition(" ")
+    if code:
+        raise {number: kind for kind, number in EXIT.items()}[int(code)](sentence)
+
+
 @contextlib.contextmanager
 def joined(where: Place | None, init_timeout: int, heartbeat: int):
     """What happens in here, several processes do together, and leave together; arguments and errors of `join`.
@@ -165,6 +184,12 @@ def joined(where: Place | None, init_timeout: int, heartbeat: int):
     Gives `print` to one of them, and to the others a function that says nothing.
     """
     join(where, init_timeout, heartbeat)
+    try:
+        check_devices()
+    except tuple(EXIT) as error:
+        if jax.distributed.is_initialized():
+            _leave(error)
+        raise
     with parting():
         yield print if jax.process_index() == 0 else lambda *_: None
     if jax.distributed.is_initialized():
@@ -183,15 +208,21 @@ def parting():
     except BaseException as error:
         if not (jax.distributed.is_initialized() and several()):
             raise
-        sentence, code = _told(error)
-        name = f"process {jax.process_index()} of {jax.process_count()}"
-        print(f"jax_ssl: {name}: {sentence}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(code)
+        _leave(error, f"process {jax.process_index()} of {jax.process_count()}: ")
+
+
+def _leave(error: BaseException, who: str = "") -> None:
+    """Ends this process at once, with the sentence and the exit code of an error."""
+    sentence, code = _told(error)
+    print(f"jax_ssl: {who}{sentence}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _told(error: BaseException) -> tuple[str, int]:
     """The sentence and the exit code for an error among several processes."""
+    if isinstance(error, OSError):
+        error = disk.lost(error) or error
     if type(error) in EXIT:
         return str(error), EXIT[type(error)]
     if isinstance(error, KeyboardInterrupt):
@@ -204,4 +235,6 @@ def _told(error: BaseException) -> tuple[str, int]:
             f"a step could not be computed ({first_line}); if another process has died, this is why. The same command, "
             "on all of them, goes on from the last checkpoint."
         ), EXIT[LostError]
+    if paths.bucket_trouble(error):
+        return paths.bucket_trouble(error), EXIT[LostError]
     return "".join(traceback.format_exception(error)).rstrip(), 1

@@ -2,7 +2,7 @@
 
 import jax
 
-from jax_ssl import optim, paths
+from jax_ssl import devices, optim, paths
 
 LONGEST = 12  # lines
 
@@ -22,6 +22,7 @@ def introduction(config, workdir, source, probe, probe_note: str, state, clock, 
         "writes": f"{paths.resolve(workdir)}: a checkpoint every {config.checkpoint_every:,} steps",
     }
     lines = [f"{name:<10} {fact}" for name, fact in facts.items()]
+    notes = [*notes, *filter(None, [probe and probe.note, devices.idle_accelerator()])]
     shown = notes if len(lines) + len(notes) <= LONGEST else [*notes[: LONGEST - len(lines) - 1], " ".join(
         notes[LONGEST - len(lines) - 1 :])]  # fmt: skip
     return lines + [f"{'note':<10} {note}" for note in shown]
@@ -45,15 +46,19 @@ def _measured(config, probe, probe_note: str) -> str:
     if probe is None:
         return f"nothing while it trains: {probe_note}"
     when = f"every {config.probe_every:,} steps" if config.probe_every else "never (probe_every=0)"
+    other = f"; {probe.about}" if config.data.probe.name else ""
     return (
         f"kNN and linear probe {when}, on {len(probe.train_images):,} labelled images to learn from and "
-        f"{len(probe.test_images):,} to test on"
+        f"{len(probe.test_images):,} to test on{other}"
     )
 
 
 def _length(config, clock, method, first: int) -> str:
     parts = [f"{config.epochs:g} epochs are {clock.total_steps:,} steps of {config.batch_size:,} images"]
     parts += [f"{key} {round(steps):,} steps" for key, steps in method.lengths.items() if steps]
+    if first >= clock.total_steps:
+        more = "to train on, repeat the command with a larger --config.epochs and --extend"
+        return f"{', '.join(parts)}: this run is finished; {more}"
     return ", ".join(parts) + (f"; going on from step {first:,}" if first else "")
 
 
@@ -72,3 +77,13 @@ def _devices(config) -> str:
     of = f" of {jax.process_count()} processes" if several else ""
     split = f", parameters split in {config.mesh.fsdp}" if config.mesh.fsdp > 1 else ""
     return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}{split}"
+
+
+def extended(config, epochs: float, clock, step: int) -> str:
+    """What more epochs than a run had until now mean for its learning rate."""
+    before = clock._replace(total_steps=max(1, round(epochs * clock.steps_per_epoch)))
+    was, now = (float(optim.learning_rate(config.optim, config.batch_size, c)(step)) for c in (before, clock))
+    return (
+        f"extended from {epochs:g} to {config.epochs:g} epochs, {before.total_steps:,} to {clock.total_steps:,} steps: "
+        f"schedules are now those of the longer run, and the learning rate goes from {was:.3g} to {now:.3g} here"
+    )

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from jax_ssl import paths
+
 NAME = "manifest.json"
 BLOCK = 2**22  # bytes read at once
 
@@ -44,21 +46,35 @@ def read(folder: epath.Path) -> dict:
 
 
 def verify(folder: epath.Path) -> dict:
-    """Like `read`, after comparing every file with its record; sizes first, because that is cheap."""
+    """Like `read`, after comparing every file with its record; sizes first, because that is cheap.
+
+    A file may go while this looks: another process trains in that folder and deletes an old step. A disk that does not
+    answer raises OSError: that says nothing against the step.
+    """
     body = read(folder)
     files = [(folder / name, name, entry) for name, entry in sorted(body["files"].items())]
-    for path, name, entry in files:
-        if not path.exists():
-            raise Damaged(f"{name} is missing")
-        size = path.stat().length
-        if size != entry["bytes"]:
-            raise Damaged(f"{name} has {size} bytes where {entry['bytes']} were written")
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda file: _fingerprint(file[0]), files))
+    try:
+        for path, name, entry in files:
+            size = paths.size(path)
+            if size != entry["bytes"]:
+                raise Damaged(f"{name} has {size} bytes where {entry['bytes']} were written")
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda file: _fingerprint(file[0]), files))
+    except FileNotFoundError as error:
+        names = {str(path): name for path, name, _ in files}
+        raise Damaged(f"{names.get(str(error.filename), 'one of its files')} is missing") from None
     for (_, name, entry), now in zip(files, found):
         if now != entry:
             raise Damaged(f"{name} does not match its checksum")
     return body
+
+
+def fault(folder: epath.Path) -> str | None:
+    """What is wrong with the files of a step, as the end of a sentence; None if they are as they were written."""
+    try:
+        verify(folder)
+    except Damaged as damage:
+        return str(damage)
 
 
 def _files(folder: epath.Path):

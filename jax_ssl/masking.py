@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_ssl.errors import UserError
+
 
 def random_scores(rng, batch: int, grid: tuple[int, int]):
     """Uniform noise: every set of patches is as likely as any other (MAE, random_masking)."""
@@ -58,6 +60,15 @@ def hide(scores, count):
     """The `count` highest scores of each row, scores (B, N) and count (B,) int -> (B, N) bool, True = hidden."""
     rank = jnp.argsort(jnp.argsort(-scores, axis=-1), axis=-1)
     return rank < count[:, None]
+
+
+def check_hidden(hidden: int, grid: tuple[int, int], key: str) -> None:
+    """Raises a UserError unless some squares of a grid are hidden and some are left. key: what decides how many."""
+    if not 0 < hidden < grid[0] * grid[1]:
+        raise UserError(
+            f"{key} hides {hidden} of the {grid[0]} x {grid[1]} patches of an image: take another ratio, smaller "
+            "patches, or a larger size in data.crops."
+        )
 
 
 def hidden_places(mask, most: int):

@@ -1,32 +1,41 @@
-"""From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network."""
+"""From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network.
+
+Each number is printed and recorded when it is there, so that what comes later can't cost it. What can't be measured is
+said in one sentence; where nothing can, a UserError says why.
+"""
 
 import functools
-import json
 import platform
-import time
-from pathlib import Path
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
-from jax_ssl import checkpoints, config, core, metrics, parts, train
-from jax_ssl.data import cutouts, pipeline
+from jax_ssl import checkpoints, checks, config, core, metrics, parts, paths, train
+from jax_ssl.data import pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import emergence, finetune, offline
+from jax_ssl.evaluate import offline
 
-TASKS = ("knn", "linear", "finetune", "emergence")
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
-CUTOUTS = 256  # objects, at most, on which emergence is measured
-RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained network and by its control alike
+tell = functools.partial(print, flush=True)
 
 
-def load_config(folder: str, overrides=()):
-    """The config of a run, with overrides for the measurement. Raises UserError where there is no run."""
-    path = Path(folder) / "config.json"
-    if not path.exists():
+def load_config(folder: str, overrides=()) -> ConfigDict:
+    """The config of a run, with overrides for what is done with it. Raises UserError, also where there is no run."""
+    file = paths.resolve(folder) / "config.json"
+    if not file.exists():
         raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
-    return config.override(config.from_json(path.read_text()), overrides)
+    try:
+        settings = config.from_json(file.read_text())
+    except ValueError:
+        raise UserError(f"{file} cannot be read as JSON; restore it from the command that started the run.") from None
+    settings = config.override_measuring(settings, overrides)
+    checks.check_measuring(settings)
+    return settings
 
 
 def untrained_state(settings) -> core.TrainState:
@@ -44,128 +53,120 @@ def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
     return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
 
 
-def encoders(settings, folder: str, wanted, images) -> tuple[dict[str, Encoder], int]:
-    """{name: Encoder} of those in `wanted` that the run has, and the step of its newest good checkpoint.
+class Saved(NamedTuple):
+    """A run's newest good checkpoint, and which of the networks that are wanted there are, in the order of WEIGHTS."""
+
+    arrays: dict
+    step: int
+    names: tuple[str, ...]
+
+
+def open_saved(settings, folder: str, wanted, say=tell) -> Saved:
+    """Raises UserError where the run has none of the `wanted` networks; says so where one of those named is missing."""
+    arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
+    lacking = {"teacher"} if "backbone" not in arrays.get("teacher", {}) else set()
+    names = tuple(name for name in WEIGHTS if name in wanted and name not in lacking)
+    if not names:
+        raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: take --weights=student.")
+    if lacking & set(wanted) and set(wanted) != set(WEIGHTS):
+        say(f"{settings.method.name} has no teacher: it is left out")
+    return Saved(arrays, step, names)
+
+
+def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
+    """The networks of `saved`, one after the other, each with the name it has in a table.
 
     An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`.
     """
-    backbone, found = parts.make_backbone(settings), {}
-    loaded, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
-    if "untrained" in wanted:
-        found["untrained"] = freeze(backbone, untrained_state(settings), **parts.images_of(settings))
-        adapted = adapt(found["untrained"], images)
-        if adapted is not found["untrained"]:
-            found["untrained, statistics adapted"] = adapted
-    for name in ("student", "teacher"):
-        if name in wanted and (name == "student" or "backbone" in loaded.get("teacher", {})):
-            found[name] = freeze(backbone, loaded, name, **parts.images_of(settings))
-    return found, step
+    backbone, sizes = parts.make_backbone(settings), parts.images_of(settings)
+    for name in saved.names:
+        if name == "untrained":
+            encode = freeze(backbone, untrained_state(settings), **sizes)
+            yield name, encode
+            adapted = adapt(encode, images)
+            if adapted is not encode:
+                yield "untrained, statistics adapted", adapted
+        elif name != "pixels":
+            yield name, freeze(backbone, saved.arrays, name, **sizes)
 
 
-def frozen(folder: str, tasks=("knn", "linear"), wanted=WEIGHTS, seed=None, say=print, overrides=()) -> list[dict]:
-    """kNN and linear probe of a run beside their baselines: a table, and records appended to results.jsonl."""
-    settings = load_config(folder, overrides)
+def labelled(settings, say=tell) -> pipeline.Probe:
+    """The labelled images to measure on. Raises UserError where there are none."""
     data = pipeline.labelled(settings, say)
     if data is None:
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
+    return data
+
+
+def introduction(settings, folder: str, saved: Saved, data: pipeline.Probe) -> str:
+    """One line: which network of which run, and the images that it is measured on; a second for a note on them."""
+    count = sum(np.size(x) for x in jax.tree.leaves(saved.arrays["params"]["backbone"]))
+    sentence = (
+        f"{folder} at step {saved.step:,}: {settings.model.name} of {count / 1e6:.2f} M parameters, "
+        f"{settings.method.name}; measured on {data.about or name_of(settings)}: {len(data.train_images):,} labelled "
+        f"images of {len(np.unique(data.train_labels)):,} classes to learn from, {len(data.test_images):,} to test on"
+    )
+    return f"{sentence}\n{data.note}" if data.note else sentence
+
+
+def name_of(settings) -> str:
+    """The data set on which is measured."""
+    return settings.data.probe.name or settings.data.name
+
+
+def frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=tell, overrides=()) -> list[dict]:
+    """kNN and linear probe, or one of them, of a run beside its baselines: a table, and records in results.jsonl."""
+    tasks = tuple(task for task in offline.TASKS if task in tasks)
+    settings = load_config(folder, overrides)
+    saved = open_saved(settings, folder, wanted, say)
+    data = labelled(settings, say)
     seed = settings.seed if seed is None else seed
-    named, step = encoders(settings, folder, wanted, data.train_images)
-    read = functools.partial(at_depth, depth=settings.feature_depth)
-    measured = {name: offline.measure(read(encode), data, seed) for name, encode in named.items()}
-    if "pixels" in wanted:
+    say(f"\n{introduction(settings, folder, saved, data)}")
+    say(offline.heading(tasks))
+    records, notes = [], []
+    for weights, label, measured, protocol in rows(settings, saved, data, seed, tasks):
+        say(offline.row(label, measured, tasks))
+        records += written(folder, weights, measured, settings, data, saved.step, seed, protocol)
+        notes += [note for note in measured.notes if note not in notes]
+    if not records:
+        raise UserError(f"Nothing could be measured. {' '.join(notes)}")
+    for note in notes:
+        say(note)
+    return records
+
+
+def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, str, offline.Measured, dict]]:
+    """The rows of the table, each measured when it is asked for: weights, label, numbers, more for the protocol."""
+    if "pixels" in saved.names:
+        side = offline.PIXELS_SIDE
+        shrunk = {"resized_to": side} if data.train_images.shape[1] > side else {}
+        label = f"raw pixels{f', at {side} x {side}' if shrunk else ''}"
         pixels = offline.pixels(data, settings.data.mean, settings.data.std)
-        measured = {"raw pixels": offline.measure_features(*pixels, data, seed)} | measured
-    # Of several processes that measure the same, one writes it down.
-    record = metrics.record_result if jax.process_index() == 0 else lambda *_, **__: {}
-    name = settings.data.probe.name or settings.data.name
-    say(f"\n{name}: {len(data.train_images):,} labelled images to learn from, {len(data.test_images):,} to test on")
-    say(table(measured))
-    records = []
-    for label, result in measured.items():
-        weights, _, batch_statistics = label.partition(", ")
-        weights = weights.removeprefix("raw ")
-        common = dict(weights=weights, metric="top1", data=name, split="test", step=step, seed=seed)
-        where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
-        where |= {"hardware": hardware()}
-        where |= {"feature_depth": settings.feature_depth} if settings.feature_depth and weights != "pixels" else {}
-        where |= {"batch_statistics": batch_statistics} if batch_statistics else {}
-        for k, value in result.knn.items() if "knn" in tasks else ():
-            protocol = where | {"temperature": 0.07}
-            records.append(record(folder, "knn", value=value, k=k, protocol=protocol, **common))
-        if "linear" in tasks:
-            chosen = {key: result.linear[key] for key in ("learning_rate", "epochs")}
-            protocol = where | chosen | {"optimiser": "sgd", "selection": "a tenth of the training features"}
-            value = result.linear["top1"]
-            records.append(record(folder, "linear", value=value, k=None, protocol=protocol, **common))
-    return records
+        yield "pixels", label, offline.measure_features(*pixels, data, seed, tasks), shrunk
+        del pixels
+    depth = settings.feature_depth
+    for label, encode in encoders(settings, saved, data.train_images):
+        weights, _, statistics = label.partition(", ")
+        protocol = {"feature_depth": depth} if depth else {}
+        protocol |= {"batch_statistics": statistics} if statistics else {}
+        yield weights, label, offline.measure(at_depth(encode, depth), data, seed, tasks=tasks), protocol
 
 
-def table(measured: dict) -> str:
-    """Name, kNN at 20 and at its best k, linear probe, effective rank: per cent, aligned."""
-    lines = [f"{'':32}{'kNN k=20':>10}{'best k':>10}{'linear':>10}{'RankMe':>10}"]
-    for name, result in measured.items():
-        k = 20 if 20 in result.knn else min(result.knn)
-        numbers = (100 * result.knn[k], 100 * max(result.knn.values()), 100 * result.linear["top1"], result.rankme)
-        lines.append(f"{name:32}" + "".join(f"{number:>10.1f}" for number in numbers))
-    return "\n".join(lines)
-
-
-def finetuned(folder: str, labels=1000, epochs=20, which="student", say=print, overrides=()) -> list[dict]:
-    """Fine-tunes the run's backbone and the same network from scratch on `labels` images; records both."""
-    settings = load_config(folder, overrides)
-    data = pipeline.labelled(settings, say)
-    if data is None:
-        raise UserError("There are no labels to fine-tune on: set --config.data.probe.name to a labelled set.")
-    named, step = encoders(settings, folder, (which,), data.train_images)
-    chosen = finetune.fewshot(data.train_labels, labels, settings.seed)
-    arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
-    options = dict(epochs=epochs, base_lr=RATES, seed=settings.seed)
-    if not hasattr(named[which].backbone, "depth"):
-        # Without a stack of equal blocks there is nothing to decay along; and what is pooled says the network itself.
-        options |= dict(layer_decay=1.0, pool="own")
-    records = []
-    for weights, scratch in (("scratch", True), (which, False)):
-        begun = time.time()
-        result = finetune.finetune(named[which], *arrays, scratch=scratch, **options)
-        spent = time.time() - begun
-        say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
-        protocol = {key: value for key, value in result.items() if key != "top1"}
-        protocol |= {"labels": len(chosen), "hardware": hardware()}
-        records.append(
-            metrics.record_result(
-                folder, "finetune", weights, "top1", result["top1"], settings.data.probe.name or settings.data.name,
-                "test", None, protocol, step, settings.seed,
-            )
-        )  # fmt: skip
-    return records
-
-
-def emerged(folder: str, images: str, wanted=WEIGHTS, say=print, overrides=()) -> list[dict]:
-    """Whether the class token attends to objects: Jaccard similarity with the outlines of cut-outs, beside baselines.
-
-    images: a folder of objects cut out of their background, see `data/cutouts.py`.
-    """
-    settings = load_config(folder, overrides)
-    emergence.check(parts.make_backbone(settings))
-    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size)
-    named, step = encoders(settings, folder, wanted, scenes)
-    measured = {}
-    for name, encode in named.items():
-        maps = emergence.class_attention(encode, encode.normalise(scenes))
-        measured[name] = emergence.emergence(maps, outlines)
-        measured.setdefault("noise", emergence.chance(maps.shape, outlines, settings.seed))
-    say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")
-    say(f"{'':32}{'best head':>10}{'all heads':>10}")
-    for name, found in measured.items():
-        say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
-    where = dict(data=images, split="test", k=None, step=step, seed=settings.seed)
-    where["protocol"] = dict(mass=emergence.MASS, images=len(scenes), size=settings.data.eval_size,
-                             heads=settings.model.heads, scenes="composed on noise", hardware=hardware())  # fmt: skip
-    return [
-        metrics.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
-        for name, found in measured.items()
-        for metric, value in found.items()
+def written(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
+    """The records of one row, appended to results.jsonl; of several processes that measure the same, one does."""
+    common = dict(weights=weights, metric="top1", data=name_of(settings), split=data.split, step=step, seed=seed)
+    where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
+    where |= {"hardware": hardware()} | protocol
+    found = [
+        dict(task="knn", value=value, k=k, protocol=where | {"temperature": 0.07}) for k, value in measured.knn.items()
     ]
+    if measured.linear:
+        chosen = {key: measured.linear[key] for key in ("learning_rate", "epochs")}
+        chosen |= {"optimiser": "sgd", "selection": "a tenth of the training features"}
+        found.append(dict(task="linear", value=measured.linear["top1"], k=None, protocol=where | chosen))
+    if jax.process_index() != 0:
+        return [record | common for record in found]
+    return [metrics.record_result(folder, **record, **common) for record in found]
 
 
 def hardware() -> str:
@@ -175,6 +176,28 @@ def hardware() -> str:
 
 
 def results(folder: str) -> list[dict]:
-    """All records of results.jsonl, oldest first."""
-    path = Path(folder) / "results.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """All whole records of results.jsonl, oldest first; a kill may have torn the last one."""
+    return paths.json_lines(paths.resolve(folder) / "results.jsonl")
+
+
+def has_table(folder: str) -> bool:
+    """Whether the last step of a run has been measured: one that was measured on its way has older numbers."""
+    lines = paths.json_lines(paths.resolve(folder) / "metrics.jsonl")
+    step = lines[-1].get("step") if lines else None
+    return any(
+        record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
+        for record in results(folder)
+    )
+
+
+def at_end(folder: str, say=tell) -> None:
+    """The table of a finished run. Whatever goes wrong with it is one warning: the run itself is done and saved."""
+    try:
+        frozen(folder, say=say)
+    except Exception as error:
+        cause = (
+            str(error)
+            if isinstance(error, UserError)
+            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        )
+        say(f"The run is finished and saved, but not measured: {cause} (evaluate --run={folder} tries again)")

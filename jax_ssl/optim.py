@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_ssl import schedules
+from jax_ssl import bounds, schedules
+from jax_ssl.errors import UserError
 from jax_ssl.updates import (
     add_decay,
     clip_each,
@@ -46,18 +47,6 @@ def learning_rate(config, batch_size, clock):
         "constant": lambda: schedules.constant(peak, clock, config.warmup_epochs, first),
     }
     return pick(kinds, config.schedule, "schedule")()
-
-
-def curves(config, batch_size, clock) -> dict:
-    """{metric: schedule of the step} of what `config` (the `optim` part of a config) lets move."""
-    return {"learning_rate": learning_rate(config, batch_size, clock), "weight_decay": decay_rate(config, clock)}
-
-
-def decay_rate(config, clock):
-    """The schedule of the weight decay."""
-    if config.final_weight_decay >= 0:
-        return schedules.cosine(config.weight_decay, config.final_weight_decay, clock)
-    return schedules.constant(config.weight_decay)
 
 
 def lars(
@@ -144,11 +133,49 @@ def _parts(config, batch_size, clock, rate, weight_decay):
     return usual
 
 
+def check(config) -> None:
+    """Raises UserError for numbers of `config` (the `optim` part of a config) that can't be meant."""
+    some = lambda *names: {name: config[name] for name in names}
+    bounds.bounded("optim.", some("base_lr", "trust_coefficient"), above=0)
+    bounds.bounded("optim.", some("warmup_lr", "final_lr", "weight_decay", "clip"), at_least=0)
+    bounds.bounded("optim.", some("embed_rate", "vector_rate"), at_least=0)
+    bounds.bounded("optim.", some("warmup_epochs", "late_epochs", "milestones"), at_least=0)
+    bounds.bounded("optim.", some("b1", "b2", "momentum"), at_least=0, below=1)
+    bounds.bounded("optim.", some("layer_decay"), above=0, at_most=1)
+    if config.final_weight_decay != -1:
+        bounds.bounded("optim.", some("final_weight_decay"), at_least=0)
+        if config.name == "larc":
+            raise UserError("optim.name=larc keeps one weight decay to the end: set optim.final_weight_decay to -1.")
+    if list(config.milestones) != sorted(config.milestones):
+        raise UserError(f"optim.milestones={bounds.shown(config.milestones)} must rise, from the first to the last.")
+
+
+def curves(config, batch_size, clock) -> dict:
+    """What an optimiser of `config` changes over a run, as functions of the step: learning rate and weight decay."""
+    return {"learning_rate": learning_rate(config, batch_size, clock), "weight_decay": decay(config, clock)}
+
+
+def lengths(config, clock) -> dict[str, float]:
+    """{config key: steps} of what should end before the run does."""
+    epochs = {"optim.warmup_epochs": config.warmup_epochs}
+    epochs |= {"optim.late_epochs": config.late_epochs} if config.late else {}
+    epochs |= {"optim.milestones": max(config.milestones, default=0)} if config.schedule == "step" else {}
+    return {key: count * clock.steps_per_epoch for key, count in epochs.items()}
+
+
+def decay(config, clock):
+    """The schedule of the weight decay."""
+    if config.final_weight_decay == -1:
+        return schedules.constant(config.weight_decay)
+    return schedules.cosine(config.weight_decay, config.final_weight_decay, clock)
+
+
 def make(config, batch_size, clock) -> optax.GradientTransformation:
     """The optimiser that `config` (the `optim` part of a config) describes: its steps in the order they are taken."""
-    rate, weight_decay = learning_rate(config, batch_size, clock), config.weight_decay
-    if config.final_weight_decay >= 0:
-        weight_decay = schedules.cosine(config.weight_decay, config.final_weight_decay, clock)
+    check(config)
+    rate = learning_rate(config, batch_size, clock)
+    # A number where it is one: larc takes no schedule.
+    weight_decay = config.weight_decay if config.final_weight_decay == -1 else decay(config, clock)
     decay_mask({}, config.decay)  # a misspelt rule is refused here and not when the parameters exist
     optimiser = _parts(config, batch_size, clock, rate, weight_decay)
     clip = [clip_each(config.clip, config.clip_per)] if config.clip else []

@@ -1,9 +1,20 @@
-"""The modules and networks that a config names: `model.name` and `method.name` are names of Python files."""
+"""The modules and networks that a config names: `model.name` and `method.name` are names of Python files.
 
+A name without a dot is a file of this package; one with a dot is a module of the user's own, imported from the folder
+that the command is given in, from PYTHONPATH or from what is installed. A name is stored in the run's config.json, so
+that every verb finds the module again; what fails inside it is told as theirs.
+"""
+
+import difflib
 import importlib
 import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
 
-from jax_ssl.errors import UserError
+from jax_ssl import core
+from jax_ssl.errors import CodeError, UserError
+from jax_ssl.models.micro import MicroBatched
 
 
 def without_name(section) -> dict:
@@ -11,16 +22,105 @@ def without_name(section) -> dict:
 
 
 def find_module(folder: str, name: str):
-    """`jax_ssl/<folder>/<name>.py`: the file name is the registry. Raises UserError for a name that has no file."""
+    """`jax_ssl/<folder>/<name>.py`, where the file name is the registry, or a module of the user's own, with a dot.
+
+    Raises UserError for a name that has no file.
+    """
+    key = f"{folder[:-1]}.name"
+    if "." in name:
+        return own_module(name, key, "make(backbone, clock, ...)" if folder == "methods" else "make(...)")
     full = f"jax_ssl.{folder}.{name}"
-    if name.startswith("_") or importlib.util.find_spec(full) is None:
-        raise UserError(f"There is no {full.replace('.', '/')}.py, which {folder[:-1]}.name={name!r} asks for.")
+    if not name.isidentifier() or name.startswith("_") or importlib.util.find_spec(full) is None:
+        files = sorted(file.stem for file in (Path(__file__).parent / folder).glob("[a-z]*.py"))
+        near = difflib.get_close_matches(name, files, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "a module of your own has a dot in its name: 'mine.name'."
+        raise UserError(f"There is no {full.replace('.', '/')}.py, which {key}={name!r} asks for: {hint}")
     return importlib.import_module(full)
+
+
+def own_module(name: str, key: str, function: str):
+    """The user's module `name`, which has to have that function, `make(...)`. key: the config key or flag with it.
+
+    Raises UserError where there is none, and CodeError where it can't be imported.
+    """
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
+        if absent or name.startswith(".") or name.endswith("."):
+            top = name.strip(".").split(".")[0]
+            raise UserError(
+                f"{key}={name} is a Python module of your own, and it can't be found: give the command in the folder "
+                f"that holds {top}, or with PYTHONPATH set to that folder, or install {top} with pip."
+            ) from None
+        raise of_theirs(f"{key}={name} can't be imported", error) from error
+    if not callable(getattr(module, function.partition("(")[0], None)):
+        raise UserError(f"{key}={name} has no function {function}: write it in {module.__file__}.")
+    return module
+
+
+def of_theirs(what: str, error: BaseException) -> CodeError:
+    """The error to raise from one in the user's own code, whose traceback then begins in that code."""
+    trace, ours = error.__traceback__, str(Path(__file__).parent)
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((ours, "<frozen", importlib.__file__)):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    said = str(error).strip().split("\n")[0]
+    return CodeError(f"{what}: {type(error).__name__}{f': {said}' if said else ''}.")
+
+
+def check_keywords(kind: str, make: Callable, section) -> None:
+    """Raises UserError for keys of `config.method` or `config.model` (`kind`) that `make` does not take or misses."""
+    name, given = section.name, set(without_name(section))
+    takes = list(inspect.signature(make).parameters.values())[2 if kind == "method" else 0 :]  # after backbone, clock
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
+        return  # it looks at them itself
+    unknown = given - {parameter.name for parameter in takes}
+    missing = {parameter.name for parameter in takes if parameter.default is parameter.empty} - given
+    own = "." in name or kind == "model"
+    remedy = f"its keys are those of make in {make.__module__}" if own else f"start from --config=configs/{name}.py"
+    if unknown:
+        raise UserError(f"{kind}.name={name} knows no {kind}.{min(unknown)}: {remedy}.")
+    if missing:
+        raise UserError(f"{kind}.name={name} needs {kind}.{min(missing)}, which the config has not: {remedy}.")
+
+
+def make_part(folder: str, section, *arguments):
+    """What `make` of the module that `config.model` or `config.method` names makes of its keys.
+
+    folder: "models" or "methods"; arguments: those of `make` before its keywords. Raises UserError, and CodeError where
+    a module of the user's own fails.
+    """
+    make = find_module(folder, section.name).make
+    check_keywords(folder[:-1], make, section)
+    try:
+        return make(*arguments, **without_name(section))
+    except UserError:
+        raise
+    except Exception as error:
+        if "." not in section.name:
+            raise
+        raise of_theirs(f"make of {folder[:-1]}.name={section.name} failed", error) from error
 
 
 def make_backbone(config):
     """The backbone that `config.model` describes, a Flax module."""
-    return find_module("models", config.model.name).make(**without_name(config.model))
+    return make_part("models", config.model)
+
+
+def make_method(config, clock):
+    """The method that `config.method` describes, on its backbone, in pieces of `config.micro_batch` images if set.
+
+    Raises UserError where a module of the user's own makes something else.
+    """
+    on, size = lambda backbone: make_part("methods", config.method, backbone, clock), config.micro_batch
+    method = on(make_backbone(config))
+    if not isinstance(method, core.Method):
+        name, made = config.method.name, type(method).__name__
+        raise UserError(f"make of method.name={name} returns a {made}, where a jax_ssl.core.Method is due.")
+    if not size:
+        return method
+    return core.in_pieces(method, size) if method.per_image else on(MicroBatched(make_backbone(config), size))
 
 
 def images_of(config) -> dict:

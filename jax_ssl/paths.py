@@ -1,21 +1,160 @@
 """The one door to paths: what a user names may be on a disk or in a bucket, and both are an `epath.Path`.
 
 Whoever opens, lists or makes something that the user named takes it from here. `pathlib` and `open` know disks alone:
-given `gs://bucket/run`, they would make a folder that is called `gs:`.
+given `gs://bucket/run`, they would make a folder that is called `gs:`. A bucket is no disk: it cannot append or rename,
+libraries that write files themselves (Pillow, matplotlib, NumPy) cannot write there, and its errors are no OSErrors.
+tests/test_paths.py holds the list of the modules that may open files in another way, each with its reason.
 """
 
+import contextlib
+import functools
+import importlib.util
+import io
+import json
 import os
+import re
+import uuid
 
 from etils import epath
+
+from jax_ssl.errors import UserError
+
+# What epath needs for an address, besides TensorFlow, which knows gs:// alone.
+LIBRARIES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
 
 
 def is_remote(path) -> bool:
     """Whether a path is in a bucket."""
-    return "://" in os.fspath(path)
+    return re.match(r"[A-Za-z][\w+.-]*://", os.fspath(path)) is not None
 
 
 def resolve(path) -> epath.Path:
-    """The path that a user means: `~` is the home folder, what is relative begins here; a bucket stays as it is."""
+    """The path that a user means: `~` is the home folder, what is relative begins here; a bucket stays as it is.
+
+    Raises UserError for a home folder that is not known, and for an address that nothing here can read.
+    """
     if is_remote(path):
+        _check_scheme(os.fspath(path).partition("://")[0])
         return epath.Path(path)  # `resolve` would spoil the address
-    return epath.Path(os.path.abspath(os.path.expanduser(path)))
+    there = os.path.expanduser(path)
+    if there.startswith("~"):  # else a folder would be made that is called `~`
+        raise UserError(f"{path}: no home folder is known for {there.partition('/')[0]} here: give the whole path.")
+    return epath.Path(os.path.abspath(there))
+
+
+def write(path: epath.Path, text: str) -> None:
+    """Writes a small file, all of it or nothing: on a disk it gets its name last; an object store does so itself."""
+    if is_remote(path):
+        path.write_text(text)
+        return
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # two commands never share one
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that finds no room does not say where
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@functools.cache
+def _check_scheme(scheme: str) -> None:
+    if scheme not in LIBRARIES:
+        raise UserError(f"{scheme}:// is not read here: give a folder of this machine, or gs://BUCKET/PATH.")
+    with_tensorflow = os.environ.get("EPATH_USE_TF", "").lower() not in ("false", "no", "f", "0")
+    if scheme == "gs" and with_tensorflow and importlib.util.find_spec("tensorflow"):
+        return
+    try:
+        epath.Path(f"{scheme}://bucket").exists()
+    except Exception as error:
+        if isinstance(error, ImportError | NotImplementedError) or type(error).__name__ == "UnimplementedError":
+            raise UserError(
+                f"{scheme}:// needs another library: pip install {LIBRARIES[scheme]}, and set EPATH_USE_TF=false in "
+                "the environment of the command."
+            ) from error
+        # What else goes wrong with a bucket of that name says that the address is understood.
+
+
+def check_run(workdir, flag: str = "--workdir") -> None:
+    """Raises UserError for a bucket that checkpoints cannot be written to."""
+    if is_remote(workdir) and not os.fspath(workdir).startswith("gs://"):
+        raise UserError(f"{flag}={workdir}: a run is kept in a folder of this machine, or in gs://BUCKET/PATH.")
+
+
+def reason(error: BaseException) -> str | None:
+    """What a file system said, in a few words; None for an error that is none of a file system's.
+
+    TensorFlow, which reads buckets, has errors of its own; they are known by their place, for it is not imported here.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if not isinstance(error, OSError) and type(error).__module__ != "tensorflow.python.framework.errors_impl":
+        return None
+    code = re.search(r"HTTP response code (\d+)", str(error))
+    if code:
+        meaning = {"401": "not logged in", "403": "no permission", "404": "no such bucket"}.get(code[1], "refused")
+        return f"{meaning}, HTTP {code[1]}"
+    curl = re.search(r"libcurl code \d+ meaning '([^']*)'", str(error))
+    return curl[1] if curl else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def bucket_trouble(error: BaseException) -> str | None:
+    """The sentence for an error of a bucket that nobody has expected, None for any other error."""
+    if isinstance(error, OSError) or reason(error) is None:
+        return None
+    return (
+        f"a bucket could not be used ({reason(error)}): see that its name is right, that you may use it and that the "
+        "network is there, then repeat the command."
+    )
+
+
+def make_writable(folder, remedy: str) -> epath.Path:
+    """The folder, made where it was missing. Raises UserError, which ends with the remedy, if it can't be written to.
+
+    Asked before long work, so that nothing is computed which then can't be kept.
+    """
+    folder = resolve(folder)
+    trial = folder / f".writable-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_text("")
+        trial.unlink()
+    except Exception as error:
+        if reason(error) is None:
+            raise
+        raise UserError(f"Cannot write to the folder {folder} ({reason(error)}); {remedy}.") from error
+    return folder
+
+
+def append(path, text: str) -> None:
+    """Adds text to a file, which may be missing. A bucket cannot append: there the file is written anew."""
+    path = resolve(path)
+    if is_remote(path):
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + text.encode())
+    else:
+        with path.open("ab") as file:  # one write, so that several processes may append
+            file.write(text.encode())
+
+
+def json_lines(path) -> list[dict]:
+    """The records of a .jsonl file, oldest first; none where it is missing. A line that a kill has torn is left out."""
+    path, records = resolve(path), []
+    for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
+def save_picture(picture, path, dpi: int = 110) -> None:
+    """A Pillow image or a matplotlib figure as a PNG file; neither library can write to a bucket."""
+    drawn = io.BytesIO()
+    if hasattr(picture, "savefig"):
+        picture.savefig(drawn, format="png", dpi=dpi)
+    else:
+        picture.save(drawn, "PNG")
+    resolve(path).write_bytes(drawn.getvalue())
+
+
+def size(path: epath.Path) -> int:
+    """Bytes of a file. epath's `stat` also looks up the owner's name, and fails where the owner has none."""
+    return path.stat().length if is_remote(path) else os.stat(path).st_size

@@ -1,7 +1,12 @@
 """A profile of a few steps, for TensorBoard, XProf or Perfetto: `train --profile=START:STOP`."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import jax
 
+from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 
@@ -22,6 +27,8 @@ def check(steps: tuple[int, int] | None, total: int) -> None:
 class Profile:
     """Traces a first to a last step into `folder`; `say` tells where it lies, or why there is none.
 
+    jax writes to a disk alone: for a bucket the trace is made in a temporary folder and sent there.
+
     steps: None = nothing is traced; done: how many steps the run has made before.
     """
 
@@ -36,7 +43,8 @@ class Profile:
         """Called before each step. state: what the step before computes, which is waited for at the borders only."""
         if step == self.first:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(self.folder)
+            self._local = tempfile.mkdtemp() if paths.is_remote(self.folder) else str(paths.resolve(self.folder))
+            jax.profiler.start_trace(self._local)
             self._on = True
         elif self._on and step == self.last + 1:
             jax.block_until_ready(state)
@@ -47,4 +55,16 @@ class Profile:
         if self._on:
             jax.profiler.stop_trace()
             self._on = False
+            if paths.is_remote(self.folder):
+                send(Path(self._local), self.folder)
             self.say(f"a profile of the steps from {self.first:,} lies in {self.folder}, for TensorBoard or XProf")
+
+
+def send(local: Path, folder: str) -> None:
+    """Moves the files below a folder of a disk to a bucket."""
+    for path in local.rglob("*"):
+        if path.is_file():
+            target = paths.resolve(folder) / str(path.relative_to(local))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    shutil.rmtree(local)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 
 class Clock(NamedTuple):
@@ -46,7 +47,7 @@ def teacher_momentum(start, clock):
 
 def step(start, milestones, clock, warmup_epochs=0.0, first=0.0, factor=0.1):
     """`start`, times `factor` at every milestone, in epochs of the whole run, after a linear warm-up from `first`."""
-    at = jnp.array([epoch * clock.steps_per_epoch for epoch in milestones], jnp.float32)
+    at = np.array([epoch * clock.steps_per_epoch for epoch in milestones], np.float32)
     return _warm_up(start, lambda step: start * factor ** jnp.sum(step >= at), clock, warmup_epochs, first)
 
 

@@ -1,12 +1,22 @@
-"""How a run is asked to stop: a signal sets a flag, and the loop saves at the next step."""
+"""How a run is asked to stop: a signal sets a flag, and the loop saves at the next step.
+
+The rule: Ctrl-C, SIGTERM and SIGHUP (a terminal or an ssh that is lost) are answered alike. Whoever has SIGHUP ignored
+from the start, as nohup does, wants the run to go on.
+"""
 
 import os
 import signal
 from collections.abc import Callable
 
 
+def signals() -> tuple[signal.Signals, ...]:
+    """Those that ask a run to stop."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Stop:
-    """SIGTERM and Ctrl-C ask for a stop at the next step; a second Ctrl-C does not wait.
+    """A signal asks for a stop at the next step; a second Ctrl-C does not wait.
 
     agree: for several processes, a function of the turn that says on all of them, at one and the same turn, that one
     of them got a SIGTERM. It has a handler of that signal of its own, so none is installed here.
@@ -18,8 +28,8 @@ class Stop:
         self._turn = 0
 
     def __enter__(self):
-        mine = (signal.SIGINT,) if self._agree else (signal.SIGTERM, signal.SIGINT)
-        self._before = {s: signal.signal(s, self._ask) for s in mine}
+        mine = [number for number in signals() if not (self._agree and number == signal.SIGTERM)]
+        self._before = {number: signal.signal(number, self._ask) for number in mine}
         return self
 
     def __exit__(self, *_):

@@ -4,7 +4,10 @@ So nothing depends on the classes of the optimiser's state, an empty tree is no 
 difference between two states has a name. What the arrays are (shape, dtype, kind of key) lies in the manifest.
 """
 
+import contextlib
 import math
+import sys
+import time
 from typing import Any
 
 import jax
@@ -13,10 +16,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from jax_ssl import manifest
-from jax_ssl.errors import UserError
+from jax_ssl import disk, manifest
+from jax_ssl.errors import LostError, UserError
 
 PyTree = Any
+LATE = 0.2  # seconds that other arrays may take to end when the read of one has failed
 ITEM = "state"  # the folder of the arrays, inside the folder of the step
 
 
@@ -67,6 +71,39 @@ def read_raw(path: epath.Path, names: tuple[str, ...] | None) -> dict:
             branch = branch.setdefault(parent, {})
         branch[last] = arrays[name] if name in arrays else np.zeros(entry["data"], entry["data_dtype"])
     return tree
+
+
+class Gone(Exception):
+    """A step was deleted, or became damaged, while it was read."""
+
+
+@contextlib.contextmanager
+def reading(path: epath.Path):
+    """Raises Gone if a read of a verified step fails because the step changed, and LostError if the disk failed."""
+    hook, sys.excepthook = sys.excepthook, _ignore_late_reads
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        time.sleep(LATE)
+        if manifest.fault(path) is not None:
+            raise Gone from error
+        if isinstance(error, disk.BUGS):
+            raise
+        said, remedy = disk.reason(error) or (None, "see that the disk or bucket can be reached")
+        raise LostError(
+            f"The checkpoint {path} could not be read, though its files are good: {f'{said} ' if said else ''}"
+            f"({disk.quote(error)}); {remedy}, then repeat the command."
+        ) from error
+    finally:
+        sys.excepthook = hook
+
+
+def _ignore_late_reads(kind, error, trace) -> None:
+    """tensorstore shows a traceback for each array that is still being read when the read of another has failed."""
+    if "Event loop is closed" not in str(error):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _read(path: epath.Path, targets: dict, restore_args: dict) -> dict:

@@ -5,25 +5,23 @@ tests shard it over simulated devices.
 """
 
 import contextlib
-import inspect
 from typing import NamedTuple
 
 import jax
 
-from jax_ssl import augment, checkpoints, core, hosts, optim, profiling, schedules, sharding, watch
-from jax_ssl.checks import check
+from jax_ssl import augment, checkpoints, core, hosts, identity, lock, optim, profiling, schedules, sharding, watch
+from jax_ssl.checks import check, check_fit
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.introduction import introduction
+from jax_ssl.introduction import extended, introduction
 from jax_ssl.metrics import Writer
-from jax_ssl.models.micro import MicroBatched
-from jax_ssl.parts import find_module, images_of, make_backbone, without_name
+from jax_ssl.parts import images_of, make_backbone, make_method
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
-from jax_ssl.warm_start import start_from
+from jax_ssl.warm_start import start_from, tell_first_step
 from jax_ssl.watchdog import Watchdog
 
 
@@ -31,16 +29,7 @@ def build(config, examples: int):
     """Everything that touches no device: (method, optimiser, clock). examples: how many images an epoch has."""
     steps_per_epoch = examples / config.batch_size
     clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
-    make = find_module("methods", config.method.name).make
-    unknown = set(without_name(config.method)) - set(inspect.signature(make).parameters)
-    if unknown:
-        name = config.method.name
-        raise UserError(f"method.name={name} knows no method.{min(unknown)}: start from --config=configs/{name}.py.")
-    method = make(make_backbone(config), clock, **without_name(config.method))
-    if config.micro_batch and method.per_image:
-        method = core.in_pieces(method, config.micro_batch)
-    elif config.micro_batch:
-        method = make(MicroBatched(make_backbone(config), config.micro_batch), clock, **without_name(config.method))
+    method = make_method(config, clock)
     return method, optim.make(config.optim, config.batch_size, clock), clock
 
 
@@ -88,15 +77,26 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     )
 
 
-def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
+def train(config, workdir: str, profile: tuple[int, int] | None = None, extend: bool = False) -> bool:
     """Trains to the end (True) or to a signal (False); the same call goes on where it stopped.
 
-    profile: the first and the last step of a profile, kept in the run's folder. Every process of a run calls this.
+    profile: the first and the last step of a profile, kept in the run's folder. extend: the folder's run may have had
+    fewer epochs. Every process of a run calls this.
     """
     check(config, jax.device_count())
-    checkpoints.check_config(workdir, to_dict(config))
-    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    identity.check_writable(workdir)
+    with lock.held(workdir):
+        notes = []  # what is said before there is a log to say it in
+        epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
+        data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+        identity.check_data(workdir, data.source)
+        return train_alone(config, workdir, profile, data, epochs, notes)
+
+
+def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[str]) -> bool:
+    """`train` in a folder that no other command writes to. epochs: of its run until now; notes: to be said first."""
     method, tx, clock = build(config, data.source.count)
+    notes += check_fit(method, clock, config, data.source.count)
     profiling.check(profile, clock.total_steps)
     curves = {**optim.curves(config.optim, config.batch_size, clock), **method.curves}
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -107,12 +107,13 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None) -> bool:
         program = compile_step(method, tx, prepare, mesh, example, resident)
         probe, probe_note = open_probe(config)
         watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
-        checkpoints.write_config(workdir, to_dict(config))
-        notes = []  # what is said before there is a log to say it in
+        identity.write_config(workdir, to_dict(config))
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
         stack.enter_context(hosts.parting())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
+        if first and epochs != config.epochs:
+            notes.append(extended(config, epochs, clock, first))
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
         data.broken.log = keeper.say = writer.say
@@ -168,7 +169,7 @@ def restore_or_init(config, program, keeper):
     if restored is not None:
         return restored
     state = program.init(jax.random.key(config.seed))
-    return (start_from(config.init_from, state, config.model, keeper.say) if config.init_from else state), 0
+    return (start_from(config.init_from, state, config, keeper.say) if config.init_from else state), 0
 
 
 def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
@@ -187,6 +188,8 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         with writer.clock.paused("compile") if done == first + 1 else contextlib.nullcontext():
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
+        if done == 1 and config.init_from:
+            tell_first_step(config.init_from, jax.device_get(metrics), writer.say)
         stopping = stop.asked()  # once a turn: a signal later in this turn waits for the next one, which saves
         if done < total and not stopping:  # the next batch is on its way while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
@@ -196,8 +199,10 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         logging = last or probing or done % config.log_every == 0
         if logging:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            if not watch.dead(metrics):
+                run.keeper.prove(done, int(metrics["skipped"]))
             if metrics["skipped"] >= config.max_skipped:
-                watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, last_good(run.keeper))
+                watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, run.keeper.fall_back())
         if last or done % config.checkpoint_every == 0:
             jax.block_until_ready(state)  # the rest of a step is no part of saving it
             with writer.clock.paused("checkpoint"):
@@ -208,6 +213,8 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             if probing:
                 with writer.clock.paused("evaluation"), side_work(run, "The probe", done):
                     scores = measure(run, state, done)
+                    if "knn" in scores:
+                        run.keeper.score(done, scores["knn"])
             metrics = writer.update(done, metrics | values_of(run.curves, done - 1) | scores)
             judge(run, watcher, done, metrics)
             run.keeper.poll()
@@ -238,17 +245,13 @@ def values_of(curves, step: int) -> dict:
     return {name: float(curve(step)) for name, curve in curves.items()}
 
 
-def last_good(keeper) -> str | None:
-    step = keeper.latest_good()
-    return None if step is None else str(keeper.path(step))
-
-
 def measure(run: Run, state, step: int) -> dict:
     """kNN and linear probe of the student on the held-out images."""
     encode = freeze(make_backbone(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
-    k = min(measured.knn, key=lambda k: abs(k - 20))
-    return {"knn": measured.knn[k], "linear": measured.linear["top1"], "rankme": measured.rankme}
+    for note in measured.notes:
+        run.writer.say(note)
+    return offline.scores(measured)
 
 
 def judge(run: Run, watcher, step: int, metrics: dict) -> None:

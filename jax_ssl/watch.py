@@ -11,6 +11,7 @@ PATIENCE = 3  # checks in a row: one bad batch, or a probe right after a restart
 # Unit features that vary evenly and agree to a mean cosine of c have feature_std sqrt(1 - c): 0.2 stands for 0.96. On
 # CIFAR-10 the healthy runs of seven methods stay above 0.48; BYOL without its predictor is at 0.18 after 20 steps.
 LOW_STD = 0.2
+DEAD_STD = 1e-3  # a constant, but for rounding
 # Of the uniformity at its best. Healthy runs of BYOL and SimSiam keep 0.78 and more; SimSiam without its stop-gradient
 # is at 0.46 after 35 steps, where batch norm still holds every dimension's deviation up.
 LOST_SPREAD = 0.5
@@ -25,7 +26,7 @@ UNIFORM_TARGET = 0.75
 # DINO without centring is below 6 after 25 to 45 steps and stays there.
 FEW_PROTOTYPES = 6.0
 
-# For each symptom: how it reads with its numbers, and what to try first.
+# For each symptom: how it reads with its numbers, and what to try first, a noun that follows "try".
 TEXTS = {
     "feature_std": (
         "all images get nearly the same feature (feature_std {feature_std:.3f}, healthy is near 1)",
@@ -49,7 +50,7 @@ TEXTS = {
     ),
     "prototype_use": (
         "nearly all images share one prototype, or very few (effective number {prototype_use:.2f})",
-        "see that centring or Sinkhorn is on, or raise the teacher temperature",
+        "switching centring or Sinkhorn on, or a higher teacher temperature",
     ),
 }
 
@@ -100,7 +101,7 @@ class Watch:
         numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
         if self.off:
             keys = " and ".join(self.off)
-            remedy = f"{keys}: it is switched off, and {self.method_name} has it against just this"
+            remedy = f"restoring {keys}, which {self.method_name} needs against just this"
         return f"{text.format(**numbers)}; try {remedy}."
 
 
@@ -121,15 +122,20 @@ def symptoms(metrics: dict) -> dict[str, bool]:
     return found
 
 
+def dead(metrics: dict) -> bool:
+    """Whether all images have one and the same feature: nothing is learned from such a network again."""
+    return float(metrics.get("feature_std", 1.0)) <= DEAD_STD
+
+
 def check_finite(skipped: int, max_skipped: int, step: int, last_good=None) -> None:
     """Raises a RunError after `max_skipped` steps in a row whose loss or gradient was not finite.
 
-    last_good: the path of the last good checkpoint, None if there is none yet.
+    last_good: the path of the last checkpoint from before the trouble, None if there is none.
     """
     if skipped < max_skipped:
         return
-    kept = f"the last good checkpoint is {last_good}" if last_good else "there is no checkpoint yet"
-    start = " with --config.init_from set to this run's folder" if last_good else ""
+    kept = f"the last good checkpoint is {last_good}" if last_good else "there is no checkpoint from before"
+    start = f" with --config.init_from={last_good}" if last_good else ""
     raise RunError(
         f"Loss or gradient was not finite for {skipped} steps in a row, up to step {step}, and none of these steps "
         f"changed the network; {kept}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."

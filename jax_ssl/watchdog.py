@@ -1,11 +1,13 @@
 """Ends a run that hangs: a collective that waits for a process which is alive but stuck waits for ever."""
 
+import contextlib
 import faulthandler
 import os
 import sys
 import threading
 import time
 
+from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError
 
 LOOK_EVERY = 30.0  # seconds, at most
@@ -20,7 +22,7 @@ class Watchdog:
 
     def __init__(self, seconds: float, workdir: str, process: int = 0):
         self.seconds = seconds
-        self.path = None if "://" in str(workdir) else f"{workdir}/hang_of_process_{process}.txt"
+        self.path = None if paths.is_remote(workdir) else paths.resolve(workdir) / f"hang_of_process_{process}.txt"
         self._last = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -52,12 +54,13 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        print(
-            f"jax_ssl: nothing has moved for {self.seconds:g} seconds (config.hosts.hang_seconds): this process ends, "
-            "and the same command goes on from the last checkpoint. This is where it stood:",
-            file=sys.__stderr__,
-            flush=True,
-        )
+        with contextlib.suppress(OSError):  # a terminal that is gone must not keep the process from its end
+            print(
+                f"jax_ssl: nothing has moved for {self.seconds:g} seconds (config.hosts.hang_seconds): this process "
+                "ends, and the same command goes on from the last checkpoint. This is where it stood:",
+                file=sys.__stderr__,
+                flush=True,
+            )
         faulthandler.dump_traceback(file=sys.__stderr__)
         if self.path:
             with open(self.path, "a") as file:

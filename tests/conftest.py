@@ -15,7 +15,7 @@ config.folder()  # makes jax_ssl.configs importable from a checkout
 
 
 def pytest_addoption(parser):
-    parser.addoption("--record-seals", action="store_true", help="write outcomes of tests marked `seal` to tests/seals")
+    parser.addoption("--record-seals", action="store_true", help="write outcomes of tests marked `seal` as evidence")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,6 +1,6 @@
 """The folder of a run that has not run: its first state, saved as training saves its last."""
 
-from jax_ssl import checkpoints, config, measure
+from jax_ssl import checkpoints, config, identity, measure
 from tests.small import small
 
 
@@ -10,5 +10,5 @@ def save_run(folder, name, *more):
     keeper = checkpoints.Checkpoints(folder / "checkpoints")
     keeper.save(3, measure.untrained_state(settings), wait=True)
     keeper.close()
-    checkpoints.write_config(folder, config.to_dict(settings))
+    identity.write_config(folder, config.to_dict(settings))
     return folder

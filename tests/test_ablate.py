@@ -57,7 +57,7 @@ def test_a_suite_is_stopped_three_times_and_goes_on(micro, tmp_path, monkeypatch
     at_step = lambda step: lambda run, watcher, at, metrics: at == step
     stops = [  # in the middle of training, in its last step, and while the frozen network is measured
         (train, "judge", signal.SIGTERM, at_step(2)),
-        (train, "judge", signal.SIGTERM, at_step(4)),
+        (train, "judge", signal.SIGHUP, at_step(4)),
         (ablate.measure, "frozen", signal.SIGINT, lambda *_: True),
     ]
     for module, name, number, when in stops:
@@ -67,7 +67,7 @@ def test_a_suite_is_stopped_three_times_and_goes_on(micro, tmp_path, monkeypatch
         out = capsys.readouterr().out
         assert "\nstopped, all saved; the same command goes on from here\n" in out and "64  seed 0  kNN" not in out
     log = (tmp_path / "micro/batch_32-0/log.txt").read_text()
-    assert "going on from step 3" in log and "going on from step 4" in log
+    assert "going on from step 3" in log and "this run is finished: step 4 of 4" in log
 
     assert micro() == 0
     out, err = capsys.readouterr()
@@ -99,6 +99,8 @@ def runs_nothing_more(micro, tmp_path, monkeypatch, capsys):
     assert table in out and table.count("\n") == 3 and "Two batches differ. (nobody)" in text
     assert "| batch, 32 | 2     | " in table and " ± 0.0 (" in table and "| 0 of 2 " in table
     assert "| batch, 64 | 1     | " in table
+    told = "Images: synthetic. Other than in the suite: " + " ".join(FLAGS)
+    assert out.count(told) == 2 and told in text  # when it begins, and under the table
 
     assert micro("--config.method.temperature=0.5") == 2  # the run folder
     assert "temperature" in capsys.readouterr().err
@@ -114,6 +116,13 @@ def test_numbers_are_of_the_better_network_and_of_the_last_line():
     expected = {"knn": 0.3, "linear": 0.4, "rankme": 3.0, "loss": None, "collapsed": True, "absent": None}
     assert ablate.gather(lines, "simsiam looks collapsed at step 30", results, names) == expected
     assert ablate.gather(lines, "", [], names)["collapsed"] is False
+
+
+def test_a_report_names_its_images_and_what_differs_from_its_suite(tmp_path):
+    setting = lambda *flags: ablate.settings_line(ablate.jobs("mask_ratio", str(tmp_path), "0,1", flags), flags)
+    assert setting() == "Images: tfds:cifar10."
+    same, other = "--config.epochs=1.0", "--config.data.name=embedded"
+    assert setting(same, other) == f"Images: embedded. Other than in the suite: {other}."
 
 
 def test_means_and_spreads():
@@ -150,6 +159,7 @@ def test_the_shipped_suites_are_whole(name, tmp_path):
 ])  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(flags, remedy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "train", None)
-    assert command.main(["ablate", f"--workdir={tmp_path}", *flags]) == 2
+    workdir = [] if flags and "workdir" in flags[-1] else [f"--workdir={tmp_path}"]
+    assert command.main(["ablate", *workdir, *flags]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("jax_ssl: ") and err.count("\n") == 1 and remedy in err

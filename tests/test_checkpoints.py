@@ -15,9 +15,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_ssl import core, manifest, sharding
-from jax_ssl.checkpoints import Checkpoints, load_raw
-from jax_ssl.errors import RunError, UserError
+from jax_ssl import core, manifest, sharding, storage
+from jax_ssl.checkpoints import Checkpoints, find, load_raw
+from jax_ssl.errors import LostError, RunError, UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,7 +92,7 @@ def test_what_was_saved_comes_back(tmp_path):
     assert step == 2
     assert_equal(state, make_state(2))
     checkpoints.save(3, state, wait=True)
-    assert checkpoints.latest_good() == 3
+    assert steps_in(folder) == [2, 3]
     checkpoints.close()
 
 
@@ -129,7 +129,6 @@ def test_damaged_step_is_set_aside_and_the_one_before_is_taken(tmp_path, harm, r
     saved(tmp_path)
     harm(data_file(tmp_path, 2))
     checkpoints = Checkpoints(tmp_path, say=said.append)
-    assert checkpoints.latest_good() == 1
     state, step = checkpoints.restore(layout(make_state()))
     assert step == 1
     assert_equal(state, make_state(1))
@@ -176,7 +175,9 @@ def test_newest_and_best_are_kept_also_over_a_restart(tmp_path):
         checkpoints = Checkpoints(tmp_path, keep_last=2, keep_best=1)
         checkpoints.restore(small)
         for step in steps:
-            checkpoints.save(step, small, {"knn": scores[step]} if scores[step] is not None else None)
+            checkpoints.save(step, small)
+            if scores[step] is not None:
+                checkpoints.score(step, scores[step])
         checkpoints.close()
     assert steps_in(tmp_path) == [2, 5, 6]
 
@@ -203,9 +204,146 @@ def test_failed_background_save_is_raised_by_poll(tmp_path, monkeypatch):
             checkpoints.poll()
             time.sleep(0.01)
     monkeypatch.undo()
-    assert checkpoints.latest_good() == 1
+    assert load_raw(tmp_path)[1] == 1
     checkpoints.save(2, {"x": jnp.ones(3)}, wait=True)
     checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    "error, kind, words",
+    [
+        (OSError(28, "No space left on device"), LostError, "the disk is full"),
+        (
+            ValueError("x" * 900 + " [OS error 28: ENOSPC No space left on device]"),
+            LostError,
+            "No space left on device",
+        ),
+        (ValueError("tensorstore says what it says"), LostError, "ValueError: tensorstore says"),
+        (TypeError("a bug"), RunError, "a bug"),
+    ],
+)
+def test_why_a_save_failed_is_said_and_a_full_disk_is_the_worlds_fault(error, kind, words, tmp_path, monkeypatch):
+    def fails(*args, **keywords):
+        raise error
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"x": jnp.ones(3)}, wait=True)
+    monkeypatch.setattr(manifest, "write", fails)
+    with pytest.raises(kind, match=words) as caught:
+        checkpoints.save(2, {"x": jnp.ones(3)}, wait=True)
+    assert type(caught.value) is kind and "\n" not in str(caught.value) and len(str(caught.value)) < 700
+    monkeypatch.undo()
+    checkpoints.close()
+    assert load_raw(tmp_path)[1] == 1
+
+
+SMALL = {"x": np.ones(3)}
+
+
+def test_the_newest_proven_step_outlives_any_number_of_saves(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_last=1, keep_best=0)
+    for step in (1, 2, 3):
+        checkpoints.save(step, SMALL)
+        checkpoints.prove(step + 1, skipped=0)
+    for step in (4, 5, 6):  # step 4 was finite, and nothing after it
+        checkpoints.save(step, SMALL)
+        checkpoints.prove(step, skipped=step - 4)
+    checkpoints.close()
+    assert steps_in(tmp_path) == [3, 6]
+
+
+def test_one_that_is_followed_by_nothing_finite_is_not_gone_back_to(tmp_path):
+    said = []
+    for attempt in range(2):  # the same command again ends in the same way, and the good one is still there
+        checkpoints = Checkpoints(tmp_path, keep_last=2, keep_best=0, say=said.append)
+        assert (checkpoints.restore(SMALL) or (None, 0))[1] == (2 if attempt else 0)
+        for step in (2, 4, 6):
+            checkpoints.save(step, SMALL)
+            checkpoints.prove(min(step, 4), skipped=0)
+        checkpoints.prove(8, skipped=4)
+        assert checkpoints.fall_back() == str(tmp_path / "2")
+        checkpoints.close()
+        assert load_raw(tmp_path)[1] == 2, "evaluation and init_from take that one too"
+        assert load_raw(tmp_path, step=6)[1] == 6, "unless another is named"
+    checkpoints = Checkpoints(tmp_path, say=said.append)
+    assert checkpoints.restore(SMALL)[1] == 2 and steps_in(tmp_path) == [2]
+    assert len(said) == 4 and all("no step after it was finite" in sentence for sentence in said)
+    checkpoints.save(4, SMALL, wait=True)
+    assert load_raw(tmp_path)[1] == 4, "a step that is made again is judged again"
+    checkpoints.close()
+
+
+def test_a_run_that_was_never_finite_has_nothing_to_go_back_to(tmp_path):
+    checkpoints = Checkpoints(tmp_path, say=lambda sentence: None)
+    checkpoints.save(1, SMALL)
+    checkpoints.prove(5, skipped=5)
+    assert checkpoints.fall_back() is None
+    assert checkpoints.restore(SMALL) is None
+
+
+def test_a_damaged_step_is_not_what_a_run_falls_back_to(tmp_path):
+    checkpoints = Checkpoints(saved(tmp_path, steps=(1, 2, 3), keep_last=3))
+    checkpoints.restore(layout(make_state()))
+    checkpoints.prove(4, skipped=0)
+    flip_bit(data_file(tmp_path, 3))
+    assert checkpoints.fall_back() == str(tmp_path / "2")
+
+
+def test_scores_of_an_older_run_still_keep_its_best(tmp_path, monkeypatch):
+    write = manifest.write
+    monkeypatch.setattr(manifest, "write", lambda folder, item, **facts: write(folder, item, score=0.9, **facts))
+    saved(tmp_path, steps=(1,))
+    monkeypatch.undo()
+    checkpoints = Checkpoints(tmp_path, keep_last=1)
+    checkpoints.restore(layout(make_state()))
+    for step in (2, 3):
+        checkpoints.save(step, make_state(step))
+    checkpoints.close()
+    assert steps_in(tmp_path) == [1, 3]
+
+
+def test_a_step_that_goes_while_it_is_read_is_passed_over(tmp_path, monkeypatch):
+    """As an evaluation beside a run sees it: the run deletes old steps and writes new ones."""
+    saved(tmp_path, steps=(1, 2, 3), keep_last=3)
+    raw = storage.read_raw
+
+    def deleted(path, names):
+        if path.name == "3":
+            path.rmtree()
+        return raw(path, names)
+
+    monkeypatch.setattr(storage, "read_raw", deleted)
+    assert load_raw(tmp_path)[1] == 2
+    verify, moved = manifest.verify, []
+
+    def all_replaced(path):
+        if not moved:
+            moved.extend((tmp_path / str(old)).rename(tmp_path / str(old + 3)) for old in (1, 2))
+        return verify(path)
+
+    monkeypatch.setattr(manifest, "verify", all_replaced)
+    assert load_raw(tmp_path)[1] == 5, "none of the steps that were listed is there any more"
+
+
+def test_a_disk_that_does_not_answer_says_nothing_against_a_step(tmp_path, monkeypatch):
+    saved(tmp_path)
+
+    def fails(*args, **keywords):
+        raise OSError(5, "Input/output error")
+
+    for module, name in ((manifest, "_fingerprint"), (storage, "_read")):
+        for read in (lambda: load_raw(tmp_path), lambda: Checkpoints(tmp_path).restore(layout(make_state()))):
+            monkeypatch.setattr(module, name, fails)
+            with pytest.raises((OSError, LostError), match="Input/output error"):
+                read()
+            monkeypatch.undo()
+    assert steps_in(tmp_path) == [1, 2] and Checkpoints(tmp_path).restore(layout(make_state()))[1] == 2
+
+
+def test_a_run_and_a_step_of_it_are_found_by_name(tmp_path):
+    assert find(tmp_path) == (tmp_path / "checkpoints", None)
+    assert find(f"{tmp_path}/checkpoints/12") == (tmp_path / "checkpoints", 12)
+    assert find(f"{tmp_path}/12") == (tmp_path / "12/checkpoints", None)
 
 
 def test_restored_bit_by_bit_onto_fewer_devices(tmp_path):

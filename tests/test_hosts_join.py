@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import hosts, profiling, sharding
+from jax_ssl import devices, hosts, profiling, sharding
 from jax_ssl.errors import DataError, LostError, RunError, UserError
 from tests.test_hosts import ended, started
 
@@ -80,7 +80,7 @@ POD = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}
 ])  # fmt: skip
 def test_only_a_cluster_is_asked(environ, chips, expected, monkeypatch):
     asked = []
-    monkeypatch.setattr(hosts.glob, "glob", lambda pattern: ["/dev/accel0"] if chips and "accel" in pattern else [])
+    monkeypatch.setattr(devices.glob, "glob", lambda pattern: ["/dev/accel0"] if chips and "accel" in pattern else [])
     monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(jax.distributed, "initialize", lambda *where, **options: asked.append(options))
     hosts.join(None, init_timeout=7, heartbeat=9, environ=environ)

@@ -18,7 +18,9 @@ PROBE = ["--config.data.probe.train=100", "--config.data.probe.test=50"]
 
 def run(workdir, steps, *more):
     """The exit code of a small SimCLR of so many steps."""
-    length = [f"--config.epochs={steps * STEP}", "--config.evaluate_at_end=False", "--config.optim.warmup_epochs=0.02"]
+    length = [f"--config.epochs={steps * STEP}", "--config.optim.warmup_epochs=0.02"]
+    length += [] if any("evaluate_at_end" in flag for flag in more) else ["--config.evaluate_at_end=False"]
+    length = [flag for flag in length if flag.split("=")[0] not in {other.split("=")[0] for other in more}]
     small = overrides("simclr", "--config.model.stages=(1,)", *length, *PROBE, *more)
     return command.main(["train", "--config=simclr:tiny", f"--workdir={workdir}", *small])
 

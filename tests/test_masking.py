@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import masking
+from jax_ssl.errors import UserError
 
 SAMPLERS = {
     "random": masking.random_scores,
@@ -145,3 +146,10 @@ def test_a_block_is_as_large_as_the_official_one_for_the_same_draw():
     assert masking.largest_block((0.15, 0.2), (0.75, 1.5), (14, 14)) == max(
         int(np.prod(masking.block_size(0.15 + 0.05 * r, 0.75 + 0.75 * r, (14, 14)))) for r in np.linspace(0, 1, 101)
     )
+
+
+@pytest.mark.parametrize(("hidden", "grid"), [(0, (4, 4)), (16, (4, 4)), (1, (1, 1)), (0, (1, 1))])
+def test_a_mask_hides_some_patches_and_leaves_some(hidden, grid):
+    masking.check_hidden(1, (1, 2), "")
+    with pytest.raises(UserError, match=f"ratio=0.5 hides {hidden} of the {grid[0]} x {grid[1]} patches"):
+        masking.check_hidden(hidden, grid, "ratio=0.5")

@@ -1,7 +1,9 @@
 """Numbers that survive kills, and alarms that ring when they should and only then."""
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from tensorboardX.proto.event_pb2 import Event
 
-from jax_ssl import metrics, progress, watch
+from jax_ssl import metrics, paths, progress, watch
 from jax_ssl.errors import RunError
 from jax_ssl.losses import diagnostics
 from jax_ssl.metrics import Writer, record_result
@@ -96,8 +99,47 @@ def test_inactive_process_writes_and_shows_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists() and capsys.readouterr().out == ""
 
 
+def test_a_name_that_is_no_utf8_is_logged(tmp_path, capsys):
+    writer = Writer(tmp_path)
+    writer.say(f"broken: {os.fsdecode(b'caf' + bytes([0xE9]))}.jpg")
+    writer.close()
+    assert (tmp_path / "log.txt").read_text().endswith("broken: caf\\udce9.jpg\n")
+
+
+def test_a_full_disk_is_told_once_and_ends_nothing(tmp_path, capsys, monkeypatch):
+    writer = Writer(tmp_path, total=10)
+    real, room = open, [20, 0, 0, 0, 10**6, 10**6, 10**6]  # bytes that still fit, write by write
+
+    class Full(io.FileIO):
+        def write(self, data):
+            return super().write(data[: room.pop(0) if room else None])
+
+    full = lambda path, mode="r", **more: Full(path, "ab") if mode == "ab" else real(path, mode, **more)
+    monkeypatch.setattr(metrics, "open", full, raising=False)
+    monkeypatch.setattr(writer._events, "write_event", refuse)
+    for step in (1, 2, 3, 4):
+        writer.update(step, {"loss": 1.0})
+    writer.close()
+    assert capsys.readouterr().out.count("metrics can't be written to") == 1
+    assert [line["step"] for line in paths.json_lines(tmp_path / "metrics.jsonl")] == [3, 4]  # 1 is torn, 2 is missing
+
+
+def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_result_that_can_not_be_written_is_told_once(tmp_path, capsys):
+    (tmp_path / "results.jsonl").mkdir()  # as good as a folder of another user
+    for _ in range(2):
+        record = record_result(tmp_path, **RESULT, value=0.5, protocol={}, step=1, seed=0)
+    assert record["value"] == 0.5
+    said = capsys.readouterr().out
+    assert said.count("not recorded, because") == 1 and said.count("\n") == 1
+
+
 def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "is_remote", lambda path: True)
+    monkeypatch.setattr(paths, "is_remote", lambda path: True)
+    monkeypatch.setattr(paths, "resolve", epath.Path)
     write_run(tmp_path, (10, 20))
     write_run(tmp_path, (20, 30), step=10)
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30]
@@ -225,6 +267,21 @@ def test_rankme_of_degenerate_features():
     assert float(diagnostics.rankme(jnp.zeros((64, 16)))) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("shape, rank", [((60, 700), 60), ((300, 40), 40), ((200, 3000), 3), ((300, 40), 2)])
+def test_rankme_is_that_of_the_singular_values_tall_or_wide(shape, rank):
+    random = np.random.RandomState(0)
+    features = (random.randn(shape[0], rank) @ random.randn(rank, shape[1])).astype(np.float32)
+    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    share = values / values.sum() + 1e-7
+    expected = np.exp(-np.sum(share * np.log(share)))
+    assert float(diagnostics.rankme(features)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_rankme_of_wide_features_makes_nothing_that_is_wide_twice():
+    program = jax.jit(diagnostics.rankme).lower(jax.ShapeDtypeStruct((60, 150_528), jnp.float32)).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * 60 * 150_528 * 4
+
+
 @jax.jit
 def measured(features) -> dict:
     std, rank = diagnostics.feature_std(features), diagnostics.rankme(features)
@@ -278,13 +335,19 @@ def test_each_symptom_is_known(sick, healthy, words):
     assert last_word({name: float("nan") for name in sick}) is None  # that is the business of check_finite
 
 
+def test_what_to_try_is_a_noun():
+    """Each reads as a sentence behind "try"."""
+    for text, remedy in watch.TEXTS.values():
+        first = remedy.split()[0]
+        assert first in ("a", "an", "stronger", "weaker") or first.endswith("ing"), remedy
+        assert not remedy.endswith(".") and not text.endswith(".")
+
+
 def test_check_finite_stops_after_max_skipped():
     watch.check_finite(4, 5, step=80)
-    with pytest.raises(RunError, match="5 steps in a row, up to step 81.* no checkpoint yet"):
+    with pytest.raises(RunError, match="5 steps in a row, up to step 81.* no checkpoint from before"):
         watch.check_finite(5, 5, step=81)
-    with pytest.raises(
-        RunError, match="last good checkpoint is runs/a/checkpoints/60.*new --workdir with --config.init_from"
-    ):
+    with pytest.raises(RunError, match="last good checkpoint is runs/a/checkpoints/60.*--config.init_from=runs/a"):
         watch.check_finite(9, 5, step=81, last_good="runs/a/checkpoints/60")
 
 
@@ -294,7 +357,7 @@ def test_the_alarm_names_the_guard_that_is_off_and_no_other():
         return [alarm.check(step, {"feature_std": 0.01}) for step in range(watch.PATIENCE)][-1]
 
     off = said(predictor=False, momentum=True)
-    assert "try method.predictor: it is switched off" in off and "momentum" not in off
+    assert "try restoring method.predictor, which byol needs" in off and "momentum" not in off
     assert "predictor" not in said(predictor=True) and "optim.base_lr" in said(predictor=True)
 
 

@@ -1,5 +1,6 @@
 """What a user gets wrong is told in one sentence with the remedy, with exit code 2, before anything is compiled."""
 
+import json
 import os
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import checkpoints, config
+from jax_ssl import config, identity
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
@@ -29,13 +30,49 @@ MISTAKES = {
     "no images at all": ([*SIMCLR, "--config.batch_size=0"], "at least 1"),
     "the keys of another method": ([*SIMCLR, "--config.method.name=byol"], "configs/byol.py"),
     "a parameter of no network": ([*SIMCLR, "--config.optim.frozen=('backbon',)"], "there are backbone"),
-    "a single prototype": (["train", "--config=swav:tiny", "--config.method.prototypes=1"], "two clusters"),
+    "a single prototype": (["train", "--config=swav:tiny", "--config.method.prototypes=1"], "at least 2"),
     "a predictor as wide as nothing": (["train", "--config=byol:tiny", "--config.method.predictor=(64,32)"], "128"),
     "an image that the patch does not divide": (["train", "--config=mae:tiny", "--config.model.patch=5"], "patch=5"),
     "an unknown optimiser": ([*SIMCLR, "--config.optim.name=adamm"], "adamw"),
     "an unknown method": ([*SIMCLR, "--config.method.name=simclrr"], "jax_ssl/methods/simclrr.py"),
     "a folder that is no run": (["evaluate", "--run=/nowhere"], "no run folder"),
     "an unknown task": (["evaluate", "--run=/nowhere", "--task=knnn"], "choose of knn"),
+    "an override without a value": ([*SIMCLR, "--config.epochs"], "write --config.epochs=VALUE"),
+    "no epochs": ([*SIMCLR, "--config.epochs=0"], "epochs=0.0 must be above 0"),
+    "less than a step": ([*SIMCLR, "--config.epochs=0.00001"], "take epochs=0.051 or more"),
+    "epochs without end": ([*SIMCLR, "--config.epochs=1e400"], "epochs=inf must be a finite number"),
+    "a number of 400 digits": ([*SIMCLR, f"--config.epochs=1{'0' * 400}"], "too large"),
+    "more steps than can be counted": ([*SIMCLR, "--config.epochs=1e9"], "take fewer"),
+    "checkpoints at no step": ([*SIMCLR, "--config.checkpoint_every=0"], "checkpoint_every=0 must be a whole number"),
+    "pictures at negative steps": ([*SIMCLR, "--config.picture_every=-1"], "picture_every=-1 must be"),
+    "a negative seed": ([*SIMCLR, "--config.seed=-1"], "seed=-1 must be at least 0"),
+    "a seed of 33 bits": ([*SIMCLR, f"--config.seed={2**32}"], "below 4294967296"),
+    "all but five images": ([*SIMCLR, "--config.data.probe.test=-5"], "data.probe.test=-5 must be"),
+    "a crop of nothing": ([*SIMCLR, "--config.data.eval_crop=0.0"], "data.eval_crop=0.0 must be above 0"),
+    "negative threads": ([*SIMCLR, "--config.data.workers=-1"], "data.workers=-1 must be"),
+    "a deviation of zero": ([*SIMCLR, "--config.data.std=(0,0,0)"], "Each of data.std=(0,0,0) must be above 0"),
+    "a mean of one number": ([*SIMCLR, "--config.data.mean=(0.5,)"], "data.mean=(0.5,) must be three numbers"),
+    "a view of no size": ([*SIMCLR, "--config.data.crops.views[0].size=0"], "data.crops.views[0].size is 0"),
+    "a temperature of zero": ([*SIMCLR, "--config.method.temperature=0"], "method.temperature=0.0 must be above 0"),
+    "two views for one": (["train", "--config=mae:tiny", "--config.data.crops.views[0].count=2"], "leave one"),
+    "a width of zero": ([*SIMCLR, "--config.method.projector=(64,0)"], "method.projector=(64,0) must be"),
+    "a momentum above one": (["train", "--config=byol:tiny", "--config.method.momentum=1.5"], "at most 1"),
+    "a learning rate of zero": ([*SIMCLR, "--config.optim.base_lr=0"], "optim.base_lr=0.0 must be above 0"),
+    "milestones that fall": ([*SIMCLR, "--config.optim.milestones=(2,1)"], "optim.milestones=(2,1) must rise"),
+    "a batch of one": ([*SIMCLR, "--config.batch_size=8", "--config.model.norm_groups=8"], "2 or more in each"),
+    "a batch larger than the images": ([*SIMCLR, "--config.batch_size=5008"], "take 5000"),
+    "a kind of number that does not exist": ([*SIMCLR, "--config.model.dtype=nonsense"], "one of float32, bfloat16"),
+    "the keys of another model": ([*SIMCLR, "--config.model.name=vit"], "knows no model.norm_groups"),
+    "one patch for blocks": (["train", "--config=ijepa:tiny", "--config.model.patch=32"], "1 x 1 patches"),
+    "one patch to hide and show": (["train", "--config=mae:tiny", "--config.model.patch=32"], "hides 1 of the 1 x 1"),
+    "one square to hide and show": (["train", "--config=simmim:tiny", "--config.method.mask_cell=32"], "1 x 1 patches"),
+    "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),
+}
+RUN = {  # overrides of an evaluation of a run that is there
+    "another network": (["--config.model.width=2.0"], "config.model.width is part of a run that is there"),
+    "all but five": (["--config.data.probe.test=-5"], "data.probe.test=-5 must be"),
+    "images that the patch does not divide": (["--config.data.eval_size=33"], "33 pixels"),
+    "an unknown key": (["--config.data.probe.tst=5"], "did you mean config.data.probe.test?"),
 }
 
 
@@ -62,6 +99,13 @@ def test_one_sentence_and_exit_code_two(mistake, tmp_path, capsys):
     assert remedy in said(arguments, capsys)
 
 
+@pytest.mark.parametrize("mistake", RUN)
+def test_an_evaluation_changes_what_is_measured_and_not_the_run(mistake, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(config.load("simclr:tiny"))))
+    overrides, remedy = RUN[mistake]
+    assert remedy in said(["evaluate", f"--run={tmp_path}", *overrides], capsys)
+
+
 def test_an_empty_folder(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     flags = [f"--config.data.name=folder:{tmp_path}/images", f"--workdir={tmp_path}/run"]
@@ -69,7 +113,8 @@ def test_an_empty_folder(tmp_path, capsys):
 
 
 def test_a_workdir_of_another_config(tmp_path, capsys):
-    checkpoints.write_config(tmp_path, config.to_dict(config.load("simclr:tiny", ["--config.seed=7"])))
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
+    identity.write_config(tmp_path, config.to_dict(config.load("simclr:tiny", ["--config.seed=7"])))
     assert "seed: 7 there, 0 here" in said([*SIMCLR, f"--workdir={tmp_path}"], capsys)
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jax_ssl import __main__ as command
 from jax_ssl import seals
 from jax_ssl.errors import UserError
 
@@ -91,6 +92,63 @@ def test_what_is_no_evidence_is_refused(records, tmp_path):
     folder = run_folder(tmp_path, "mae", 0, {})
     with pytest.raises(UserError, match="evaluate"):
         seals.record(folder)
+
+
+def test_a_run_that_proves_nothing_is_refused_before_it_is_written(records, tmp_path):
+    by_neighbours = {name: value for name, value in GOOD.items() if name.startswith("knn")}
+    folder = run_folder(tmp_path, "simclr", 0, by_neighbours)
+    with pytest.raises(UserError, match="can't be evidence without linear pixels: run `python -m jax_ssl evaluate"):
+        seals.record(folder)
+    assert not (records / "runs.jsonl").exists()
+    with pytest.raises(UserError, match="of the method mine.method: seals are for"):
+        seals.record(run_folder(tmp_path, "mine.method", 0, GOOD))
+
+
+@pytest.mark.parametrize("text, remedy", [
+    ('{"config": "x"}', "has no method"), ("[1, 2]", "has no method"), ("nothing", "is no JSON"),
+    ('[{"method": "mae", "config": "mae", "topology": "v3:2x2"}]', "has no memory"),
+])  # fmt: skip
+def test_a_file_that_holds_no_plan_is_refused(text, remedy, records, tmp_path):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UserError, match=remedy):
+        seals.record(str(tmp_path / "plan.json"))
+    assert not (records / "plans.jsonl").exists()
+
+
+def test_incomplete_records_are_read_without_harm(records):
+    run = dict(method="mae", config="c", seed=0, data="d", steps=1, seconds=1)
+    seals.write("runs.jsonl", [run | {"results": {"knn@20 student": 0.4}}, run | {"results": {}}])
+    plan = dict(method="mae", config="c", topology="v3:2x2", fits=False, compile_seconds=1.0, batch_size=8)
+    seals.write("plans.jsonl", [plan | {"memory": {"total": None, "usable": 2**30}}, {"method": "mae"}])
+    assert "| -, -, 40.0 | -, -, - |" in seals.evidence() and "? of 1.00 | does not fit" in seals.evidence()
+    assert not any(seals.holds("mae")) and "open" in seals.table()
+
+
+def test_a_torn_line_is_named_with_what_to_do(records, capsys):
+    (records / "tests.jsonl").write_text('{"method": "mae", "seal": 1, "passed": true}\n{"method": "ma')
+    assert command.main(["seals"]) == 2
+    assert "Line 2 of" in (told := capsys.readouterr().err) and "restore it" in told
+
+
+def test_an_installed_package_is_read_and_not_written(records, tmp_path, monkeypatch):
+    """Its folder is no checkout, and often read-only."""
+    monkeypatch.setattr(seals, "CHECKOUT", tmp_path / "site-packages")
+    assert seals.refresh() == seals.table()
+    with pytest.raises(UserError, match="clone the repository"):
+        seals.record(run_folder(tmp_path, "simclr", 0, GOOD))
+
+
+def test_a_page_that_can_not_be_written_stays_as_it_is(records, tmp_path, monkeypatch):
+    page, said = tmp_path / "evidence.md", []
+    page.write_text(f"{seals.BEGIN}\nold\n{seals.END}\n")
+    monkeypatch.setattr(seals, "EVIDENCE", page)
+    monkeypatch.setattr(type(page), "write_text", refused)
+    assert seals.refresh(said.append) == seals.table()
+    assert len(said) == 1 and "stays as it is" in said[0]
+
+
+def refused(*_):
+    raise PermissionError(13, "Permission denied")
 
 
 def test_the_page_of_evidence_is_refreshed_between_its_markers(records, tmp_path, monkeypatch):

@@ -14,13 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-VERSION = 1  # of the entries' meaning
+from jax_ssl import paths
+
+VERSION = 2  # of the entries' meaning
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # also: not there
 
 
 def folder() -> Path:
-    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl."""
-    return Path(os.environ.get("JAX_SSL_CACHE") or Path.home() / ".cache" / "jax_ssl")
+    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl, on a disk; a place for temporary files where there is neither."""
+    there = os.path.expanduser(os.environ.get("JAX_SSL_CACHE") or "~/.cache/jax_ssl")
+    if there.startswith("~") or paths.is_remote(there):  # a container's user without a home
+        return Path(tempfile.gettempdir()) / f"jax_ssl_cache_{os.getuid()}"
+    return Path(there)
 
 
 def place(key: str, suffix: str = ".npz") -> Path:
@@ -71,11 +76,11 @@ def _write(path: Path, fill: Callable) -> None:
             os.unlink(written)
 
 
-def pack(values: list) -> np.ndarray:
-    """A list as JSON in a uint8 array; NumPy's own string arrays would give each name the room of the longest."""
+def pack(values: list | dict) -> np.ndarray:
+    """Names and numbers as JSON in a uint8 array; a string array of NumPy gives each name the room of the longest."""
     return np.frombuffer(json.dumps(values).encode(), np.uint8)
 
 
-def unpack(packed: np.ndarray) -> list:
-    """The list of `pack`."""
+def unpack(packed: np.ndarray) -> list | dict:
+    """What was given to `pack`."""
     return json.loads(packed.tobytes())

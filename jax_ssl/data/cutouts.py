@@ -5,12 +5,13 @@ that is a texture like others.
 """
 
 import io
+from collections.abc import Callable
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
-from jax_ssl.data.decode import BrokenImage, decode
+from jax_ssl.data.decode import FORMATS, BrokenImage, decode
+from jax_ssl.data.disk import read_bytes
 from jax_ssl.data.few import names_in
 from jax_ssl.errors import UserError
 
@@ -18,15 +19,20 @@ PART = 0.85  # of the page's side that the longer side of an object takes
 OPAQUE = 128  # of 255: what covers at least half belongs to the object
 
 
-def cutouts(folder: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def cutouts(folder: str, count: int, size: int, say: Callable[[str], None] = print) -> tuple[np.ndarray, np.ndarray]:
     """At most `count` objects of a folder, evenly spread over its names, each somewhere on a page of its own.
 
-    Returns uint8 (n, S, S, 3) and bool (n, S, S), the outlines. Images without transparency are left out.
+    Returns uint8 (n, S, S, 3) and bool (n, S, S), the outlines. Images without transparency are left out, and so are
+    those that can't be read: say is called with a line for each of these.
     """
-    root, names = epath.Path(folder).expanduser(), names_in(folder)
+    root, names = names_in(folder)
     images, outlines = [], []
     for number in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)):
-        cut = _read(root, names[number])
+        try:
+            cut = _read(root, names[number])
+        except BrokenImage as error:
+            say(f"left out, as it can't be read: {error}")
+            continue
         if cut is None:
             continue
         image, outline = paste(cut, size, np.random.default_rng(number))
@@ -37,14 +43,11 @@ def cutouts(folder: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]
     return np.stack(images), np.stack(outlines)
 
 
-def _read(root: epath.Path, name: str) -> Image.Image | None:
+def _read(root: str, name: str) -> Image.Image | None:
     """The image with its alpha, cropped to what can be seen of it; None if all or nothing can be."""
-    data = (root / name).read_bytes()
-    try:
-        decode(data, name)  # refuses what is damaged or too large
-    except BrokenImage as error:
-        raise UserError(f"An image can't be read: {error}. Repair it, or take it out of the folder.") from error
-    with Image.open(io.BytesIO(data)) as image:
+    data = read_bytes(root, name)
+    decode(data, name)  # refuses what is damaged or too large
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if not image.has_transparency_data:
             return None
         cut = image.convert("RGBA")

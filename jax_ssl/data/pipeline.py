@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jax_ssl.data.about import counted
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.draws import boxes, check_crops, draws
@@ -23,6 +24,8 @@ from jax_ssl.errors import UserError
 
 GROUPS = ("views", "local")  # the place of a group is the stream of its random numbers
 FACTORS = ("jitter", "order", "grey", "sigma", "solarize")  # what the device needs after crop and flip
+
+LONG = 4  # times the short side: of a longer picture the middle is taken before it is resized
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
     if config.batch_size < 1 or config.batch_size % process_count:
         raise UserError(f"batch_size is {config.batch_size}: it must be a multiple of the {process_count} hosts.")
     source = open_source(config.data.name, config.data.split, config.data.dir)
+    if config.data.split != "train":
+        trained = f"trained on its split {config.data.split}, {counted(source.count, 'image')}"
+        source = source._replace(about=f"{source.about}; {trained}")
     share = config.batch_size // process_count
     plan = Plan(config.seed, source.count, config.batch_size, share, process_index * share, crops)
     broken = Broken(source.name, source.count, config.data.broken_limit, log)
@@ -105,7 +111,7 @@ def recipes(config) -> dict[str, list[dict]]:
     if config.data.augment not in ("host", "hybrid", "device"):
         raise UserError(f"data.augment is {config.data.augment!r}: choose 'host', 'hybrid' or 'device'.")
     crops = {name: [dict(recipe) for recipe in group] for name, group in config.data.crops.items()}
-    if not crops or not set(crops) <= set(GROUPS):
+    if "views" not in crops or not set(crops) <= set(GROUPS):
         raise UserError(f"data.crops has the groups {sorted(crops)}: give 'views', and 'local' for small crops.")
     check_crops(crops)
     return crops
@@ -140,13 +146,16 @@ def _ahead(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
 
 
 class Probe(NamedTuple):
-    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,)."""
+    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,), as many as there are."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: int
+    split: str = "test"  # of the set, on which is measured
+    about: str = ""  # one line: which set this is, see `Source.about`
+    note: str = ""  # one line where it is measured in another way than usual, else ""
 
 
 def labelled(config, log: Callable[[str], None] | None = None) -> Probe | None:
@@ -158,15 +167,24 @@ def labelled(config, log: Callable[[str], None] | None = None) -> Probe | None:
     train = open_source(name, "train", config.data.dir)
     if train.labels is None:
         if config.data.probe.name:
-            raise UserError(f"data.probe.name={name!r} has no labels: name a labelled set, or leave it empty.")
+            raise UserError(f"data.probe.name has no labels: name a labelled set, or leave it empty. {train.about}.")
         return None
     test = open_source(name, "test", config.data.dir)
     if test.labels is None:
         raise UserError(f"The test images of {name} have no labels: name a labelled set in data.probe.name.")
-    splits = []
-    for source, count in ((train, config.data.probe.train), (test, config.data.probe.test)):
-        splits += eval_images(source, balanced(source.labels, count), config.data, log)
-    return Probe(*splits, classes=max(train.classes, test.classes))
+    split, note = "test", ""
+    if name == config.data.name and config.data.split != "train":
+        trained = open_source(name, config.data.split, config.data.dir)
+        if trained.identity == test.identity:  # measured on the others: what was trained on tells nothing
+            train, test, split = test, train, "train"
+            note = (
+                f"data.split={config.data.split} trains on the images that would be measured: kNN and linear probe "
+                "learn from these, and are measured on the images of the split train"
+            )
+    chosen = [balanced(train.labels, config.data.probe.train), balanced(test.labels, config.data.probe.test)]
+    broken = Broken(test.name, sum(map(len, chosen)), config.data.broken_limit, log)
+    pairs = [eval_images(source, records, config.data, broken) for source, records in zip((train, test), chosen)]
+    return Probe(*pairs[0], *pairs[1], max(train.classes, test.classes), split, train.about, note)
 
 
 def balanced(labels: np.ndarray, count: int) -> np.ndarray:
@@ -178,9 +196,8 @@ def balanced(labels: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.lexsort((labels, rank))[: count or None])
 
 
-def eval_images(source: Source, records: np.ndarray, data, log=None) -> tuple[np.ndarray, np.ndarray]:
+def eval_images(source: Source, records: np.ndarray, data, broken: Broken) -> tuple[np.ndarray, np.ndarray]:
     """Those records at evaluation size, uint8 (n, S, S, 3), and their labels. Unreadable ones are left out, noted."""
-    broken = Broken(source.name, len(records), data.broken_limit, log)
 
     def view(record):
         try:
@@ -192,11 +209,21 @@ def eval_images(source: Source, records: np.ndarray, data, log=None) -> tuple[np
     with ThreadPoolExecutor(data.workers or os.cpu_count()) as pool:
         views = list(pool.map(view, records))
     good = [number for number, image in enumerate(views) if image is not None]
-    return np.stack([views[number] for number in good]), source.labels[records[good]]
+    images = np.zeros((len(good), data.eval_size, data.eval_size, 3), np.uint8)
+    for place, number in enumerate(good):
+        images[place] = views[number]
+    return images, source.labels[records[good]]
 
 
 def centre(image: Image.Image, size: int, part: float) -> np.ndarray:
-    """The short side of an RGB image becomes size / part, and the centre of that is kept: uint8 (size, size, 3)."""
+    """The short side of an RGB image becomes size / part, and the centre of that is kept: uint8 (size, size, 3).
+
+    A very long picture is cut off before: one of 60 000 x 1 pixels would be resized to 12 GB.
+    """
+    longest = round(LONG * min(image.size))
+    if max(image.size) > longest:
+        left, top = (max(side - longest, 0) // 2 for side in image.size)
+        image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
     width, height = image.size
     short = round(size / part)
     new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))

@@ -2,15 +2,14 @@
 
 import difflib
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
+from jax_ssl.data.about import About, digest, sentence
 from jax_ssl.errors import UserError
 
 KINDS = {
@@ -21,7 +20,9 @@ KINDS = {
     "synthetic": "synthetic or synthetic:SIZE",
 }
 EMBEDDED = Path(__file__).parent / "embedded"
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+SAMPLE = 64  # images of an array by which it is known again
 HELD_OUT = 0.1  # of a labelled source that has no test split of its own
 
 # Read while TensorFlow is loaded, which only some sources and pipelines do, later: none of its start-up noise.
@@ -57,7 +58,7 @@ def open_source(name: str, split: str, directory: str = "") -> Source:
         raise UserError(f"data.name is {name!r}, which is no kind of source: {hint}")
     if kind in ("tfds", "folder", "arrays") and not rest:
         raise UserError(f"data.name is {name!r}: say which, as {KINDS[kind]}.")
-    # These two import this module, and most runs need neither.
+    # These three import this module, and most runs need none of them.
     if kind == "tfds":
         from jax_ssl.data.tfds import open_tfds
 
@@ -67,15 +68,20 @@ def open_source(name: str, split: str, directory: str = "") -> Source:
 
         return open_folder(rest, split)
     if kind == "arrays":
-        return _arrays(rest, split)
+        from jax_ssl.data.arrays import open_arrays
+
+        return open_arrays(rest, split)
     return _embedded(split) if kind == "embedded" else _synthetic(rest, split)
 
 
-def in_memory(name: str, images: np.ndarray, labels: np.ndarray | None, classes: int | None = None) -> Source:
-    """A source of an array. images: uint8 (N, H, W, 3). labels: integers (N,) or None."""
+def in_memory(
+    name: str, images: np.ndarray, labels: np.ndarray | None, classes: int | None = None, class_names=()
+) -> Source:
+    """A source of an array. images: uint8 (N, H, W, 3). labels: integers (N,), none far above the others."""
     if labels is not None:
         labels = np.asarray(labels).astype(np.int32)
         classes = int(labels.max()) + 1 if classes is None else classes
+    sample = images[np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))]
     return Source(
         name=name,
         count=len(images),
@@ -84,6 +90,8 @@ def in_memory(name: str, images: np.ndarray, labels: np.ndarray | None, classes:
         images=images,
         read=lambda record: Image.fromarray(images[record]),
         describe=lambda record: f"{name}[{record}]",
+        class_names=tuple(class_names) if labels is not None else (),
+        identity=digest(str(images.shape), sample, "no labels" if labels is None else labels),
     )
 
 
@@ -107,7 +115,8 @@ def _embedded(split: str) -> Source:
     strips = sorted(EMBEDDED.glob(f"{split}_*.webp"))
     images = np.concatenate([np.array(Image.open(strip).convert("RGB")).reshape(-1, 32, 32, 3) for strip in strips])
     with np.load(EMBEDDED / "labels.npz", allow_pickle=False) as labels:
-        return in_memory("embedded", images, labels[split], 10)
+        source = in_memory("embedded", images, labels[split], 10, CIFAR10)
+    return source._replace(about=sentence(About("embedded"), 5000, 10, 1000))
 
 
 def _synthetic(size: str, split: str) -> Source:
@@ -122,69 +131,39 @@ def _synthetic(size: str, split: str) -> Source:
     labels = np.arange(count) % 10
     noise = random.standard_normal((count, side, side, 3)).astype(np.float32) * 40
     images = np.clip(colours[labels][:, None, None].astype(np.float32) + noise, 0, 255).astype(np.uint8)
-    return in_memory("synthetic", images, labels, 10)
+    text = sentence(About(f"synthetic:{side}"), 1000, 10, 200)
+    return in_memory("synthetic", images, labels, 10)._replace(about=text)
 
 
-def _arrays(file: str, split: str) -> Source:
-    """A NumPy file with x_train [y_train x_test y_test], or with images [labels]."""
-    arrays = _load_arrays(file)
-    keys = sorted(arrays)
-    if "images" in keys:
-        return split_apart(_from_arrays(file, arrays, "images", "labels"), split)
-    if "x_train" not in keys:
-        raise UserError(f"{file} holds {keys}: name its arrays x_train, y_train, x_test, y_test, or images and labels.")
-    if split == "test" and "x_test" not in keys:
-        return split_apart(_from_arrays(file, arrays, "x_train", "y_train"), split)
-    if f"x_{split}" not in keys:
-        raise UserError(f"{file} has no split {split!r}: it holds {keys}.")
-    source = _from_arrays(file, arrays, f"x_{split}", f"y_{split}")
-    return source if split != "train" or "x_test" in keys else split_apart(source, split)
+def split_apart(source: Source, split: str, keys: np.ndarray | None = None, about: About | None = None) -> Source:
+    """`train` or `test` of a source that has no test split of its own; see `hold_out`. keys: integers (count,).
 
-
-def _load_arrays(file: str) -> dict[str, np.ndarray]:
-    path = epath.Path(file).expanduser()
-    if not path.exists():
-        raise UserError(f"There is no file {file}: give arrays:FILE.npz with x_train, y_train, x_test, y_test.")
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} can't be read as a NumPy .npz file of plain arrays: {error}") from error
-
-
-def _from_arrays(file: str, arrays: dict[str, np.ndarray], image_key: str, label_key: str) -> Source:
-    images, labels = arrays[image_key], arrays.get(label_key)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-        found = f"{images.dtype} {images.shape}"
-        raise UserError(f"{file}: {image_key} is {found}: save it as uint8 (images, height, width, 3), one or more.")
-    if images.shape[-1] == 1:
-        images = np.repeat(images, 3, axis=-1)
-    if labels is not None:
-        labels = labels.reshape(-1)
-        if len(labels) != len(images) or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise UserError(f"{file}: {label_key} must hold a whole number from 0 on for each of {len(images)} images.")
-    return in_memory(Path(file).name, images, labels)
-
-
-def split_apart(source: Source, split: str, keys: np.ndarray | None = None) -> Source:
-    """`train` or `test` of a source that has no test split of its own; see `hold_out`. keys: integers (count,)."""
+    about: what else is to be said of it. Labels of which no two are alike measure nothing: they are left out.
+    """
+    about = about or About(source.name)
     if split not in ("train", "test"):
         raise UserError(f"{source.name} has no split {split!r}: choose 'train' or 'test'.")
-    if source.labels is None:
-        if split == "test":
-            raise UserError(f"{source.name} has no labels and no test split: name a labelled set in data.probe.name.")
-        return source
     # Knuth's multiplicative hash of the number, where records have no names.
     keys = np.arange(source.count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) if keys is None else keys
-    held = hold_out(source.labels, keys)
-    return subset(source, np.flatnonzero(held if split == "test" else ~held))
+    held = hold_out(source.labels, keys) if source.labels is not None else np.zeros(source.count, bool)
+    if source.labels is not None and not held.any():
+        about = about._replace(notes=(*about.notes, "no labels, as each class has one image"))
+        source = source._replace(labels=None, classes=0, class_names=())
+    if source.labels is None:
+        why = f" ({'; '.join(about.notes)})" if about.notes else ""
+        if split == "test":
+            told = f"{source.name} has no labels and no test split{why}"
+            raise UserError(f"{told}: name a labelled set in data.probe.name.")
+        return source._replace(about=sentence(about, source.count, 0, None))
+    present = len(np.unique(source.labels))
+    text = sentence(about, int((~held).sum()), present, int(held.sum()), ", held out of each class")
+    return subset(source, np.flatnonzero(held if split == "test" else ~held))._replace(about=text)
 
 
 def subset(source: Source, records: np.ndarray) -> Source:
     """The given records of a source, renumbered from 0. records: integers (n,)."""
     return source._replace(
+        identity=digest(source.identity, np.asarray(records, np.int64)),
         count=len(records),
         labels=None if source.labels is None else source.labels[records],
         images=None if source.images is None else source.images[records],

@@ -6,6 +6,7 @@ record is one read. Neither the scan nor the reading decodes an image or loads T
 """
 
 import difflib
+import errno
 import json
 import math
 import mmap
@@ -21,9 +22,12 @@ from etils import epath
 from PIL import Image
 
 from jax_ssl.data import cache, example
+from jax_ssl.data.about import About, digest, sentence
 from jax_ssl.data.decode import BrokenImage, decode
+from jax_ssl.data.disk import is_no_disks, patiently
 from jax_ssl.data.sources import Source, in_memory, split_apart
 from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
 
 IN_MEMORY = 2_000_000_000  # bytes, decoded
 TESTS = ("test", "validation")  # the first that has labels; ImageNet's `test` has none
@@ -50,6 +54,8 @@ class Split(NamedTuple):
     label: str  # "" without
     shape: tuple[int | None, ...]  # of the images
     classes: int
+    class_names: tuple[str, ...]
+    count: int  # of images
 
 
 def open_tfds(name: str, split: str, directory: str = "") -> Source:
@@ -60,21 +66,24 @@ def open_tfds(name: str, split: str, directory: str = "") -> Source:
     info = _prepared(name, directory)
     splits = {part: _describe(name, info, part) for part in info.splits}
     test = next((part for part in TESTS if part in splits and _first_label(splits[part]) >= 0), None)
-    if split == "test" and test:
-        return _open(splits[test])
-    if split in splits and (split != "train" or test):
-        return _open(splits[split])
-    if split not in ("train", "test") or "train" not in splits:
+    left = tuple(f"split {part}" for part in sorted(splits) if part not in ("train", test))
+    about = About(f"tfds:{name}", "", test if test not in (None, "test") else "", (), left)
+    if split not in splits and (split not in ("train", "test") or "train" not in splits):
         raise UserError(f"tfds:{name} has no split {split!r}: choose one of {', '.join(sorted(splits))}.")
-    return split_apart(_open(splits["train"]), split)
+    if split in ("train", "test") and not test and "train" in splits:
+        return split_apart(_open(splits["train"]), split, about=about)
+    source, train = _open(splits[test if split == "test" and test else split]), splits.get("train")
+    shown = (train.count, train.classes, splits[test].count) if train and test else (source.count, source.classes, None)
+    return source._replace(about=sentence(about, *shown))
 
 
 def _prepared(name: str, directory: str):
     """The DatasetInfo of a set that is on the disk; nothing is ever downloaded behind the user's back."""
+    where = os.fspath(resolve(directory)) if directory else None
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # it warns of a folder that isn't there, and so does this function
     try:
-        builder = tfds.builder(name, data_dir=directory or None)
+        builder = patiently(lambda: tfds.builder(name, data_dir=where), f"tfds:{name}", is_no_disks)
     except (ValueError, ImportError, OSError) as error:  # DatasetNotFoundError is a ValueError and lists all names
         near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
         hint = f"did you mean tfds:{near[0]}?" if near else "see tensorflow.org/datasets/catalog."
@@ -111,6 +120,8 @@ def _describe(name: str, info, split: str) -> Split:
         label=label,
         shape=tuple(features[image].shape),
         classes=features[label].num_classes if label else 0,
+        class_names=tuple(features[label].names or ()) if label else (),
+        count=info.splits[split].num_examples,
     )
 
 
@@ -129,16 +140,21 @@ def _open(split: Split) -> Source:
         images=None,
         read=_reader(split, index, _from_file),
         describe=lambda record: f"{split.name}[{record}]",
+        class_names=split.class_names if labels is not None else (),
+        identity=digest(split.name, index.shard, index.start, index.size, index.label),
     )
     if None in split.shape or count * math.prod(split.shape[:2]) * 3 > IN_MEMORY:
         return source
     images = cache.kept(f"images of {key}", lambda: _all_images(split, index))
-    return source if images is None else in_memory(split.name, images, labels, source.classes)
+    if images is None:
+        return source
+    whole = in_memory(split.name, images, labels, source.classes, source.class_names)
+    return whole._replace(identity=source.identity)
 
 
 def _all_images(split: Split, index: Index) -> np.ndarray | None:
     """Every image, decoded: uint8 (N, H, W, 3). None when one is broken or of another size."""
-    contents = {} if split.array_record else {file: file.read_bytes() for file in split.files}
+    contents = {} if split.array_record else {file: patiently(file.read_bytes, str(file)) for file in split.files}
     read = _reader(split, index, lambda file, start, size: contents[file][start : start + size])
     images = np.empty((len(index.start), *split.shape[:2], 3), np.uint8)
 
@@ -157,10 +173,15 @@ def _all_images(split: Split, index: Index) -> np.ndarray | None:
 def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Image.Image]:
     """-> function: record -> RGB image. fetch: file, first byte, bytes -> the encoded image."""
     if split.array_record:
-        source = _array_records(split.files)
+        opened = {}
 
         def encoded(record):
-            data = source[record]
+            try:
+                records = opened.get("records") or opened.setdefault("records", _array_records(split.files))
+                data = records[record]
+            except RuntimeError as error:  # what the library makes of the system's errors
+                opened.clear()  # a reader that has failed once fails for ever
+                raise OSError(errno.EIO, str(error)) from error
             start, end, _ = example.image_and_label(data, 0, len(data), split.image.encode(), split.label.encode())
             return data[start:end]
     else:
@@ -171,9 +192,9 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
     def read(record: int) -> Image.Image:
         name = f"{split.name}[{record}]"
         try:
-            data = encoded(record)
-        except OSError as error:
-            raise BrokenImage(name, f"can't be read: {error.strerror or error}") from error
+            data = patiently(lambda: encoded(record), name)  # also when the file is gone: it holds thousands
+        except example.DAMAGED as error:
+            raise BrokenImage(name, f"its record is damaged: {error}") from error
         return decode(data, name)
 
     return read
@@ -197,29 +218,40 @@ def _first_label(split: Split) -> int:
     if not split.label or not split.files:
         return -1
     try:
-        if split.array_record:
-            data = _array_records(split.files[:1])[0]
-            start, end = 0, len(data)
-        else:
-            with split.files[0].open("rb") as file:
-                head = file.read(example.HEADER.size)
-                end = example.HEADER.size + example.HEADER.unpack(head)[0]
-                start, data = example.HEADER.size, head + file.read(end - len(head))
-        return example.image_and_label(data, start, end, split.image.encode(), split.label.encode())[2]
+        data, start = _present(lambda: _first_record(split), split.files[0])
+        return example.image_and_label(data, start, len(data), split.image.encode(), split.label.encode())[2]
     except example.DAMAGED as error:
         raise _damaged(split.files[0], error) from error
+
+
+def _first_record(split: Split) -> tuple[bytes, int]:
+    """The first bytes of the first file, to the end of its first record, and where that begins."""
+    if split.array_record:
+        return _array_records(split.files[:1])[0], 0
+    with split.files[0].open("rb") as file:
+        head = file.read(example.HEADER.size)
+        return head + file.read(example.HEADER.unpack(head)[0]), len(head)
+
+
+def _present(action: Callable, file: epath.Path):
+    """What action() reads of a file at the start, as `patiently`; a file that is not there is the user's to bring."""
+    try:
+        return patiently(action, str(file), is_no_disks)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: prepare the set again, or set data.dir to where it is.") from error
 
 
 def _index(split: Split) -> tuple[Index, str]:
     """And its key: files, sizes, times. From the cache while they are the same, else by a scan of all files."""
     with ThreadPoolExecutor(SCANNERS) as pool:
-        status = pool.map(lambda file: file.stat(), split.files)
+        status = pool.map(lambda file: _present(file.stat, file), split.files)
         stamp = [[os.fspath(file), one.length, one.mtime] for file, one in zip(split.files, status, strict=True)]
         key = f"tfds {split.name} {split.image} {split.label} {json.dumps(stamp)}"
         entry = cache.load(key)
         if entry is not None:
             return Index(**entry), key
-        found = list(pool.map(lambda number: _scan(split, number), range(len(split.files))))
+        scan = lambda number: _present(lambda: _scan(split, number), split.files[number])
+        found = list(pool.map(scan, range(len(split.files))))
     rows = np.concatenate([np.array(rows, np.int64).reshape(-1, 4) for rows in found] or [np.zeros((0, 4), np.int64)])
     index = Index(rows[:, 0].astype(np.int32), rows[:, 1], rows[:, 2], rows[:, 3].astype(np.int32))
     cache.save(key, **index._asdict())

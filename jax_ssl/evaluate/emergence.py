@@ -9,8 +9,9 @@ import functools
 import jax
 import numpy as np
 
-from jax_ssl.encoder import Encoder
+from jax_ssl.encoder import Encoder, temporary
 from jax_ssl.errors import UserError
+from jax_ssl.evaluate.rules import seed32
 from jax_ssl.models.vit import attention
 
 MASS = 0.6
@@ -35,7 +36,15 @@ def class_attention(encode: Encoder, images) -> np.ndarray:
     rows = images.shape[1] // encode.backbone.patch
     # One image at a time: at a high resolution, the weights of all pairs of tokens are what fills the memory.
     maps = [np.asarray(_class_row(encode.backbone, encode.variables, image[None])) for image in images]
+    if not np.isfinite(maps).all():
+        raise UserError("The network's attention is not finite: its weights are ruined, take those from before.")
     return np.concatenate(maps).reshape(len(images), encode.backbone.heads, rows, -1)
+
+
+def memory(encode: Encoder, side: int) -> int:
+    """Bytes that the attention of one image of `side` pixels takes, beside the weights."""
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    return temporary(_class_row.lower(encode.backbone, encode.variables, image).compile())
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -82,4 +91,4 @@ def emergence(maps: np.ndarray, foreground: np.ndarray, mass: float = MASS) -> d
 
 def chance(shape: tuple[int, ...], foreground: np.ndarray, seed: int = 0, mass: float = MASS) -> dict[str, float]:
     """What attention that is nothing but uniform noise of `shape` (B, heads, h, w) reaches."""
-    return emergence(np.random.default_rng(seed).uniform(size=shape), foreground, mass)
+    return emergence(np.random.default_rng(seed32(seed)).uniform(size=shape), foreground, mass)

@@ -22,6 +22,7 @@ import optax
 from jax_ssl import augment, optim, schedules, updates
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
+from jax_ssl.evaluate.rules import seed32
 from jax_ssl.sharding import batch_constraint
 
 AREA, RATIO = 0.5, 4 / 3  # smallest area and widest shape of a crop; the usual 0.08 suits a thousand labels a class
@@ -58,7 +59,9 @@ def finetune(
     images: uint8 (N, S, S, 3); labels: int (N,). base_lr: one or a grid, per 256 images. layer_decay: 1 for networks
     that are no transformers. warmup: share of the epochs. pool: "mean" of the patches, or the encoder's "own".
     """
-    side = check(train_images, test_images, pool)
+    side, seed = check(train_images, train_labels, test_images, pool), seed32(seed)
+    if epochs < 1:
+        raise UserError(f"Fine-tuning for epochs={epochs} would train nothing: give 1 at least.")
     train_labels = np.asarray(train_labels, np.int32)
     held_out = fewshot(train_labels, len(train_labels) // 10, seed)
     fitted = np.setdiff1d(np.arange(len(train_labels)), held_out)
@@ -87,20 +90,24 @@ def fewshot(labels, count: int, seed: int = 0) -> np.ndarray:
     labels = np.asarray(labels)
     if not 0 < count <= len(labels):
         raise UserError(f"Cannot choose {count} of {len(labels)} labelled images: give more labels or choose fewer.")
-    order = np.random.RandomState(seed).permutation(len(labels))
+    order = np.random.RandomState(seed32(seed)).permutation(len(labels))
     rank = np.empty(len(labels), int)  # the place of each image among those of its class
     for label in np.unique(labels):
         rank[labels[order] == label] = np.arange(np.sum(labels == label))
     return np.sort(order[np.argsort(rank, kind="stable")[:count]])
 
 
-def check(train_images, test_images, pool: str) -> int:
+def check(train_images, train_labels, test_images, pool: str) -> int:
     """The side of the images, in pixels, if they are all square and of one size, and enough."""
     shapes, side = (train_images.shape[1:], test_images.shape[1:]), train_images.shape[1]
     if set(shapes) != {(side, side, 3)}:
         raise UserError(f"Fine-tuning needs square images of one size, not {shapes[0]} and {shapes[1]}: resize them.")
     if len(train_images) < 10:
         raise UserError(f"Fine-tuning needs at least 10 labelled images, not {len(train_images)}; give it more.")
+    if not len(test_images):
+        raise UserError("Fine-tuning tests on labelled images it was not trained on, and there are none: give it some.")
+    if len(np.unique(train_labels)) < 2:
+        raise UserError("Fine-tuning has nothing to tell apart, as all labelled images are of one class: give it two.")
     if pool not in POOLS:
         raise UserError(f"pool={pool!r}: choose one of {', '.join(POOLS)}.")
     return side
@@ -116,7 +123,7 @@ def adjusted(backbone: nn.Module, drop_path: float) -> nn.Module:
 
 def batches(count: int, batch: int, epochs: int, seed: int) -> np.ndarray:
     """The images of every step: int32 (steps, batch). Each epoch is a permutation without its last, partial batch."""
-    random, whole = np.random.RandomState(seed), count - count % batch
+    random, whole = np.random.RandomState(seed32(seed)), count - count % batch
     return np.array([random.permutation(count)[:whole] for _ in range(epochs)], np.int32).reshape(-1, batch)
 
 

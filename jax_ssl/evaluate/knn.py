@@ -7,18 +7,26 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_ssl.errors import UserError
+from jax_ssl.evaluate import rules
 from jax_ssl.losses import unit
 
 KS = (10, 20, 100, 200)
 
 
 def accuracies(train, train_labels, test, test_labels, ks=KS, temperature=0.07, classes=None, **blocks):
-    """Fraction of the test features classified right, {k: fraction}, all k at once. Arguments as of `predictions`."""
-    classes = classes or 1 + int(max(train_labels.max(), test_labels.max()))
+    """Fraction of the test features classified right, {k: fraction}, all k at once. Arguments as of `predictions`.
+
+    Without `classes` labels may be any whole numbers. Raises UserError where there is nothing to tell apart.
+    """
+    rules.check("kNN", train, train_labels, test)
+    if not classes:  # by their places, or an id of 10^9 would ask for as many votes
+        names, places = np.unique(np.concatenate([train_labels, test_labels]), return_inverse=True)
+        train_labels, test_labels, classes = places[: len(train)], places[len(train) :], len(names)
     hits = (predictions(train, train_labels, test, ks, temperature, classes, **blocks) == test_labels).sum(axis=1)
     return {k: int(right) / len(test) for k, right in zip(ks, hits)}
 

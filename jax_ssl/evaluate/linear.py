@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_ssl.errors import UserError
+from jax_ssl.evaluate import rules
 from jax_ssl.schedules import Clock, cosine
 
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -37,7 +38,11 @@ class Probe(NamedTuple):
 
 
 def measure(train, train_labels, test, test_labels, classes, seed=0, **options) -> dict:
-    """Trains on `train` and measures on `test`; arguments as of `fit`. Fractions, and what the protocol chose."""
+    """Trains on `train` and measures on `test`; arguments as of `fit`. Fractions, and what the protocol chose.
+
+    Raises UserError where there is nothing to tell apart.
+    """
+    rules.check("The linear probe", train, train_labels, test)
     probe = fit(train, train_labels, classes, seed=seed, **options)
     return {
         "top1": accuracy(probe, test, test_labels),
@@ -54,8 +59,9 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
     epochs is an upper limit: training stops growing at MAX_STEPS steps of BATCH features.
     """
     if len(features) < 10:
-        raise UserError(f"A linear probe needs at least 10 labelled images, not {len(features)}; give it more.")
+        raise UserError(f"A linear probe needs at least 10 labelled images, not {len(features)}: label some more.")
     features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels, jnp.int32)
+    seed = rules.seed32(seed)
     order = np.random.RandomState(seed).permutation(len(features))
     held_out, fitted = order[: len(order) // 10], order[len(order) // 10 :]
     batch = min(BATCH, len(fitted))
@@ -63,13 +69,19 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
 
     x = features[fitted]
     mean, inverse_std = x.mean(0), 1 / jnp.sqrt(x.var(0) + 1e-6)
-    x, rates, key = (x - mean) * inverse_std, jnp.asarray(learning_rates), jax.random.key(seed)
+    x, rates, key = _standardise(x, mean, inverse_std), jnp.asarray(learning_rates), jax.random.key(seed)
     kernels, biases = train_heads(x, labels[fitted], rates, key, classes, epochs, batch)
     scores, losses = _score(kernels, biases, (features[held_out] - mean) * inverse_std, labels[held_out])
     # Accuracy decides; among equals, the loss, which is not a number for a head that diverged.
     best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
     chosen = learning_rates[best], float(scores[best]), epochs
     return Probe(mean, inverse_std, kernels[best], biases[best], *chosen)
+
+
+@partial(jax.jit, donate_argnames="x")
+def _standardise(x, mean, inverse_std):
+    """In place: of the features of a large set there is one copy and no other."""
+    return (x - mean) * inverse_std
 
 
 def accuracy(probe, features, labels) -> float:

@@ -1,47 +1,121 @@
-"""kNN and linear probe of one frozen encoder on one labelled set: the rulers that training and `evaluate` share."""
+"""kNN and linear probe of one frozen encoder on one labelled set: the rulers that training and `evaluate` share.
 
+What can be measured is returned, and why the rest can't be is one sentence each in `notes`: with nine labelled images
+there is no linear probe, but there are neighbours and a rank.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from jax_ssl.encoder import Encoder, extract
+from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear
 from jax_ssl.losses.diagnostics import feature_std, rankme
 
+TASKS = ("knn", "linear")
+ABSENT = "-"  # in a table, for what could not be told
+PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit into 0.6 GB, at 224 into 30
+
 
 class Measured(NamedTuple):
-    """Fractions: knn top-1 for each k, and what the linear probe says; feature_std and rankme of the bank."""
+    """Fractions: knn top-1 for each k, and what the linear probe says; feature_std and rankme of the bank.
+
+    What was not asked for or can't be told is empty, or NaN; `notes` says why.
+    """
 
     knn: dict
     linear: dict
     feature_std: float
     rankme: float
+    notes: tuple[str, ...] = ()
 
 
-def measure(encode: Encoder, data, seed: int = 0, batch: int = 256) -> Measured:
-    """Both rulers on the encoder's pooled features.
+def measure(encode: Encoder, data, seed: int = 0, batch: int = 256, tasks=TASKS) -> Measured:
+    """The rulers in `tasks` on the encoder's pooled features.
 
     data: train_images and test_images uint8 (N, H, W, 3), train_labels and test_labels int (N,), classes.
     """
     bank, test = (extract(encode, images, batch) for images in (data.train_images, data.test_images))
-    return measure_features(bank, test, data, seed)
+    return measure_features(bank, test, data, seed, tasks)
 
 
-def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0) -> Measured:
-    """Both rulers on features (N, D) that are at hand: raw pixels, for one."""
+def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, tasks=TASKS) -> Measured:
+    """The rulers in `tasks` on features (N, D) that are at hand: raw pixels, for one."""
+    notes = []
+
+    def told(task: str, ruler: Callable[[], dict]) -> dict:
+        try:
+            return ruler() if task in tasks else {}
+        except UserError as error:
+            notes.append(str(error))
+            return {}
+
     ks = tuple(k for k in knn.KS if k <= len(train)) or (len(train),)
+    sets = train, data.train_labels, test, data.test_labels
     return Measured(
-        knn=knn.accuracies(train, data.train_labels, test, data.test_labels, ks=ks, classes=data.classes),
-        linear=linear.measure(train, data.train_labels, test, data.test_labels, data.classes, seed=seed),
-        feature_std=float(feature_std(train)),
-        rankme=float(rankme(train[:2048])),  # 2 048 rows tell the rank; a full SVD of the bank would cost seconds
+        knn=told("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
+        linear=told("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
+        feature_std=float(feature_std(train)) if len(train) else float("nan"),
+        # 2 048 rows tell the rank; all of the bank would cost seconds.
+        rankme=float(rankme(train[:2048])) if len(train) else float("nan"),
+        notes=tuple(notes),
     )
+
+
+def scores(measured: Measured) -> dict[str, float]:
+    """What training writes down of it: knn (at the k next to 20), linear and rankme, those that could be told."""
+    found = {"rankme": measured.rankme} if np.isfinite(measured.rankme) else {}
+    if measured.linear:
+        found["linear"] = measured.linear["top1"]
+    if measured.knn:
+        found["knn"] = measured.knn[min(measured.knn, key=lambda k: abs(k - 20))]
+    return found
 
 
 def pixels(data, mean, std) -> tuple[np.ndarray, np.ndarray]:
     """Raw pixels, normalised as the network gets them, as features: the baseline a representation has to beat.
 
-    Normalised because it is the stronger baseline: without a mean removed, cosine similarity is mostly brightness.
+    Images larger than PIXELS_SIDE are averaged down to it. Normalised because it is the stronger baseline: without a
+    mean removed, cosine similarity is mostly brightness.
     """
-    flat = lambda images: ((images / np.float32(255) - np.float32(mean)) / np.float32(std)).reshape(len(images), -1)
+
+    def flat(images):
+        small = shrink(images, PIXELS_SIDE).astype(np.float32)
+        small /= 255
+        small -= np.float32(mean)
+        small /= np.float32(std)
+        return small.reshape(len(images), -1)
+
     return flat(data.train_images), flat(data.test_images)
+
+
+def shrink(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (N, S, S, 3) -> (N, side, side, 3), each pixel the mean of those it covers; smaller images as they are."""
+    if images.shape[1] <= side:
+        return images
+    small = np.empty((len(images), side, side, 3), np.uint8)
+    for number, image in enumerate(images):
+        small[number] = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
+    return small
+
+
+def heading(tasks) -> str:
+    """The columns of the table: kNN at 20 and at its best k, linear probe, effective rank."""
+    names = ("kNN k=20", "best k") * ("knn" in tasks) + ("linear",) * ("linear" in tasks) + ("RankMe",)
+    return f"{'':32}" + "".join(f"{name:>10}" for name in names)
+
+
+def row(label: str, measured: Measured, tasks) -> str:
+    """A line of the table: per cent, and the rank as it is."""
+    knn, numbers = measured.knn, []
+    if "knn" in tasks:
+        near = min(knn, key=lambda k: abs(k - 20), default=None)
+        numbers += [100 * knn[near], 100 * max(knn.values())] if knn else [None, None]
+    if "linear" in tasks:
+        numbers.append(100 * measured.linear["top1"] if measured.linear else None)
+    numbers.append(measured.rankme if np.isfinite(measured.rankme) else None)
+    cells = (ABSENT if number is None else f"{number:.1f}" for number in numbers)
+    return f"{label:32}" + "".join(f"{cell:>10}" for cell in cells)

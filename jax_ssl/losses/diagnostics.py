@@ -87,6 +87,10 @@ def rankme(features: jax.Array, epsilon: float = 1e-7) -> jax.Array:
     Source: RankMe (Garrido et al. 2023), equations 1 and 2; not centred, as there. Take N of at least D.
     """
     with jax.default_matmul_precision("highest"):  # a TPU would round the products to bf16 and fill the spectrum up
-        values = jnp.linalg.svd(features.astype(jnp.float32), compute_uv=False)
+        tall = (features if len(features) >= features.shape[1] else features.T).astype(jnp.float32)
+        # R of QR has the singular values of the whole, and only the shorter side, squared, of numbers. An SVD of wide
+        # features asks for D x D of them, 90 GB for pixels at 224; the smaller Gram matrix would square what rounding
+        # leaves in float32, which counts where the rank is small.
+        values = jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"), compute_uv=False)
     share = values / jnp.maximum(jnp.sum(values), 1e-30) + epsilon
     return jnp.exp(-jnp.sum(share * jnp.log(share)))

@@ -7,6 +7,7 @@ Code:  https://github.com/facebookresearch/barlowtwins, main.py
 import jax.numpy as jnp
 from jax.lax import Precision
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, two_views
 from jax_ssl.losses import barlow_twins
 from jax_ssl.losses.diagnostics import spread
@@ -21,6 +22,8 @@ def make(backbone, clock, *, projector=(8192, 8192, 8192), lambd=0.0051, loss_sc
     and with it what weight decay and the parameters without a trust ratio saw.
     """
     check_widths(projector)
+    bounds.bounded("method.", dict(lambd=lambd), at_least=0)
+    bounds.bounded("method.", dict(loss_scale=loss_scale), above=0)
     groups = getattr(backbone, "norm_groups", 1)
     net = Projected(backbone, Mlp(projector, norm=True, last_bias=False, norm_groups=groups))
 
@@ -41,4 +44,4 @@ def make(backbone, clock, *, projector=(8192, 8192, 8192), lambd=0.0051, loss_sc
         a, b = ((z - z.mean(0)) / (z.std(0) + 1e-5) for z in (z1[:, :256], z2[:, :256]))
         return {"cross_correlation": jnp.matmul(a.T, b, precision=Precision.HIGHEST) / len(a)}  # the identity, in time
 
-    return Method(init, loss, show=show, guards={"method.lambd": lambd > 0})
+    return Method(init, loss, show=show, min_batch=2, guards={"method.lambd": lambd > 0})

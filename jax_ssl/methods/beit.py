@@ -7,10 +7,11 @@ Code:  https://github.com/microsoft/unilm, beit/modeling_pretrain.py, engine_for
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import Precision, stop_gradient
 
-from jax_ssl import losses, masking
-from jax_ssl.core import Method
+from jax_ssl import bounds, losses, masking
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models import apply, dvae
@@ -43,7 +44,11 @@ def resized(pixels, side):
 
 def own_tokenizer(mean, std, *, temperature, final_temperature, **network) -> Tokenizer:
     """One without weights, to be learned beside the transformer on images that are normalised as its are."""
-    return Tokenizer(dvae.DVae(dvae.make(**network)), {}, mean, std)
+    try:
+        encoder = dvae.make(**network)
+    except UserError as error:  # which calls the settings as those of a tokenizer that is trained for itself
+        raise UserError(str(error).replace("model.", "method.beside.")) from None
+    return Tokenizer(dvae.DVae(encoder), dict, mean, std)
 
 
 def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3) -> Method:
@@ -55,8 +60,10 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
     """
     if not hasattr(backbone, "patch") or not hasattr(backbone, "depth"):
         raise UserError("BEiT hides patches of a transformer: set model.name='vit'.")
-    if not 0 < mask_ratio < 1:
-        raise UserError(f"method.mask_ratio={mask_ratio} must lie between 0 and 1.")
+    bounds.bounded("method.", dict(mask_ratio=mask_ratio), above=0, below=1)
+    bounds.bounded("method.", dict(std=std), above=0)
+    temperatures = dict(temperature=beside["temperature"], final_temperature=beside["final_temperature"])
+    bounds.bounded("method.beside.", temperatures, above=0)
     teacher = load_tokenizer(tokenizer) if tokenizer else own_tokenizer(mean, std, **beside)
     codes = teacher.net.backbone
     patch, stride, vocabulary = backbone.patch, codes.stride, codes.vocabulary
@@ -67,12 +74,13 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
             f"tokenizer with fewer model.groups, or take a larger patch."
         )
     net = Net(backbone, vocabulary)
-    mean, std, own_mean, own_std = (jnp.asarray(x) for x in (mean, std, teacher.mean, teacher.std))
-    warmth = cosine(beside["temperature"], beside["final_temperature"], clock)
+    mean, std, own_mean, own_std = (np.asarray(x, np.float32) for x in (mean, std, teacher.mean, teacher.std))
+    warmth = cosine(*temperatures.values(), clock)
 
     def hide(rng, images):
         grid = (images.shape[1] // patch, images.shape[2] // patch)
         count = max(1, int(mask_ratio * grid[0] * grid[1]))
+        masking.check_hidden(count, grid, f"method.mask_ratio={mask_ratio}")
         places, _, shown = masking.split(-masking.block_scores(rng, len(images), grid, count), count)
         return shown == 0, places
 
@@ -82,11 +90,11 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
         return (pixels - own_mean) / own_std
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         params, stats = apply.init(net, rng, images, *hide(rng, images))
         params |= {"backbone": rescale_residuals(params["backbone"])}
         if tokenizer:
-            return params, {"stats": stats, "tokenizer": jax.tree.map(jnp.asarray, teacher.params)}
+            return params, {"stats": stats, "tokenizer": jax.tree.map(jnp.asarray, teacher.params())}
         return params | {"tokenizer": teacher.net.init(rng, readable(images), rng, 1.0)["params"]}, {"stats": stats}
 
     def predict(params, state, images, rng):
@@ -135,4 +143,5 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
 
         return {"reconstruction": jnp.stack([images, jnp.where(holes, 0, images), fill(told), fill(right)], axis=1)}
 
-    return Method(init, loss, show=show, per_image=True)
+    curves = {} if tokenizer else {"tokenizer_temperature": warmth}
+    return Method(init, loss, show=show, per_image=True, curves=curves)

@@ -4,6 +4,7 @@ Paper: Grill et al. 2020, https://arxiv.org/abs/2006.07733, Sec. 3.1 and appendi
 Code:  https://github.com/google-deepmind/deepmind-research, byol/byol_experiment.py, byol/utils/networks.py
 """
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, two_views
 from jax_ssl.losses import byol, unit
 from jax_ssl.losses.diagnostics import spread
@@ -19,10 +20,13 @@ def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momen
     student (still without gradient).
     """
     check_widths(projector, predictor)
+    bounds.bounded("method.", dict(momentum=momentum), at_least=0, at_most=1)
     groups = getattr(backbone, "norm_groups", 1)
     head = Mlp(projector, norm=True, last_bias=False, norm_groups=groups)
     student = Predicted(backbone, head, Mlp(predictor, norm=True, last_bias=False, norm_groups=groups))
     teacher = Projected(backbone, head)
+
+    follow = teacher_momentum(momentum, clock)
 
     def init(rng, batch):
         return apply.init_with_teacher(student, teacher, rng, two_views(batch)[0])
@@ -40,6 +44,6 @@ def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momen
 
     return Method(
         init, loss, teacher=("backbone", "projector"),
-        momentum=teacher_momentum(momentum, clock), show=show, fresh_teacher=True,
+        momentum=follow, show=show, fresh_teacher=True, min_batch=2, curves={"teacher_momentum": follow},
         guards={"method.predictor": bool(predictor), "method.momentum": momentum > 0},
     )  # fmt: skip

@@ -7,6 +7,7 @@ Code:  https://github.com/facebookresearch/dino, main_dino.py
 import jax.numpy as jnp
 from einops import rearrange
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
 from jax_ssl.losses import dino, dino_center, dino_targets, sum_in_chunks
@@ -29,12 +30,16 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
     centring: subtract the mean of the teacher's scores, so that no prototype takes all images.
     chunks: of the batch, whose scores are in memory at once. momentum: of the teacher, on a cosine to 1.
     """
-    check_head(prototypes, chunks, student_temp, teacher_temp, warmup_teacher_temp)
+    check_head(prototypes, hidden, bottleneck, chunks, student_temp=student_temp, teacher_temp=teacher_temp,
+               warmup_teacher_temp=warmup_teacher_temp)  # fmt: skip
+    bounds.bounded("method.", dict(warmup_teacher_epochs=warmup_teacher_epochs), at_least=0)
+    bounds.bounded("method.", dict(center_momentum=center_momentum, momentum=momentum), at_least=0, at_most=1)
     head = DinoHead(
         prototypes, hidden, bottleneck, norm_last_layer, use_bn_in_head, getattr(backbone, "dtype", jnp.float32)
     )
     student, teacher = Crops(backbone, head), Crops(apply.without_drop_path(backbone), head)
     temperature = epoch_ramp(warmup_teacher_temp, teacher_temp, warmup_teacher_epochs, clock)
+    follow = teacher_momentum(momentum, clock)
 
     def init(rng, batch):
         groups = crop_groups(batch)
@@ -71,5 +76,8 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
         return {"targets": probabilities[:, :256]} | attention_rows(backbone, state.teacher["backbone"], batch["views"])
 
     guards = {"method.centring": centring, "method.teacher_temp < method.student_temp": teacher_temp < student_temp}
-    return Method(init, loss, teacher=("backbone", "projector"), momentum=teacher_momentum(momentum, clock), show=show,
-                  guards=guards)  # fmt: skip
+    return Method(
+        init, loss, teacher=("backbone", "projector"), momentum=follow, show=show, guards=guards, min_batch=2,
+        curves={"teacher_momentum": follow, "teacher_temperature": temperature},
+        lengths={"method.warmup_teacher_epochs": warmup_teacher_epochs * clock.steps_per_epoch},
+    )  # fmt: skip

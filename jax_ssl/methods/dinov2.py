@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from jax_ssl import masking
+from jax_ssl import bounds, masking
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
 from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, koleo, sinkhorn_center, sum_in_chunks
@@ -38,11 +38,18 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         raise UserError("micro_batch is not for DINOv2, which needs the patches of whole images: set it to 0.")
     if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
         raise UserError("DINOv2 needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
-    if centring not in ("sinkhorn_knopp", "mean", "none"):
-        raise UserError(f"method.centring={centring!r}: choose 'sinkhorn_knopp', 'mean' or 'none'.")
-    if len(mask_ratio) != 2 or not (0 <= mask_share <= 1 and 0 < mask_ratio[0] <= mask_ratio[1] < 1):
-        raise UserError(f"method.mask_share={mask_share}, method.mask_ratio={mask_ratio}: a share, and two, below 1.")
-    check_head(prototypes, chunks, student_temp, teacher_temp, warmup_teacher_temp)
+    bounds.one_of("method.", dict(centring=centring), ("sinkhorn_knopp", "mean", "none"))
+    check_head(prototypes, hidden, bottleneck, chunks, student_temp=student_temp, teacher_temp=teacher_temp,
+               warmup_teacher_temp=warmup_teacher_temp)  # fmt: skip
+    bounds.whole("method.", dict(iterations=iterations), at_least=0)
+    bounds.whole("method.", dict(patch_bottleneck=patch_bottleneck))
+    weights = dict(image_weight=image_weight, patch_weight=patch_weight, koleo_weight=koleo_weight)
+    bounds.bounded("method.", weights | dict(warmup_teacher_epochs=warmup_teacher_epochs), at_least=0)
+    shares = dict(mask_share=mask_share, center_momentum=center_momentum, momentum=momentum)
+    bounds.bounded("method.", shares, at_least=0, at_most=1)
+    bounds.rising_pair("method.", dict(mask_ratio=mask_ratio), above=0, below=1)
+    for key, count in dict(patch_prototypes=patch_prototypes, koleo_images=koleo_images).items():
+        bounds.whole("method.", {key: count}, at_least=2 if count else 0)
     heads = [DinoHead(prototypes, hidden, bottleneck, False, dtype=backbone.dtype)]
     heads += (
         [DinoHead(patch_prototypes, hidden, patch_bottleneck, False, dtype=backbone.dtype)] if patch_prototypes else []
@@ -50,16 +57,19 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
     student, teacher = Tokens(backbone, *heads), Tokens(apply.without_drop_path(backbone), *heads)
     names = ("backbone", "projector", "patch_projector")[: 1 + len(heads)]
     temperature = constant(teacher_temp, clock, warmup_teacher_epochs, warmup_teacher_temp)
+    follow = teacher_momentum(momentum, clock)
 
     def hide(rng, views):
         """Which patches of the large crops are hidden (B, 2, N), and where: places (B, 2, M) with their weights."""
         grid = (views.shape[2] // backbone.patch, views.shape[3] // backbone.patch)
+        most = int(mask_ratio[1] * grid[0] * grid[1])
+        masking.check_hidden(most, grid, f"method.mask_ratio={mask_ratio}")
         ratios, blocks = jax.random.split(rng)
         drawn = masking.stratified_ratios(ratios, 2 * len(views), mask_share, *mask_ratio)
         hidden = (drawn * grid[0] * grid[1]).astype(jnp.int32)
         mask = masking.hide(masking.block_scores(blocks, 2 * len(views), grid, hidden, smallest=4), hidden)
         mask = rearrange(mask, "(b v) n -> b v n", v=2)
-        return mask, *masking.hidden_places(mask, max(1, int(mask_ratio[1] * grid[0] * grid[1])))
+        return mask, *masking.hidden_places(mask, most)
 
     def init(rng, batch):
         groups = crop_groups(batch)
@@ -131,4 +141,8 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         return drawn | attention_rows(backbone, state.teacher["backbone"], views)
 
     guards = {"method.centring": centring != "none"}
-    return Method(init, loss, teacher=names, momentum=teacher_momentum(momentum, clock), show=show, guards=guards)
+    return Method(
+        init, loss, teacher=names, momentum=follow, show=show, guards=guards, min_batch=2,
+        curves={"teacher_momentum": follow, "teacher_temperature": temperature},
+        lengths={"method.warmup_teacher_epochs": warmup_teacher_epochs * clock.steps_per_epoch},
+    )  # fmt: skip

@@ -6,8 +6,8 @@ Code:  https://github.com/openai/DALL-E, and https://github.com/microsoft/unilm,
 
 import jax.numpy as jnp
 
-from jax_ssl import losses
-from jax_ssl.core import Method
+from jax_ssl import bounds, losses
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models.dvae import DVae, Encoder
@@ -21,16 +21,13 @@ def make(backbone, clock, *, temperature=1.0, final_temperature=0.0625, kl_weigh
     """
     if not isinstance(backbone, Encoder):
         raise UserError("method.name=dvae needs model.name='dvae': its decoder mirrors that encoder.")
-    if min(temperature, final_temperature) <= 0:
-        raise UserError(
-            f"method.temperature={temperature}, method.final_temperature={final_temperature}: take temperatures above "
-            "zero."
-        )
+    bounds.bounded("method.", dict(temperature=temperature, final_temperature=final_temperature), above=0)
+    bounds.bounded("method.", dict(kl_weight=kl_weight), at_least=0)
     net, vocabulary = DVae(backbone), backbone.vocabulary
     warmth = cosine(temperature, final_temperature, clock)
 
     def init(rng, batch):
-        return net.init(rng, batch["views"][:, 0], rng, 1.0)["params"], {"stats": {}}
+        return net.init(rng, one_view(batch), rng, 1.0)["params"], {"stats": {}}
 
     def loss(params, state, batch, rng):
         images = batch["views"][:, 0]
@@ -51,4 +48,4 @@ def make(backbone, clock, *, temperature=1.0, final_temperature=0.0625, kl_weigh
         painted = net.apply({"params": params}, codes, net.rows(images), method="paint")
         return {"reconstruction": jnp.stack([images, painted], axis=1)}
 
-    return Method(init, loss, show=show, per_image=True)
+    return Method(init, loss, show=show, per_image=True, curves={"code_temperature": warmth})

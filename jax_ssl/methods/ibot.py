@@ -7,7 +7,7 @@ Code:  https://github.com/bytedance/ibot, main_ibot.py, loader.py, models/head.p
 import jax.numpy as jnp
 from einops import rearrange
 
-from jax_ssl import masking
+from jax_ssl import bounds, masking
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
 from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, sum_in_chunks
@@ -35,28 +35,36 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         raise UserError("micro_batch is not for iBOT, which needs the patches of whole images: set it to 0.")
     if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
         raise UserError("iBOT needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
+    check_head(
+        prototypes, hidden, bottleneck, chunks, student_temp=student_temp, teacher_temp=teacher_temp,
+        warmup_teacher_temp=warmup_teacher_temp, teacher_patch_temp=teacher_patch_temp,
+        warmup_teacher_patch_temp=warmup_teacher_patch_temp,
+    )  # fmt: skip
+    bounds.bounded("method.", dict(warmup_teacher_epochs=warmup_teacher_epochs, patch_weight=patch_weight), at_least=0)
+    bounds.bounded("method.", dict(center_momentum=center_momentum, momentum=momentum), at_least=0, at_most=1)
+    bounds.bounded("method.", dict(mask_ratio=mask_ratio, mask_spread=mask_spread), at_least=0, below=1)
     most = max((ratio + more for ratio, more in zip(mask_ratio, mask_spread)), default=0)
     if len(mask_ratio) != len(mask_spread) or not 0 < most < 1:
         raise UserError(
             f"method.mask_ratio={mask_ratio} and method.mask_spread={mask_spread}: give as many of each, below one."
         )
-    check_head(prototypes, chunks, student_temp, teacher_temp, warmup_teacher_temp, teacher_patch_temp,
-               warmup_teacher_patch_temp)  # fmt: skip
     head = lambda: DinoHead(prototypes, hidden, bottleneck, norm_last_layer, dtype=backbone.dtype)
     parts = (head(),) if shared_head else (head(), head())
     student, teacher = Tokens(backbone, *parts), Tokens(apply.without_drop_path(backbone), *parts)
     names = ("backbone", "projector") if shared_head else ("backbone", "projector", "patch_projector")
     image_temp = epoch_ramp(warmup_teacher_temp, teacher_temp, warmup_teacher_epochs, clock)
     patch_temp = epoch_ramp(warmup_teacher_patch_temp, teacher_patch_temp, warmup_teacher_epochs, clock)
+    follow = teacher_momentum(momentum, clock)
 
     def hide(rng, views):
         """Which patches of the large crops are hidden (B, 2, N), and where: places (B, 2, M) with their weights."""
         grid = (views.shape[2] // backbone.patch, views.shape[3] // backbone.patch)
         patches, count = grid[0] * grid[1], len(views) * 2
+        masking.check_hidden(int(most * patches), grid, f"method.mask_ratio={mask_ratio}")
         hidden = (masking.mixed_ratios(rng, count, mask_ratio, mask_spread) * patches).astype(jnp.int32)
         mask = masking.hide(masking.block_scores(rng, count, grid, hidden, smallest=(min(grid) // 3) ** 2), hidden)
         mask = rearrange(mask, "(b v) n -> b v n", v=2)
-        return mask, *masking.hidden_places(mask, max(1, int(most * patches)))
+        return mask, *masking.hidden_places(mask, int(most * patches))
 
     def init(rng, batch):
         groups = crop_groups(batch)
@@ -112,4 +120,8 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         )
 
     guards = {"method.centring": centring, "method.teacher_temp < method.student_temp": teacher_temp < student_temp}
-    return Method(init, loss, teacher=names, momentum=teacher_momentum(momentum, clock), show=show, guards=guards)
+    curves = {"teacher_momentum": follow, "teacher_temperature": image_temp, "teacher_patch_temperature": patch_temp}
+    return Method(
+        init, loss, teacher=names, momentum=follow, show=show, guards=guards, min_batch=2, curves=curves,
+        lengths={"method.warmup_teacher_epochs": warmup_teacher_epochs * clock.steps_per_epoch},
+    )  # fmt: skip

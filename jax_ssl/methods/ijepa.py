@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_ssl import masking
-from jax_ssl.core import Method
+from jax_ssl import bounds, masking
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import smooth_l1
 from jax_ssl.losses.diagnostics import feature_std, pair_cosine
@@ -42,13 +42,13 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
         raise UserError("micro_batch is not for I-JEPA, which needs the patches of whole images: set it to 0.")
     if getattr(backbone, "pool", None) != "mean":
         raise UserError("I-JEPA needs model.name='vit' with model.pool='mean': it has patches and no class token.")
-    if any(len(pair) != 2 for pair in (target_scale, target_ratio, context_scale)):
-        raise UserError("method.target_scale, target_ratio and context_scale are pairs, the least and the most.")
-    if not (0 < target_scale[0] <= target_scale[1] < 1 and 0 < context_kept < 1 and targets > 0):
-        raise UserError(
-            f"method.target_scale={target_scale} and method.context_kept={context_kept} are shares between 0 and 1, "
-            f"and method.targets={targets} at least one."
-        )
+    bounds.rising_pair("method.", dict(target_scale=target_scale), above=0, below=1)
+    bounds.rising_pair("method.", dict(context_scale=context_scale), above=0, at_most=1)
+    bounds.rising_pair("method.", dict(target_ratio=target_ratio), above=0)
+    bounds.bounded("method.", dict(context_kept=context_kept), above=0, below=1)
+    bounds.bounded("method.", dict(momentum=momentum, final_momentum=final_momentum), at_least=0, at_most=1)
+    sizes = dict(predictor_width=predictor_width, predictor_depth=predictor_depth, predictor_heads=predictor_heads)
+    bounds.whole("method.", sizes | dict(targets=targets))
     if predictor_width % predictor_heads or predictor_width % 4:
         raise UserError(
             f"method.predictor_width={predictor_width} must be a multiple of 4 and of "
@@ -62,11 +62,16 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
 
     def cut(rng, images):
         grid = (images.shape[1] // backbone.patch, images.shape[2] // backbone.patch)
+        if min(grid) < 2:
+            raise UserError(
+                f"No blocks can be cut from {grid[0]} x {grid[1]} patches of an image: take a smaller model.patch or a "
+                "larger size in data.crops."
+            )
         kept = max(1, int(context_kept * grid[0] * grid[1]))
         return masking.multi_block(rng, len(images), grid, targets, target_scale, target_ratio, context_scale, kept)
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         params, stats = apply.init(net, rng, images, *cut(rng, images))
         return params, {"stats": stats}
 
@@ -90,4 +95,6 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
                                         backbone.patch)  # fmt: skip
         return {"blocks": jnp.stack([images, only(context), *(only(target[:, m]) for m in range(targets))], axis=1)}
 
-    return Method(init, loss, teacher=("backbone",), momentum=linear(momentum, final_momentum, clock), show=show)
+    follow = linear(momentum, final_momentum, clock)
+    return Method(init, loss, teacher=("backbone",), momentum=follow, show=show, min_batch=2,
+                  curves={"teacher_momentum": follow})  # fmt: skip

@@ -7,8 +7,8 @@ Code:  https://github.com/facebookresearch/mae, models_mae.py
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jax_ssl import masking
-from jax_ssl.core import Method
+from jax_ssl import bounds, masking
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import mae, patchify, unpatchify
 from jax_ssl.models import apply
@@ -32,10 +32,13 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
     """sampling: `random`, `block` or `grid`. norm_pix: the target is each patch in units of its own mean and spread."""
     if getattr(backbone, "pool", None) != "cls":
         raise UserError("MAE needs model.name='vit' with model.pool='cls': its decoder reads the class token.")
-    if sampling not in ("random", "block", "grid") or not 0 <= mask_ratio < 1:
+    bounds.one_of("method.", dict(sampling=sampling), ("random", "block", "grid"))
+    bounds.bounded("method.", dict(mask_ratio=mask_ratio), at_least=0, below=1)  # 0 shows what hiding saves
+    sizes = dict(decoder_width=decoder_width, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
+    bounds.whole("method.", sizes)
+    if decoder_width % decoder_heads or decoder_width % 4:
         raise UserError(
-            f"method.sampling={sampling!r} must be random, block or grid; "
-            f"method.mask_ratio={mask_ratio} from 0, which hides nothing and shows what hiding saves, to below 1."
+            f"method.decoder_width={decoder_width} must be a multiple of 4 and of method.decoder_heads={decoder_heads}."
         )
     patch = backbone.patch
     decoder = Decoder(decoder_width, decoder_depth, decoder_heads, patch**2 * 3, backbone.remat, backbone.dtype)
@@ -52,8 +55,11 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
         return masking.split(sampler(rng, len(images), grid), keep)
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         keep, restore, _ = split(rng, images)
+        if mask_ratio:  # asked for here: a picture may hide everything
+            grid, hidden = (images.shape[1] // patch, images.shape[2] // patch), restore.shape[1] - keep.shape[1]
+            masking.check_hidden(hidden, grid, f"method.mask_ratio={mask_ratio}")
         params, stats = apply.init(net, rng, images, keep, restore)
         return params, {"stats": stats}
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, two_views
 from jax_ssl.errors import UserError
 from jax_ssl.losses import info_nce, unit
@@ -30,6 +31,9 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
     eight devices) a query and its key do not share statistics that give the pair away. With one group it does nothing.
     """
     check_widths(projector)
+    bounds.bounded("method.", dict(temperature=temperature), above=0)
+    bounds.bounded("method.", dict(momentum=momentum), at_least=0, at_most=1)
+    bounds.whole("method.", dict(queue=queue))
     net = Projected(backbone, Mlp(projector))
     shuffled = shuffle and getattr(backbone, "norm_groups", 1) > 1
 
@@ -69,4 +73,8 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
             "query_queue_similarity": unit(query) @ past.T,
         }
 
-    return Method(init, loss, teacher=("backbone", "projector"), momentum=lambda step: momentum, show=show)
+    follow = lambda step: momentum
+    return Method(
+        init, loss, teacher=("backbone", "projector"), momentum=follow, show=show, min_batch=2,
+        curves={"teacher_momentum": follow}, memories={"method.queue": queue},
+    )  # fmt: skip

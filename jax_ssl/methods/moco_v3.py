@@ -7,6 +7,7 @@ Code:  https://github.com/facebookresearch/moco-v3, moco/builder.py
 import jax
 import jax.numpy as jnp
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, two_views
 from jax_ssl.losses import moco_v3, unit
 from jax_ssl.losses.diagnostics import information, spread
@@ -34,6 +35,8 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
     The frozen patch embedding of the paper is `optim.frozen=("backbone/embed",)`.
     """
     check_widths(projector, predictor)
+    bounds.bounded("method.", dict(temperature=temperature), above=0)
+    bounds.bounded("method.", dict(momentum=momentum), at_least=0, at_most=1)
     groups = getattr(backbone, "norm_groups", 1)
     head = Mlp(projector, norm=True, last_norm=True, last_scale=False, norm_groups=groups)
     last = dict(last_norm=predictor_norm, last_scale=False, last_bias=False)
@@ -57,4 +60,6 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
         ((_, query), _), (_, key), _ = embed(params, state, batch, rng)
         return {"query_key_similarity": unit(query) @ unit(key).T}  # a bright diagonal: each image finds itself
 
-    return Method(init, loss, teacher=("backbone", "projector"), momentum=teacher_momentum(momentum, clock), show=show)
+    follow = teacher_momentum(momentum, clock)
+    return Method(init, loss, teacher=("backbone", "projector"), momentum=follow, show=show, min_batch=2,
+                  curves={"teacher_momentum": follow})  # fmt: skip

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, two_views
 from jax_ssl.losses import nt_xent, unit
 from jax_ssl.losses.diagnostics import information, spread
@@ -23,6 +24,7 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.1) -> Method:
     The loss is the paper's mean over 2B rows; the official code sums the two views' means, which is twice that.
     """
     check_widths(projector)
+    bounds.bounded("method.", dict(temperature=temperature), above=0)
     groups = getattr(backbone, "norm_groups", 1)
     head = Mlp(projector, norm=True, last_norm=True, norm_groups=groups, kernel_init=KERNEL_INIT)
     net = Projected(backbone, head)
@@ -47,4 +49,4 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.1) -> Method:
         (first, second), _ = embed(params, state, batch, rng)
         return {"similarity": unit(first) @ unit(second).T}  # a bright diagonal: each image finds itself
 
-    return Method(init, loss, show=show)
+    return Method(init, loss, show=show, min_batch=2)

@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_ssl import losses, masking
-from jax_ssl.core import Method
+from jax_ssl import bounds, losses, masking
+from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import patchify, unpatchify
 from jax_ssl.models import apply
@@ -38,11 +38,10 @@ def make(backbone, clock, *, mask_ratio=0.6, mask_cell=32) -> Method:
     if not hasattr(backbone, "patch") or not hasattr(backbone, "depth"):
         raise UserError("SimMIM hides patches of a transformer: set model.name='vit'.")
     patch = backbone.patch
-    if not 0 < mask_ratio < 1 or mask_cell < 1 or mask_cell % patch:
-        raise UserError(
-            f"method.mask_ratio={mask_ratio} must lie between 0 and 1, and method.mask_cell={mask_cell} be a multiple "
-            f"of model.patch={patch}."
-        )
+    bounds.bounded("method.", dict(mask_ratio=mask_ratio), above=0, below=1)
+    bounds.whole("method.", dict(mask_cell=mask_cell))
+    if mask_cell % patch:
+        raise UserError(f"method.mask_cell={mask_cell} must be a multiple of model.patch={patch}.")
     net = Net(backbone)
 
     def hide(rng, images):
@@ -55,10 +54,11 @@ def make(backbone, clock, *, mask_ratio=0.6, mask_cell=32) -> Method:
         cell = mask_cell // patch
         scores = masking.cell_scores(rng, len(images), (rows * cell, columns * cell), cell)
         kept = rows * columns - math.ceil(rows * columns * mask_ratio)
+        masking.check_hidden(rows * columns - kept, (rows, columns), f"method.mask_ratio={mask_ratio}")
         return masking.split(scores, kept * cell**2)[2] > 0
 
     def init(rng, batch):
-        images = batch["views"][:, 0]
+        images = one_view(batch)
         params, stats = apply.init(net, rng, images, hide(rng, images))
         return params | {"backbone": rescale_residuals(params["backbone"])}, {"stats": stats}
 

@@ -37,6 +37,6 @@ def make(backbone, clock, *, projector=(2048, 2048, 2048), predictor=(512, 2048)
         return {"prediction_projection_similarity": unit(p1) @ unit(z2).T}  # a bright diagonal
 
     return Method(
-        init, loss, show=show,
+        init, loss, show=show, min_batch=2,
         guards={"method.stop_gradient": stop_gradient, "method.predictor": bool(predictor)},
     )  # fmt: skip

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax.lax import Precision, stop_gradient
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, crop_groups
 from jax_ssl.errors import UserError
 from jax_ssl.losses import swapped_prediction, swav_targets, unit
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
-from jax_ssl.models.heads import Crops, Mlp
+from jax_ssl.models.heads import Crops, Mlp, check_widths
 
 
 def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature=0.1, epsilon=0.05, iterations=3,
@@ -25,8 +26,11 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
     It fills at once and is used from `queue_from_epoch` on. freeze_steps: first steps in which prototypes stand still.
     Prototypes have length one at every step by `optim.unit_rows=("prototypes",)`.
     """
-    if prototypes < 2 or not projector:
-        raise UserError(f"method.prototypes={prototypes}, method.projector={projector}: take two clusters and a layer.")
+    check_widths(projector)
+    bounds.whole("method.", dict(prototypes=prototypes), at_least=2)
+    bounds.whole("method.", dict(iterations=iterations, queue=queue, freeze_steps=freeze_steps), at_least=0)
+    bounds.bounded("method.", dict(temperature=temperature, epsilon=epsilon), above=0)
+    bounds.bounded("method.", dict(queue_from_epoch=queue_from_epoch), at_least=0)
     groups = getattr(backbone, "norm_groups", 1)
     net = Crops(backbone, Mlp(projector, norm=True, norm_groups=groups))
 
@@ -81,4 +85,7 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
             "balanced_assignment": swav_targets(scores, epsilon, iterations)[0],
         }
 
-    return Method(init, loss, show=show, guards={"method.iterations": iterations > 0})
+    lengths = {"method.freeze_steps": freeze_steps}
+    lengths |= {"method.queue_from_epoch": queue_from_epoch * clock.steps_per_epoch} if queue else {}
+    return Method(init, loss, show=show, min_batch=2, guards={"method.iterations": iterations > 0}, lengths=lengths,
+                  memories={"method.queue": queue})  # fmt: skip

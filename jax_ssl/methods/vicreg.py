@@ -7,6 +7,7 @@ Code:  https://github.com/facebookresearch/vicreg, main_vicreg.py
 import jax.numpy as jnp
 from jax.lax import Precision
 
+from jax_ssl import bounds
 from jax_ssl.core import Method, two_views
 from jax_ssl.losses import vicreg
 from jax_ssl.losses.diagnostics import spread
@@ -20,6 +21,8 @@ def make(backbone, clock, *, projector=(8192, 8192, 8192), invariance=25.0, vari
     The mechanism as a switch: variance=0 lets all embeddings shrink to one point.
     """
     check_widths(projector)
+    weights = dict(invariance=invariance, variance=variance, covariance=covariance)
+    bounds.bounded("method.", weights, at_least=0)
     groups = getattr(backbone, "norm_groups", 1)
     net = Projected(backbone, Mlp(projector, norm=True, last_bias=False, norm_groups=groups))
 
@@ -40,4 +43,4 @@ def make(backbone, clock, *, projector=(8192, 8192, 8192), invariance=25.0, vari
         z = (z1 - z1.mean(0))[:, :256]
         return {"covariance": jnp.matmul(z.T, z, precision=Precision.HIGHEST) / (len(z) - 1)}  # diagonal, in time
 
-    return Method(init, loss, show=show, guards={"method.variance": variance > 0})
+    return Method(init, loss, show=show, min_batch=2, guards={"method.variance": variance > 0})

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax.lax import Precision
 
+from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.dense import Dense
@@ -167,13 +168,11 @@ def make(*, vocabulary: int, width: int, groups: int, blocks: int, patch: int, d
 
     A code covers patch * 2^(groups - 1) pixels: 8 with DALL-E's four groups on single pixels.
     """
-    if vocabulary < 2:
-        raise UserError(f"model.vocabulary={vocabulary}: take two codes or more.")
-    if width % 4 or min(width, groups, blocks, patch) < 1:
-        raise UserError(
-            f"model.width={width} must be a multiple of 4, and model.groups={groups}, model.blocks={blocks} and "
-            f"model.patch={patch} at least 1."
-        )
+    bounds.whole("model.", dict(vocabulary=vocabulary), at_least=2)
+    bounds.one_of("model.", dict(dtype=dtype), bounds.DTYPES)
+    bounds.whole("model.", dict(width=width, groups=groups, blocks=blocks, patch=patch))
+    if width % 4:
+        raise UserError(f"model.width={width} must be a multiple of 4.")
     return Encoder(vocabulary, width, groups, blocks, patch, jnp.dtype(dtype))
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.norm import BatchNorm
 
@@ -44,8 +45,9 @@ class Mlp(nn.Module):
 
 def check_widths(projector: Sequence[int], predictor: Sequence[int] = ()) -> None:
     """Raises UserError unless there is a projector, and a predictor, if any, ends as wide as it does."""
-    if not projector or min((*projector, *predictor)) < 1:
-        raise UserError(f"method.projector={tuple(projector)}: a projector is one or more widths of at least one.")
+    bounds.whole("method.", dict(projector=tuple(projector), predictor=tuple(predictor)))
+    if not projector:
+        raise UserError("method.projector=() has no layer: give the width of one or more.")
     if predictor and predictor[-1] != projector[-1]:
         raise UserError(
             f"method.predictor={tuple(predictor)} ends {predictor[-1]} wide and is compared with a projector of "

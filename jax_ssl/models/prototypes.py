@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import Precision
 
-from jax_ssl.errors import UserError
+from jax_ssl import bounds
 from jax_ssl.losses import unit
 from jax_ssl.models.dense import Dense, gelu
 from jax_ssl.models.norm import BatchNorm
@@ -22,13 +22,11 @@ def matrix(head):
     return head["length"] * rows if "length" in head else rows
 
 
-def check_head(prototypes: int, chunks: int, *temperatures: float) -> None:
+def check_head(prototypes: int, hidden: int, bottleneck: int, chunks: int, **temperatures: float) -> None:
     """Raises UserError for settings of a head and its targets that can't be meant."""
-    if prototypes < 2 or chunks < 1 or min(temperatures) <= 0:
-        raise UserError(
-            f"method.prototypes={prototypes} must be two or more, method.chunks={chunks} one or more, and temperatures "
-            f"above zero: {', '.join(map(str, temperatures))}."
-        )
+    bounds.whole("method.", dict(prototypes=prototypes), at_least=2)
+    bounds.whole("method.", dict(hidden=hidden, bottleneck=bottleneck, chunks=chunks))
+    bounds.bounded("method.", temperatures, above=0)
 
 
 def directions_init(key, shape, dtype=jnp.float32):

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.features import Features
@@ -100,8 +101,10 @@ def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm
     """
     if depth not in STAGES:
         raise UserError(f"model.depth={depth}: a ResNet has one of {sorted(STAGES)} layers.")
-    if stem not in ("imagenet", "cifar", "patch"):
-        raise UserError(f"model.stem={stem!r}: choose 'imagenet', 'cifar' or 'patch'.")
+    bounds.one_of("model.", dict(stem=stem), ("imagenet", "cifar", "patch"))
+    bounds.one_of("model.", dict(dtype=dtype), bounds.DTYPES)
+    bounds.bounded("model.", dict(width=width), at_least=1 / 64)
+    bounds.whole("model.", dict(patch=patch, stages=stages, norm_groups=norm_groups))
     return ResNet(
         stages=tuple(stages) or STAGES[depth],
         bottleneck=depth >= 50,

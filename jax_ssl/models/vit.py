@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models import positions
 from jax_ssl.models.dense import Dense
@@ -113,8 +114,11 @@ def torch_uniform(inputs: int):
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def make(*, dtype: str, init: str = "xavier", **settings) -> ViT:
-    """A ViT of these fields, choices checked.
+def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, positions: str, pool: str, registers: int,
+         layer_scale: float, drop_path: float, epsilon: float, remat: str, dtype: str, mlp: str = "gelu",
+         init: str = "xavier", key_bias: bool = True, relative_bias: str = "none", position_offset: float = 0.0,
+         position_antialias: bool = False, drop_path_uniform: bool = False) -> ViT:  # fmt: skip
+    """A ViT of these settings, checked.
 
     positions: `sincos_column` (MAE, I-JEPA), `sincos_row` (MoCo v3), `learned` or `none`.
     pool: `cls`, `mean` of the patches (no class token), or `norm_of_mean` (BEiT fine-tuned: a class token takes part,
@@ -126,14 +130,25 @@ def make(*, dtype: str, init: str = "xavier", **settings) -> ViT:
     drop_path: rate of the last block, rising from 0, or with drop_path_uniform of all; then, beyond 0.1, dropped
         branches are not computed.
     """
-    net = ViT(dtype=jnp.dtype(dtype), initial=init, **settings)  # `init` is a method of every Flax module
-    for name, value, known in (("init", init, INITS), *((name, getattr(net, name), CHOICES[name]) for name in CHOICES)):
-        if value not in known:
-            raise UserError(f"model.{name}={value!r}: choose one of {', '.join(known)}.")
-    if net.width % net.heads or net.width % 4:
-        raise UserError(f"model.width={net.width} must be a multiple of 4 and of model.heads={net.heads}.")
-    if net.registers and net.relative_bias != "none":
-        raise UserError(f"model.registers={net.registers} have no relative position: set one of the two to none.")
+    bounds.whole("model.", dict(patch=patch, width=width, depth=depth, heads=heads))
+    bounds.whole("model.", dict(registers=registers), at_least=0)
+    bounds.bounded("model.", dict(mlp_ratio=mlp_ratio, epsilon=epsilon), above=0)
+    bounds.bounded("model.", dict(layer_scale=layer_scale, position_offset=position_offset), at_least=0)
+    bounds.bounded("model.", dict(drop_path=drop_path), at_least=0, below=1)
+    bounds.one_of("model.", dict(init=init), INITS)
+    bounds.one_of("model.", dict(dtype=dtype), bounds.DTYPES)
+    net = ViT(
+        patch, width, depth, heads, mlp_ratio, positions, pool, registers, layer_scale, drop_path, epsilon, remat,
+        jnp.dtype(dtype), mlp, init, key_bias, relative_bias, position_offset, position_antialias, drop_path_uniform,
+    )  # fmt: skip
+    for name, known in CHOICES.items():
+        bounds.one_of("model.", {name: getattr(net, name)}, known)
+    if width % heads or width % 4:
+        raise UserError(f"model.width={width} must be a multiple of 4 and of model.heads={heads}.")
+    if int(width * mlp_ratio) < 1:
+        raise UserError(f"model.mlp_ratio={mlp_ratio} of model.width={width} leaves no layer: take a larger one.")
+    if registers and relative_bias != "none":
+        raise UserError(f"model.registers={registers} have no relative position: set one of the two to none.")
     return net
 
 

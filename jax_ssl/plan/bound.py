@@ -8,6 +8,7 @@ import json
 import math
 from pathlib import Path
 
+from jax_ssl import paths
 from jax_ssl.chips import CHIPS, DATA_CENTRE
 from jax_ssl.errors import UserError
 from jax_ssl.plan.compile import SETS, axes
@@ -88,7 +89,7 @@ def cost(report: dict, generation: str, prices: dict) -> dict[str, float | None]
 
 def read_prices(path: str = "") -> dict:
     """{"date", "currency", "source", "per_chip_hour": {"v5e": 1.2}}. Raises UserError for a file of another form."""
-    file = Path(path) if path else PRICES
+    file = paths.resolve(path) if path else PRICES
     try:
         prices = json.loads(file.read_text())
         return {key: prices[key] for key in ("date", "currency", "per_chip_hour")}

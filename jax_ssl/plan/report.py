@@ -1,23 +1,28 @@
 """The reports of a plan as a table for a terminal, and as a plot over topologies."""
 
 import json
-from pathlib import Path
 
+from jax_ssl import paths
 from jax_ssl.plan.compile import SCALES
 
 
-def show(spec: str, reports: list[dict], top: bool = False, out: str = "", plot: str = "") -> None:
+def show(spec: str, reports: list[dict], top: bool = False, out=None, plot=None) -> None:
     """Prints the table. spec: what the user called the config. top: and the operations that move most bytes.
 
-    out: a JSON file for the reports; plot: a PNG file of the bound against chips.
+    out: path of a JSON file for the reports; plot: of a PNG file of the bound against chips.
     """
     print(table(spec, reports))
     if top:
         print(heaviest(reports))
     if out:
-        Path(out).write_text(json.dumps(reports, indent=1) + "\n")
+        save(reports, out)
     if plot:
         draw(reports, plot)
+
+
+def save(reports: list[dict], out) -> None:
+    """Writes reports, or what was published beside them, as JSON to the path `out`."""
+    out.write_text(json.dumps(reports, indent=1) + "\n")
 
 
 def table(spec: str, reports: list[dict]) -> str:
@@ -120,7 +125,7 @@ def aligned(rows) -> list[str]:
     ]
 
 
-def draw(reports: list[dict], path: str) -> None:
+def draw(reports: list[dict], path) -> None:
     """Images per second and chip at the bound against chips, one curve for each way to scale, as a PNG file."""
     import matplotlib
 
@@ -140,5 +145,5 @@ def draw(reports: list[dict], path: str) -> None:
     axes.set_xscale("log", base=2)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    paths.save_picture(figure, path, dpi=150)
     plt.close(figure)

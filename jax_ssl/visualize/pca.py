@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jax_ssl.encoder import Encoder
+from jax_ssl.errors import UserError
 from jax_ssl.visualize import pictures
 
 MOSTLY = 0.5  # of the variance of features: so much position is taken out
@@ -19,6 +20,8 @@ def patch_features(encode: Encoder, images: np.ndarray) -> np.ndarray:
     """uint8 images (B, S, S, 3) -> the features of their patches, float64 (B, h, h, D)."""
     # One image at a time: attention at a high resolution is what fills the memory.
     found = [np.asarray(encode(image[None]).patches, np.float64) for image in encode.normalise(images)]
+    if not all(np.isfinite(features).all() for features in found):
+        raise UserError("The network's features are not finite: its weights are ruined, take those from before.")
     rows = round(found[0].shape[1] ** 0.5)
     return np.concatenate(found).reshape(len(images), rows, rows, -1)
 

@@ -1,10 +1,9 @@
 """Arrays to PNG files: grids of images, sheets with titles, heat maps, and the curves of a run."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from jax_ssl import paths
 
 GAP = 2  # pixels between the images of a grid
 TITLE = 24  # pixels above a column for its title
@@ -89,17 +88,18 @@ def save_heat_map(values, title: str, path) -> None:
     drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest", aspect=aspect)
     axes[0].set_title(title.replace("_", " "))
     figure.colorbar(drawn)
-    figure.savefig(path, dpi=110)
+    paths.save_picture(figure, path)
 
 
 def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
     """What `Method.show` returned, one file each: NAME_STEP.png. Returns the file names."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    folder = paths.resolve(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     names = []
     for name, array in shown.items():
-        path = Path(folder) / f"{name}_{step:07d}.png"
+        path = folder / f"{name}_{step:07d}.png"
         if np.ndim(array) == 5:
-            grid(array, mean, std).save(path)
+            paths.save_picture(grid(array, mean, std), path)
         else:
             save_heat_map(array, f"{name}, step {step}", path)
         names.append(path.name)
@@ -108,7 +108,7 @@ def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
 
 def save_curves(metrics_file, path) -> None:
     """metrics.jsonl -> one panel for each of CURVES that was logged, against the step."""
-    lines = [json.loads(line) for line in Path(metrics_file).read_text().splitlines()]
+    lines = paths.json_lines(metrics_file)
     found = [name for name in CURVES if sum(line.get(name) is not None for line in lines) > 1]
     if not found:
         return
@@ -123,7 +123,7 @@ def save_curves(metrics_file, path) -> None:
         axis.set_title(name.replace("_", " "))
         axis.set_xlabel("step")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    paths.save_picture(figure, path)
 
 
 def _figure(panels: int):

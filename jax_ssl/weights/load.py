@@ -1,6 +1,5 @@
 """`load(PATH) -> Encoder`: from a run folder, or from an official file of another library."""
 
-import importlib
 import math
 import re
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from jax_ssl import checkpoints, config
+from jax_ssl import checkpoints, config, parts, paths
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.models import vit
@@ -35,10 +34,10 @@ def load(path, which: str | None = None, heads: int | None = None) -> Encoder:
     heads: of the attention, which only the user knows for a width that was never published. By default as published
         (network.py, HEADS), and width / 16 for widths below 192.
     """
-    if epath.Path(path).is_dir():
+    if paths.resolve(path).is_dir():
         if heads is not None:
             raise UserError(f"{path} is a run, whose config has its heads: leave heads={heads} out.")
-        return _load_run(epath.Path(path), which or "student")
+        return _load_run(paths.resolve(path), which or "student")
     tree, scheme = _read_file(path, which)
     backbone, params, size = network(path, tree, scheme, heads)
     return Encoder(backbone, {"params": params}, size=size, **scheme.pixels)
@@ -116,10 +115,7 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
     state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
-    model = dict(settings.model)
-    backbone = importlib.import_module(f"jax_ssl.models.{model.pop('name')}").make(**model)
-    image = dict(mean=tuple(settings.data.mean), std=tuple(settings.data.std), size=settings.data.eval_size)
-    return freeze(backbone, state, which, **image)
+    return freeze(parts.make_backbone(settings), state, which, **parts.images_of(settings))
 
 
 def _read_file(path, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> tuple[dict, Scheme]:

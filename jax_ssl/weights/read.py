@@ -6,19 +6,23 @@ raw records afterwards. (`torch.load(weights_only=True)` has been bypassed twice
 """
 
 import collections
+import contextlib
 import functools
 import io
 import math
+import os
 import pickle
+import tempfile
 import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
+from etils import epath
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 DTYPES = dict(
@@ -34,18 +38,35 @@ def read(path, section: str | None = None) -> dict[str, np.ndarray]:
 
     section: which network of a torch file that holds several, such as "teacher".
     """
-    path = Path(path)
-    if not path.is_file():
+    path = paths.resolve(path)
+    if not path.exists() or path.is_dir():
         raise UserError(f"There is no weights file {path}; check the path.")
+    with on_disk(path) as copy:
+        return _read(path, copy, section)
+
+
+@contextlib.contextmanager
+def on_disk(path: epath.Path):
+    """The name of a file's copy on a disk, for libraries that read there alone; of a file of a disk, its own."""
+    if not paths.is_remote(path):
+        yield os.fspath(path)
+        return
+    with tempfile.NamedTemporaryFile(suffix=path.suffix) as file:
+        file.write(path.read_bytes())
+        file.flush()
+        yield file.name
+
+
+def _read(path: epath.Path, copy: str, section: str | None) -> dict[str, np.ndarray]:
     if path.suffix in TORCH:
-        return _read_torch(path, section)
+        return _read_torch(path, copy, section)
     if section is not None:
         raise UserError(f"{path} holds one network only: leave which={section!r} out.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_file(copy)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(copy, allow_pickle=False) as file:
                 return dict(file)
     except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch it again, or save plain arrays in it.") from error
@@ -100,14 +121,14 @@ class _Unpickler(pickle.Unpickler):
         return Storage(kind, key, count)
 
 
-def _read_torch(path: Path, section: str | None) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):
+def _read_torch(path: epath.Path, copy: str, section: str | None) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(copy):
         raise UserError(
             f"{path} is not in torch's zip format (since 1.6): save it again where torch is installed, with "
             "torch.save(torch.load(OLD, weights_only=True), NEW)."
         )
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(copy) as archive:
             names = archive.namelist()
             (folder,) = (name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
             record = functools.cache(lambda name: _record(archive, folder + name))

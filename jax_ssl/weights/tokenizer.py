@@ -1,26 +1,26 @@
 """A trained tokenizer of images, out of a run's folder: what BEiT learns to predict."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
-from etils import epath
-
-from jax_ssl import checkpoints, config
+from jax_ssl import checkpoints, config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.models import dvae
 
 
 class Tokenizer(NamedTuple):
-    """net.apply({"params": params}, images, method="logits") gives the scores of the codes; see models/dvae.py."""
+    """net.apply({"params": params()}, images, method="logits") gives the scores of the codes; see models/dvae.py."""
 
     net: dvae.DVae
-    params: dict  # of NumPy arrays
+    params: Callable[[], dict]  # reads them, NumPy arrays, at the first call
     mean: tuple[float, ...]  # how its images were normalised
     std: tuple[float, ...]
 
 
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for anything else."""
-    file = epath.Path(folder) / "config.json"
+    file = paths.resolve(folder) / "config.json"
     if not file.exists():
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
@@ -30,6 +30,10 @@ def load_tokenizer(folder) -> Tokenizer:
     if settings.method.name != "dvae":
         raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: name a run of method dvae.")
     model = {key: value for key, value in settings.model.items() if key != "name"}
-    state, _ = checkpoints.load_raw(epath.Path(folder) / "checkpoints", names=("params",))
+
+    @functools.cache
+    def params():
+        return checkpoints.load_raw(paths.resolve(folder) / "checkpoints", names=("params",))[0]["params"]
+
     net = dvae.DVae(dvae.make(**model))
-    return Tokenizer(net, state["params"], tuple(settings.data.mean), tuple(settings.data.std))
+    return Tokenizer(net, params, tuple(settings.data.mean), tuple(settings.data.std))

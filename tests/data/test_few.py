@@ -46,13 +46,31 @@ def test_a_folder_gives_squares_of_the_size(tmp_path):
 def test_what_can_not_be_read_is_named(tmp_path):
     folder = fill(tmp_path / "images")
     (tmp_path / "images" / "2.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match="2.png: not a jpeg"):
-        few.of_folder(folder, 8, 16)
+    lines = []
+    images = few.of_folder(folder, 8, 16, lines.append)
+    assert images[:, 0, 0, 0].tolist() == [0, 10, 30, 40] and len(lines) == 1 and "2.png: not a jpeg" in lines[0]
     with pytest.raises(UserError, match="There is no folder .*nowhere"):
         few.of_folder(str(tmp_path / "nowhere"), 8, 16)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no images"):
         few.of_folder(str(tmp_path / "empty"), 8, 16)
+
+
+def test_another_image_takes_the_place_of_one_that_can_not_be_read(tmp_path):
+    folder, lines = fill(tmp_path / "images", 20), []
+    chosen = few.in_pairs(20, 4)
+    (tmp_path / "images" / "0.png").write_bytes(b"no image")
+    broken = sorted(path.name for path in (tmp_path / "images").iterdir())[chosen[1]]
+    (tmp_path / "images" / broken).write_bytes(b"no image")
+    assert len(few.of_folder(folder, 4, 16, lines.append)) == 4 and broken in lines[0]
+
+
+def test_nothing_but_broken_images_is_told(tmp_path):
+    folder = fill(tmp_path / "images", 3)
+    for number in range(3):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="None of the 3 images can be read"):
+        few.of_folder(folder, 2, 16, lambda line: None)
 
 
 def test_the_numbers_of_a_batch_of_views_are_in_the_order_of_the_images():
@@ -76,6 +94,16 @@ def test_cut_outs_come_with_their_outline(tmp_path):
     assert (images[0][~outlines[0]] != (255, 0, 0)).any(-1).all()
     again, _ = cutouts(str(tmp_path / "cuts"), 10, 64)
     np.testing.assert_array_equal(images, again)
+
+
+def test_a_broken_cut_out_is_left_out(tmp_path):
+    cut = np.zeros((60, 60, 4), np.uint8)
+    cut[10:50, 20:30] = (255, 0, 0, 255)
+    Image.fromarray(cut).save(tmp_path / "red.png")
+    (tmp_path / "blue.png").write_bytes(b"no image")
+    lines = []
+    assert len(cutouts(str(tmp_path), 10, 32, lines.append)[0]) == 1
+    assert len(lines) == 1 and "blue.png: not a jpeg" in lines[0]
 
 
 def test_a_folder_without_cut_outs_is_told(tmp_path):

@@ -10,10 +10,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jax_ssl import augment
-from jax_ssl.data import pipeline
+from jax_ssl.data import disk, pipeline
+from jax_ssl.data.broken import allowed
 from jax_ssl.data.pipeline import balanced, centre, eval_batches, labelled, open_data
 from jax_ssl.data.sources import open_source
-from jax_ssl.errors import DataError, UserError
+from jax_ssl.errors import DataError, LostError, UserError
+from tests.pictures import some_image
 
 MODES = ("device", "hybrid", "host")
 
@@ -193,10 +195,55 @@ def test_too_many_broken_images_end_the_run_with_the_list(tmp_path, mode):
         take(data.batches(0), 20)
 
 
-def test_one_in_a_hundred_is_the_limit(tmp_path):
-    take(open_data(settings(write_images(tmp_path / "a", 100, broken=(3,)))).batches(0), 13)
-    with pytest.raises(DataError, match="2 of the 100"):
-        take(open_data(settings(write_images(tmp_path / "b", 100, broken=(3, 60)))).batches(0), 13)
+def test_a_share_is_the_limit_and_a_handful_in_small_sets():
+    assert [allowed(count, 0.01) for count in (1, 2, 3, 5, 7, 45, 100, 1000)] == [0, 0, 1, 2, 3, 3, 3, 10]
+    assert allowed(1000, 0.0) == 0 and allowed(10, 1.0) == 9
+
+
+def test_three_broken_images_of_a_hundred_are_a_handful(tmp_path):
+    take(open_data(settings(write_images(tmp_path / "a", 100, broken=(3, 60, 80)))).batches(0), 13)
+    with pytest.raises(DataError, match="4 of the 100"):
+        take(open_data(settings(write_images(tmp_path / "b", 100, broken=(3, 50, 60, 80)))).batches(0), 13)
+    with pytest.raises(DataError, match="1 of the 100"):
+        take(open_data(settings(write_images(tmp_path / "c", 100, broken=(3,)), broken_limit=0.0)).batches(0), 13)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "host"])
+def test_a_disk_that_fails_is_told_as_what_it_is(tmp_path, mode, monkeypatch):
+    name = write_images(tmp_path / "set", 20)
+    monkeypatch.setattr(disk, "WAITS", (0.0,))
+    data = open_data(settings(name, mode))
+    monkeypatch.setattr(disk, "_bytes", lambda path: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(LostError, match="Input/output error"):
+        take(data.batches(0), 1)
+    assert not data.broken
+
+
+def test_a_disk_that_fails_for_a_while_changes_nothing(tmp_path, monkeypatch):
+    name = write_images(tmp_path / "set", 20)
+    (expected,) = take(open_data(settings(name)).batches(0), 1)
+    monkeypatch.setattr(disk, "WAITS", (0.0, 0.0))
+    failed, read = set(), disk._bytes
+
+    def fails_once(path):
+        if path not in failed:
+            failed.add(path)
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(disk, "_bytes", fails_once)
+    data = open_data(settings(name))
+    assert_equal(take(data.batches(0), 1)[0], expected)
+    assert failed and not data.broken
+
+
+def test_the_probe_waits_for_the_disk_as_well(tmp_path, monkeypatch):
+    for label in "ab":
+        write_images(tmp_path / label, 10)
+    monkeypatch.setattr(disk, "WAITS", (0.0,))
+    monkeypatch.setattr(disk, "_bytes", lambda path: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(LostError, match="Input/output error"):
+        labelled(settings(f"folder:{tmp_path}"))
 
 
 def test_a_source_with_no_good_image_ends(tmp_path):
@@ -263,13 +310,58 @@ def test_a_broken_probe_image_is_left_out_and_named(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
         write_images(tmp_path / folder, 20, broken)
     lines, everything = [], dict(name="", train=0, test=0)
-    config = settings(f"folder:{tmp_path}", broken_limit=0.1, probe=everything)
+    config = settings(f"folder:{tmp_path}", probe=everything)
     probe = labelled(config, lines.append)
     assert (len(probe.train_images), len(probe.test_images)) == (39, 40)
     assert np.bincount(probe.train_labels).tolist() == [19, 20]
     assert len(lines) == 1 and "train/a/007.png" in lines[0]
-    with pytest.raises(DataError, match="train/a/007.png"):
-        labelled(settings(f"folder:{tmp_path}", probe=everything))
+    assert probe.about.endswith("40 training images of 2 classes in train, 40 test images in test")
+    with pytest.raises(DataError, match="1 of the 80 images of .*train/a/007.png"):
+        labelled(settings(f"folder:{tmp_path}", broken_limit=0.0, probe=everything))
+
+
+def test_both_splits_are_judged_together(tmp_path):
+    for folder, count, broken in (("train/a", 60, ()), ("train/b", 60, ()), ("test/a", 3, (0, 2)), ("test/b", 3, (1,))):
+        (tmp_path / folder).mkdir(parents=True)
+        write_images(tmp_path / folder, count, broken)
+    probe = labelled(settings(f"folder:{tmp_path}", probe=dict(name="", train=0, test=0)))
+    assert (len(probe.train_images), len(probe.test_images)) == (120, 3)
+
+
+def test_no_good_test_image_is_no_traceback(tmp_path):
+    for folder, count, broken in (("train/a", 9, ()), ("train/b", 9, ()), ("test/a", 1, (0,)), ("test/b", 1, (0,))):
+        (tmp_path / folder).mkdir(parents=True)
+        write_images(tmp_path / folder, count, broken)
+    assert labelled(settings(f"folder:{tmp_path}")).test_images.shape == (0, 16, 16, 3)
+
+
+def test_one_image_a_folder_has_no_probe(tmp_path):
+    for label in "abcdef":
+        write_images(tmp_path / label, 1)
+    assert labelled(settings(f"folder:{tmp_path}")) is None
+    with pytest.raises(UserError, match="has no labels.*as each class has one image"):
+        labelled(settings(probe=dict(name=f"folder:{tmp_path}", train=10, test=10)))
+
+
+def test_who_trains_on_the_test_images_is_measured_on_the_others():
+    probe, usual = (labelled(settings("embedded", split=split)) for split in ("test", "train"))
+    assert (probe.split, usual.split, usual.note) == ("train", "test", "")
+    assert "data.split=test" in probe.note and "the split train" in probe.note
+    assert open_data(settings("embedded", split="test")).source.about.endswith(
+        "trained on its split test, 1,000 images"
+    )
+    trained, others = open_source("embedded", "test"), open_source("embedded", "train")
+    assert np.array_equal(probe.train_labels, trained.labels[balanced(trained.labels, 50)])
+    assert np.array_equal(probe.test_labels, others.labels[balanced(others.labels, 20)])
+    other_set = labelled(settings("embedded", split="test", probe=dict(name="synthetic", train=50, test=20)))
+    assert other_set.split == "test" and not other_set.note
+
+
+def test_a_split_that_stands_in_for_test_is_seen_by_what_it_holds(tmp_path):
+    for folder in ("train/a", "train/b", "val/a", "val/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        write_images(tmp_path / folder, 4)
+    assert labelled(settings(f"folder:{tmp_path}", split="val")).split == "train"
 
 
 def test_balanced_takes_turns():
@@ -286,6 +378,38 @@ def test_centre_has_the_size_and_the_middle(height, width):
     view = centre(Image.fromarray(image), 16, 0.875)
     assert view.shape == (16, 16, 3)
     assert np.abs(view[..., :2].mean((0, 1)) - image[..., :2].mean((0, 1))).max() < 12
+
+
+def resized_first(image, size, part):
+    """`centre` as it would be without cutting first."""
+    width, height = image.size
+    short = round(size / part)
+    new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
+    image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size))).astype(int)
+
+
+@pytest.mark.parametrize("size", [(32, 1.0), (224, 0.875)])
+def test_cut_before_resizing_changes_no_ordinary_picture(size):
+    for sides in ((500, 375), (375, 500), (48, 48), (333, 90), (1000, 900)):
+        image = Image.fromarray(some_image(*sides))
+        assert np.array_equal(centre(image, *size), resized_first(image, *size))
+    for sides in ((500, 60), (60, 500)):
+        image = Image.fromarray(some_image(*sides))
+        assert np.abs(centre(image, *size) - resized_first(image, *size)).mean() < 5  # moved by half a pixel at most
+
+
+@pytest.mark.parametrize("sides", [(60000, 1), (1, 60000)])
+def test_a_very_long_picture_takes_no_memory(sides, monkeypatch):
+    resize = Image.Image.resize
+
+    def small(image, sides, *arguments):
+        assert max(sides) <= 4 * 256
+        return resize(image, sides, *arguments)
+
+    monkeypatch.setattr(Image.Image, "resize", small)
+    assert (centre(Image.new("RGB", sides, (9, 8, 7)), 224, 0.875) == (9, 8, 7)).all()
 
 
 def test_the_last_evaluation_batch_is_padded_and_says_so():

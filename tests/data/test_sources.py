@@ -31,32 +31,6 @@ def test_synthetic_colours_tell_classes_apart_and_never_change():
     assert np.array_equal(train.images, open_source("synthetic", "train").images)
 
 
-def test_arrays_with_splits(tmp_path):
-    images, labels = np.arange(6 * 75, dtype=np.uint8).reshape(6, 5, 5, 3), np.arange(6)
-    np.savez(tmp_path / "a.npz", x_train=images[:4], y_train=labels[:4, None], x_test=images[4:], y_test=labels[4:])
-    train, test = (open_source(f"arrays:{tmp_path}/a.npz", split) for split in ("train", "test"))
-    assert np.array_equal(train.images, images[:4]) and np.array_equal(test.images, images[4:])
-    assert train.labels.tolist() == [0, 1, 2, 3] and test.labels.tolist() == [4, 5]
-
-
-def test_grey_arrays_without_labels(tmp_path):
-    np.savez(tmp_path / "a.npz", images=np.full((3, 4, 4), 9, np.uint8))
-    source = open_source(f"arrays:{tmp_path}/a.npz", "train")
-    assert source.images.shape == (3, 4, 4, 3) and (source.images == 9).all()
-    assert source.labels is None and source.classes == 0
-    with pytest.raises(UserError, match="data.probe.name"):
-        open_source(f"arrays:{tmp_path}/a.npz", "test")
-
-
-def test_labelled_arrays_without_test_are_shared_out(tmp_path):
-    labels = np.repeat([0, 1], 50)
-    images = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 3))
-    np.savez(tmp_path / "a.npz", images=images, labels=labels)
-    train, test = (open_source(f"arrays:{tmp_path}/a.npz", split) for split in ("train", "test"))
-    assert (train.count, test.count) == (90, 10) and np.bincount(test.labels).tolist() == [5, 5]
-    assert sorted([*train.images[:, 0, 0, 0], *test.images[:, 0, 0, 0]]) == list(range(100))
-
-
 def test_hold_out_takes_the_lowest_keys_of_each_class():
     labels, keys = np.array([0] * 20 + [1] * 3 + [2]), np.arange(24)[::-1]
     assert np.flatnonzero(hold_out(labels, keys)).tolist() == [18, 19, 22]
@@ -68,7 +42,6 @@ def test_subset_renumbers():
     part = subset(source, np.array([3, 1]))
     assert part.count == 2 and part.read(0).getpixel((0, 0)) == (3, 3, 3) and part.describe(1) == "x[1]"
     assert part.labels.tolist() == [3, 1]
-    assert split_apart(source, "train").count == 5  # a class of one image has none to give
 
 
 @pytest.mark.parametrize(
@@ -94,30 +67,6 @@ def test_unknown_split(name):
         open_source(name, "validation")
 
 
-@pytest.mark.parametrize(
-    ("arrays", "told"),
-    [
-        ({"data": np.zeros((2, 4, 4, 3), np.uint8)}, "name its arrays"),
-        ({"images": np.zeros((2, 4, 4, 3), np.float32)}, "save it as uint8"),
-        ({"images": np.zeros((2, 4, 4, 5), np.uint8)}, "save it as uint8"),
-        ({"images": np.zeros((0, 4, 4, 3), np.uint8)}, "one or more"),
-        ({"images": np.zeros((2, 4, 4, 3), np.uint8), "labels": np.zeros(3, int)}, "for each of 2"),
-        ({"images": np.zeros((2, 4, 4, 3), np.uint8), "labels": np.zeros(2)}, "whole number"),
-        ({"images": np.array([{}], object)}, "plain arrays"),
-    ],
-)
-def test_array_files_that_do_not_fit(tmp_path, arrays, told):
-    np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(UserError, match=told):
-        open_source(f"arrays:{tmp_path}/a.npz", "train")
-
-
-def test_a_file_that_is_no_archive(tmp_path):
-    (tmp_path / "a.npz").write_text("not an archive")
-    with pytest.raises(UserError, match="can't be read"):
-        open_source(f"arrays:{tmp_path}/a.npz", "train")
-
-
 def test_no_tensorflow_and_no_jax_are_loaded():
     program = "import sys; from jax_ssl.data.sources import open_source; open_source('embedded', 'test');"
     program += "assert not {'tensorflow', 'tensorflow_datasets', 'jax'} & set(sys.modules)"
@@ -126,3 +75,28 @@ def test_no_tensorflow_and_no_jax_are_loaded():
 
 def test_every_kind_says_how_it_is_written():
     assert all(text.startswith(kind) for kind, text in KINDS.items())
+
+
+def test_every_source_says_what_it_is(tmp_path):
+    assert open_source("embedded", "train").about == "embedded: 5,000 training images of 10 classes, 1,000 test images"
+    test = open_source("synthetic:48", "test")
+    assert test.about == "synthetic:48: 1,000 training images of 10 classes, 200 test images"
+    assert test.class_names == () and open_source("embedded", "test").class_names[6] == "frog"
+
+
+def test_sources_are_told_apart_by_their_identity():
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3)).astype(np.uint8)
+    labels = np.arange(20) % 4
+    same, other = in_memory("x", images, labels), in_memory("x", images, labels[::-1])
+    fewer, brighter = in_memory("x", images[:19], None), in_memory("x", images // 2, labels)
+    assert in_memory("y", images, labels).identity == same.identity
+    parts = [split_apart(same, split) for split in ("train", "test")]
+    identities = {source.identity for source in (same, other, fewer, brighter, *parts)}
+    assert len(identities) == 6 and all(len(identity) == 16 for identity in identities)
+
+
+def test_a_class_an_image_measures_nothing():
+    source = split_apart(in_memory("x", np.zeros((5, 2, 2, 3), np.uint8), np.arange(5)), "train")
+    assert source.labels is None and source.about == "x: 5 training images without labels, as each class has one image"
+    with pytest.raises(UserError, match="as each class has one image.*data.probe.name"):
+        split_apart(in_memory("x", np.zeros((5, 2, 2, 3), np.uint8), np.arange(5)), "test")

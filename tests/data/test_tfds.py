@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jax_ssl.data import sources
+from jax_ssl.data import disk, sources
 from jax_ssl.data import tfds as reader
 from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.sources import open_source
-from jax_ssl.errors import UserError
+from jax_ssl.errors import LostError, UserError
 
 COUNT = 24
 
@@ -150,6 +150,36 @@ def test_a_file_cut_short_is_the_users_to_repair(tmp_path):
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match="is damaged .*ends inside a record.* prepare the set again"):
         open_source("tfds:short", "train", str(tmp_path))
+
+
+def test_a_tfds_set_says_what_it_is(folder):
+    source = open_source("tfds:small", "test", folder)
+    assert source.about == "tfds:small: 24 training images of 3 classes, 6 test images"
+    assert source.class_names == ("0", "1", "2") and len(source.identity) == 16
+    held = open_source("tfds:only_train", "train", folder)
+    assert held.about == "tfds:only_train: 27 training images of 3 classes, 3 test images, held out of each class"
+    assert open_source("tfds:blind", "train", folder).about == (
+        "tfds:blind: 3 training images of 3 classes, 5 test images in validation; left out: split test"
+    )
+    assert open_source("tfds:small", "train", folder).identity != source.identity
+
+
+@pytest.mark.parametrize("name", ["small", "small_array_record"])
+def test_a_mount_that_blinks_is_waited_for(folder, name, monkeypatch):
+    monkeypatch.setattr(reader, "IN_MEMORY", 0)
+    source = open_source(f"tfds:{name}", "train", folder)
+    away, waited = os.path.join(folder, "away"), []
+    os.rename(os.path.join(folder, name), away)
+    monkeypatch.setattr(disk, "WAITS", (0.0, 0.0))
+    with pytest.raises(LostError, match="can't be read"):
+        source.read(3)
+
+    def comes_back(seconds):
+        waited.append(seconds)
+        os.rename(away, os.path.join(folder, name))
+
+    monkeypatch.setattr(disk.time, "sleep", comes_back)
+    assert source.read(3).size == (8, 6) and len(waited) == 1
 
 
 def test_mistakes_are_answered_with_the_remedy(folder, tmp_path):

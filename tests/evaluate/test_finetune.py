@@ -206,6 +206,7 @@ def test_fewshot_is_balanced_nested_and_deterministic():
     np.testing.assert_array_equal(chosen, ft.fewshot(labels, 103, seed=1))
     assert not np.array_equal(chosen, ft.fewshot(labels, 103, seed=2))
     assert set(ft.fewshot(labels, 40, seed=1)) < set(chosen)
+    np.testing.assert_array_equal(ft.fewshot(labels, 40, seed=-1), ft.fewshot(labels, 40, seed=2**32 - 1))
     rare = np.array([0] * 20 + [1] * 3)
     assert np.bincount(rare[ft.fewshot(rare, 10)]).tolist() == [7, 3]
     for count in (0, 24):
@@ -220,7 +221,12 @@ def test_mistakes_are_named():
         (images, images[:, :8], {}, "square images of one size"),
         (images[:9], images, {}, "at least 10"),
         (images, images, {"pool": "max"}, "mean, own"),
+        (images, images, {"epochs": 0}, "epochs=0"),
+        (images, images[:0], {}, "none: give it some"),
     ):
+        options = {"epochs": 1} | options
         with pytest.raises(UserError, match=message):
-            ft.finetune(encode, train, labels[: len(train)], test, labels, CLASSES, scratch=True, epochs=1,
-                        base_lr=0.1, **options)  # fmt: skip
+            ft.finetune(encode, train, labels[: len(train)], test, labels, CLASSES, scratch=True, base_lr=0.1,
+                        **options)  # fmt: skip
+    with pytest.raises(UserError, match="of one class"):
+        ft.finetune(encode, images, 0 * labels, images, labels, CLASSES, scratch=True, epochs=1, base_lr=0.1)

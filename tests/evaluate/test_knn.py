@@ -99,3 +99,18 @@ def test_similarities_are_multiplied_at_highest_precision():
     train, labels, test, _ = data()
     text = str(jax.make_jaxpr(lambda test: knn.predictions(train, labels, test, (5,), 0.07, 7))(test))
     assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 1
+
+
+def test_labels_may_be_any_ids():
+    train, labels, test, test_labels = data()
+    ids = np.random.RandomState(3).randint(0, 10**9, 7)  # one by one they would ask for 4 GB of votes a query
+    found = knn.accuracies(train, ids[labels], test, ids[test_labels], (5, 20))
+    assert found == knn.accuracies(train, labels, test, test_labels, (5, 20), classes=7)
+
+
+def test_nothing_to_tell_apart_is_a_sentence():
+    train, labels, test, test_labels = data()
+    with pytest.raises(UserError, match="all 203 labelled images are of one class"):
+        knn.accuracies(train, 0 * labels, test, test_labels, (5,))
+    with pytest.raises(UserError, match="203 and 0"):
+        knn.accuracies(train, labels, test[:0], test_labels[:0], (5,))

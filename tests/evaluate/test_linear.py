@@ -109,3 +109,15 @@ def test_steps_are_bounded(monkeypatch):
 def test_too_few_features_are_refused():
     with pytest.raises(UserError, match="at least 10"):
         linear.fit(np.zeros((9, 3)), np.zeros(9, int), 2)
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**70), 2**32, 2**70])
+def test_any_whole_number_is_a_seed(seed):
+    x, labels = separable(count=40)
+    assert linear.measure(x[:30], labels[:30], x[30:], labels[30:], 4, seed=seed, epochs=1)["epochs"] == 1
+
+
+def test_one_class_is_refused():
+    x, labels = separable(count=40)
+    with pytest.raises(UserError, match="of one class"):
+        linear.measure(x[:30], 0 * labels[:30], x[30:], labels[30:], 4)

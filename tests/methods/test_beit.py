@@ -8,7 +8,7 @@ import pytest
 from jax_ssl.configs import beit as beit_config
 from PIL import Image
 
-from jax_ssl import checkpoints, config, core, losses, train, weights
+from jax_ssl import checkpoints, config, core, identity, losses, train, weights
 from jax_ssl.errors import UserError
 from jax_ssl.methods import beit
 from jax_ssl.models import dvae
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     keeper = checkpoints.Checkpoints(path / "checkpoints")
     keeper.save(1, state, wait=True)
     keeper.close()
-    checkpoints.write_config(path, config.to_dict(settings))
+    identity.write_config(path, config.to_dict(settings))
     return str(path)
 
 
@@ -73,10 +73,10 @@ def test_the_targets_are_the_frozen_tokenizer_s_codes_and_it_stays_as_it_was(fol
     method, state, batch = begin(f"--config.method.tokenizer={folder}")
     tokenizer = weights.tokenizer.load_tokenizer(folder)
     assert set(state.params) == {"backbone", "head"}
-    jax.tree.map(np.testing.assert_array_equal, state.extra["tokenizer"], tokenizer.params)
+    jax.tree.map(np.testing.assert_array_equal, state.extra["tokenizer"], tokenizer.params())
     step = jax.jit(lambda s, b: core.train_step(method, TX, s, b))
     after, metrics = step(state, batch)
-    jax.tree.map(np.testing.assert_array_equal, after.extra["tokenizer"], tokenizer.params)
+    jax.tree.map(np.testing.assert_array_equal, after.extra["tokenizer"], tokenizer.params())
     np.testing.assert_allclose(metrics["uniform_loss"], np.log(24), rtol=1e-6)
     assert metrics["loss"] == metrics["code_loss"]
 
@@ -153,7 +153,7 @@ def test_wrong_settings_are_told(override, words):
 
 
 def test_a_run_of_another_method_is_no_tokenizer(folder, tmp_path):
-    checkpoints.write_config(tmp_path, config.to_dict(small("simmim")))
+    identity.write_config(tmp_path, config.to_dict(small("simmim")))
     with pytest.raises(UserError, match="is a run of simmim: name a run of method dvae"):
         train.build(small("beit", f"--config.method.tokenizer={tmp_path}"), examples=320)
     with pytest.raises(UserError, match="model.name='vit'"):

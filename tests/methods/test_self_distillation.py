@@ -181,10 +181,10 @@ def test_a_batch_that_chunks_do_not_divide_is_refused(name):
 
 @pytest.mark.parametrize("name, wrong, complaint", [
     ("ijepa", "method.predictor_heads=5", "multiple of 4 and of method.predictor_heads=5"),
-    ("ijepa", "method.target_scale=0.2", "are pairs"),
-    ("dinov2", "method.mask_ratio=0.3", "a share, and two"),
-    ("dinov2", "method.prototypes=1", "must be two or more"),
-    ("ibot", "method.teacher_temp=0.0", "temperatures above zero"),
+    ("ijepa", "method.target_scale=0.2", "must be two numbers, the least and the most"),
+    ("dinov2", "method.mask_ratio=0.3", "must be two numbers"),
+    ("dinov2", "method.prototypes=1", "prototypes=1 must be a whole number of at least 2"),
+    ("ibot", "method.teacher_temp=0.0", "teacher_temp=0.0 must be above 0"),
     ("ibot", "method.mask_spread=(0.2,)", "as many of each"),
     ("dinov2", "micro_batch=8", "micro_batch is not for DINOv2"),
     ("ijepa", "model.pool=cls", "has patches and no class token"),

@@ -110,7 +110,7 @@ def test_what_a_tokenizer_keeps_of_an_image_is_what_its_decoder_is_told(golden, 
 
 
 def test_wrong_sizes_are_told():
-    with pytest.raises(UserError, match="vocabulary=1: take two codes"):
+    with pytest.raises(UserError, match="vocabulary=1 must be a whole number of at least 2"):
         dvae.make(width=4, **DALLE | dict(vocabulary=1))
     with pytest.raises(UserError, match="width=6 must be a multiple of 4"):
         dvae.make(width=6, **DALLE)

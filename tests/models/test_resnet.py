@@ -104,7 +104,7 @@ def test_strided_convolutions_are_centred_as_in_torch(kernel):
 def test_wrong_settings_are_told_with_the_right_ones():
     with pytest.raises(UserError, match="18, 34, 50"):
         make(20)
-    with pytest.raises(UserError, match="'imagenet', 'cifar' or 'patch'"):
+    with pytest.raises(UserError, match="choose one of imagenet, cifar, patch"):
         make(stem="vgg")
     with pytest.raises(UserError, match="multiple of model.patch=5"):
         resnet.check(32, stem="patch", patch=5)

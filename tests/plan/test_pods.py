@@ -1,6 +1,6 @@
 """What the TPU compiler made of our programs, beside what it made of them before: a new collective shows in review.
 
-golden/pods.json has three small programs; tests/seals/plans.jsonl has the paper presets, recorded by `seals --record`.
+golden/pods.json has three small programs; the evidence of `seals` has the paper presets, recorded by `seals --record`.
 """
 
 import json

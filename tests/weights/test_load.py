@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jax_ssl import checkpoints, core, encoder, parts
+from jax_ssl import checkpoints, core, encoder, identity, parts
 from jax_ssl import config as config_files
 from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
@@ -212,7 +212,7 @@ def make_run(folder, name):
     keeper = checkpoints.Checkpoints(folder / "checkpoints")
     keeper.save(3, state, wait=True)
     keeper.close()
-    checkpoints.write_config(folder, config_files.to_dict(config))
+    identity.write_config(folder, config_files.to_dict(config))
     return config, state
 
 

@@ -1,0 +1,41 @@
+"""Files that a flag names for a result: whether they can be written is asked before the work, not after it."""
+
+import os
+
+from etils import epath
+
+from jax_ssl.errors import UserError
+from jax_ssl.paths import is_remote, resolve
+
+
+def check_file(flag: str, path: str) -> epath.Path | None:
+    """The file that `--out=PATH` or the like names, which can be written; None for "". Raises UserError."""
+    if not path:
+        return None
+    file = resolve(path)
+    if is_remote(path):
+        return file  # only writing shows what a bucket allows
+    if file.is_dir():
+        raise UserError(f"{flag}={path} is a folder: name a file in it.")
+    if not file.parent.is_dir():
+        raise UserError(f"{flag}={path}: there is no folder {file.parent}: make it, or choose another {flag}.")
+    there = file.exists()
+    try:
+        with open(file, "ab"):
+            pass
+    except OSError as error:
+        raise UserError(f"{flag}={path} can't be written ({error.strerror}): choose another {flag}.") from error
+    if not there:
+        os.remove(file)  # a command that fails later leaves nothing behind
+    return file
+
+
+def check_folder(flag: str, path: str) -> None:
+    """Makes the folder that a flag names, where it is missing. Raises UserError if nothing can be written in it."""
+    folder = resolve(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_remote(path) and not os.access(folder, os.W_OK):
+            raise PermissionError(0, "it is read-only")
+    except OSError as error:
+        raise UserError(f"{flag}={path} can't be made or written ({error.strerror}): choose another {flag}.") from error

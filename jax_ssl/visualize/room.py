@@ -1,0 +1,43 @@
+"""Is there room for a picture? What a compiled program needs is known before it runs, and asked before it kills."""
+
+import re
+from collections.abc import Callable
+
+import jax
+
+from jax_ssl.errors import UserError
+from jax_ssl.paths import resolve
+
+GIB = 2**30
+
+
+def check(need: Callable[[], int], what: str, remedy: str) -> None:
+    """Raises UserError where `what` takes more bytes than there are. need: compiles, and says how many."""
+    there = free()
+    try:
+        bytes_needed = need()
+    except jax.errors.JaxRuntimeError:  # some compilers refuse what does not fit themselves
+        raise UserError(f"{what} needs more memory than there is: take {remedy}.") from None
+    if there is not None and bytes_needed > there:
+        sizes = f"about {bytes_needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} are free"
+        raise UserError(f"{what} needs {sizes}: take {remedy}.")
+
+
+def free() -> int | None:
+    """Bytes that are free on the first device, which on a CPU are the machine's or its container's; None = unknown."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    found = [_number("/proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024)]
+    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}", r"(\d+)", 1) for name in ("max", "current"))
+    found.append(None if None in (limit, used) else limit - used)
+    return min((number for number in found if number is not None), default=None)
+
+
+def _number(file: str, pattern: str, unit: int) -> int | None:
+    """The first match in a file of the system, None where there is no such file or match."""
+    try:
+        match = re.search(pattern, resolve(file).read_text())
+    except OSError:
+        return None
+    return int(match[1]) * unit if match else None
