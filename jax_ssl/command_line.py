@@ -90,10 +90,10 @@ def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str
         key, equals, _ = word.partition("=")
         if not (key.startswith(OVERRIDE) and equals):
             raise UserError(_unknown(word, argv, args, known[args.verb]))
-        before = overrides.pop(key, word)
-        if before != word:  # a script may put its user's words behind its own
+        if overrides.setdefault(key, word) != word:  # a script may put its user's words behind its own
             print(f"{key} is given twice: the last counts, {word}", flush=True)
-        overrides[key] = word
+            del overrides[key]
+            overrides[key] = word
     return args, list(overrides.values())
 
 

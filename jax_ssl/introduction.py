@@ -57,8 +57,10 @@ def _length(config, clock, method, first: int) -> str:
     parts = [f"{config.epochs:g} epochs are {clock.total_steps:,} steps of {config.batch_size:,} images"]
     parts += [f"{key} {round(steps):,} steps" for key, steps in method.lengths.items() if steps]
     if first >= clock.total_steps:
-        more = "to train on, repeat the command with a larger --config.epochs and --extend"
-        return f"{', '.join(parts)}: this run is finished; {more}"
+        return (
+            f"this run is finished: step {first:,} of {clock.total_steps:,}, {config.epochs:g} epochs; to train on, "
+            "repeat the command with a larger --config.epochs and --extend"
+        )
     return ", ".join(parts) + (f"; going on from step {first:,}" if first else "")
 
 

@@ -123,7 +123,7 @@ def test_a_config_file_of_the_users_own_is_read_to_the_last_key(tmp_path):
         "c.optim = dict(c.optim, warmup=3.0)": "unknown key optim.warmup; ",
         "del c.data['workers']": "lacks the key data.workers",
         "c.model = {}": "no model.name",
-        "return dict(c)": "get_config\\(\\) returns dict",
+        "return dict(c)": "get_config has to return a ConfigDict",
     }
     for line, words in cases.items():
         mine.write_text(f"{start}    {line}\n    return c\n")

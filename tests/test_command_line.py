@@ -38,7 +38,6 @@ MISTAKES = {
     "a wrong override of a picture": (["visualize", "--run={}", "--config.nonsense=1"], "no config key 'nonsense'"),
     "labels for neighbours": (["evaluate", "--run=x", "--labels=5"], "--labels belongs to --task=finetune"),
     "images for neighbours": (["evaluate", "--run=x", "--images=x"], "--images belongs to --task=emergence"),
-    "a seed of no probe": (["evaluate", "--run=x", "--task=finetune", "--seed=1"], "--seed is not used by"),
     "a name of nothing": (["seals", "--name=x"], "give --record as well"),
     "seeds of a list": (["ablate", "--list", "--seeds=0,1"], "--seeds changes nothing"),
 }
