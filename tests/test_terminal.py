@@ -19,9 +19,9 @@ CHILD = """
 import sys
 from jax_ssl import terminal
 
-print("begun", flush=True)
-sys.stdin.readline()
 with terminal.lasting():
+    print("begun", flush=True)  # in here: the reader may be gone before all of it is written
+    sys.stdin.readline()
     for _ in range(3):
         print("said", flush=True)
         print("told", file=sys.stderr)
