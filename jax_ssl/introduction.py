@@ -1,5 +1,7 @@
 """The first lines of a run: what it understood, before it spends hours on it. At most twelve, aligned."""
 
+import math
+
 import jax
 
 from jax_ssl import devices, optim, paths
@@ -55,7 +57,7 @@ def _measured(config, probe, probe_note: str) -> str:
 
 def _length(config, clock, method, first: int) -> str:
     parts = [f"{config.epochs:g} epochs are {clock.total_steps:,} steps of {config.batch_size:,} images"]
-    parts += [f"{key} {round(steps):,} steps" for key, steps in method.lengths.items() if steps]
+    parts += [f"{key} {math.ceil(steps):,} steps" for key, steps in method.lengths.items() if steps]
     if first >= clock.total_steps:
         return (
             f"this run is finished: step {first:,} of {clock.total_steps:,}, {config.epochs:g} epochs; to train on, "
@@ -66,8 +68,8 @@ def _length(config, clock, method, first: int) -> str:
 
 def _optimiser(config, clock) -> str:
     o = config.optim
-    warmup = round(o.warmup_epochs * clock.steps_per_epoch)
-    after = f" after {warmup:,} steps of warm-up" if warmup else ""
+    warmup = math.ceil(o.warmup_epochs * clock.steps_per_epoch)
+    after = f" after {warmup:,} step{'s' * (warmup > 1)} of warm-up" if warmup else ""
     return (
         f"{o.name}, peak learning rate {optim.peak_lr(o.base_lr, config.batch_size, o.scaling):.3g}{after}, then "
         f"{o.schedule}; weight decay {o.weight_decay:g}"

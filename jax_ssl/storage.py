@@ -80,7 +80,7 @@ class Gone(Exception):
 @contextlib.contextmanager
 def reading(path: epath.Path):
     """Raises Gone if a read of a verified step fails because the step changed, and LostError if the disk failed."""
-    hook, sys.excepthook = sys.excepthook, _ignore_late_reads
+    hook, sys.unraisablehook = sys.unraisablehook, _ignore_late_reads
     try:
         yield
     except UserError:
@@ -97,13 +97,13 @@ def reading(path: epath.Path):
             f"({disk.quote(error)}); {remedy}, then repeat the command."
         ) from error
     finally:
-        sys.excepthook = hook
+        sys.unraisablehook = hook
 
 
-def _ignore_late_reads(kind, error, trace) -> None:
+def _ignore_late_reads(said) -> None:
     """tensorstore shows a traceback for each array that is still being read when the read of another has failed."""
-    if "Event loop is closed" not in str(error):
-        sys.__excepthook__(kind, error, trace)
+    if "Event loop is closed" not in str(said.exc_value):
+        sys.__unraisablehook__(said)
 
 
 def _read(path: epath.Path, targets: dict, restore_args: dict) -> dict:

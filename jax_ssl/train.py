@@ -21,7 +21,7 @@ from jax_ssl.metrics import Writer
 from jax_ssl.parts import images_of, make_backbone, make_method
 from jax_ssl.stop import Stop
 from jax_ssl.visualize import pictures
-from jax_ssl.warm_start import start_from, tell_first_step
+from jax_ssl.warm_start import check_there, start_from, tell_first_step
 from jax_ssl.watchdog import Watchdog
 
 
@@ -88,6 +88,8 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None, extend: 
     with lock.held(workdir):
         notes = []  # what is said before there is a log to say it in
         epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
+        if config.init_from and not identity.begun(workdir):
+            check_there(config.init_from)
         data = pipeline.open_data(config, jax.process_index(), jax.process_count())
         identity.check_data(workdir, data.source)
         return train_alone(config, workdir, profile, data, epochs, notes)

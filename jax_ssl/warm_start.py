@@ -49,6 +49,13 @@ def parse(init_from: str, known: tuple[str, ...]) -> dict[str, str]:
     return parts
 
 
+def check_there(init_from: str) -> None:
+    """Raises UserError for a path that does not exist: asked before anything is loaded."""
+    for path in parse(init_from, tuple(re.findall(r"(?:^|,)\s*(\w+)=", init_from))).values():
+        if not exists(path):
+            raise UserError(f"init_from names {path}, which is not there: give a run's folder or an official file.")
+
+
 def named(text: str) -> tuple[str, str]:
     """ "backbone=PATH" -> ("backbone", PATH); PATH -> ("", PATH)."""
     match = re.fullmatch(r"(\w+)=(.*)", text, re.DOTALL)

@@ -80,7 +80,7 @@ def test_the_first_lines_and_the_schedules(tmp_path, capsys):
     assert len(head) <= 12 and {"method", "data", "measured", "length", "optimiser", "devices", "writes"} <= set(names)
     assert len({line.index(line.split()[1]) for line in head}) == 1, "aligned"
     fact = {name: line for name, line in zip(names, head)}
-    assert "peak learning rate 0.01 after 3 steps" in fact["optimiser"] and "6 steps of 32" in fact["length"]
+    assert "peak learning rate 0.01 after 4 steps" in fact["optimiser"] and "6 steps of 32" in fact["length"]
     assert str(tmp_path) in fact["writes"] and "simclr" in fact["method"] and "embedded" in fact["data"]
     rates = [line["learning_rate"] for line in lines(tmp_path)]
     assert rates[0] == 0 and max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < max(rates)
