@@ -23,7 +23,7 @@ setup(
     package_data={
         "jax_ssl.data": ["embedded/*"],
         "jax_ssl.plan": ["*.json"],
-        "jax_ssl": ["*.json", "evidence/*.jsonl"],  # the evidence is what `seals` and `plan --published` show
+        "jax_ssl.study": ["evidence/*.jsonl"],  # what `seals` and `plan --published` show
     },
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
     install_requires=[

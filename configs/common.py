@@ -81,7 +81,7 @@ def vit(size: str = "B", **overrides) -> dict:
 
 
 def optim(name: str, base_lr: float, **overrides) -> dict:
-    """An optimiser's settings; see jax_ssl/optim.py."""
+    """An optimiser's settings; see jax_ssl/optim/optimizers.py."""
     return (
         dict(
             name=name,  # sgd | adamw | lars | larc

@@ -9,20 +9,23 @@ from typing import NamedTuple
 
 import jax
 
-from jax_ssl import augment, checkpoints, core, hosts, identity, lock, optim, profiling, schedules, sharding, watch
-from jax_ssl.checks import check, check_fit
+from jax_ssl import core, sharding
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.introduction import extended, introduction
-from jax_ssl.metrics import Writer
+from jax_ssl.optim import optimizers, schedules
 from jax_ssl.parts import images_of, make_backbone, make_method
-from jax_ssl.stop import Stop
+from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling
+from jax_ssl.run.checks import check, check_fit
+from jax_ssl.run.introduction import extended, introduction
+from jax_ssl.run.metrics import Writer
+from jax_ssl.run.stop import Stop
+from jax_ssl.run.watchdog import Watchdog
+from jax_ssl.views import device as on_device
 from jax_ssl.visualize import pictures
-from jax_ssl.warm_start import check_there, start_from, tell_first_step
-from jax_ssl.watchdog import Watchdog
+from jax_ssl.weights.warm_start import check_there, start_from, tell_first_step
 
 
 def build(config, examples: int):
@@ -30,12 +33,12 @@ def build(config, examples: int):
     steps_per_epoch = examples / config.batch_size
     clock = schedules.Clock(steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
     method = make_method(config, clock)
-    return method, optim.make(config.optim, config.batch_size, clock), clock
+    return method, optimizers.make(config.optim, config.batch_size, clock), clock
 
 
 def preparation(config):
     """The device's part of the pipeline: (raw batch, resident images) -> the batch that a method sees."""
-    return augment.prepare(config.data.crops, tuple(config.data.mean), tuple(config.data.std))
+    return on_device.prepare(config.data.crops, tuple(config.data.mean), tuple(config.data.std))
 
 
 def shapes_of(example):
@@ -100,7 +103,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
     method, tx, clock = build(config, data.source.count)
     notes += check_fit(method, clock, config, data.source.count)
     profiling.check(profile, clock.total_steps)
-    curves = {**optim.curves(config.optim, config.batch_size, clock), **method.curves}
+    curves = {**optimizers.curves(config.optim, config.batch_size, clock), **method.curves}
     mesh = sharding.make_mesh(config.mesh.fsdp)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         example = shapes_of(data.example)
@@ -180,7 +183,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     What can go wrong is saved before: a probe and a picture cost a run nothing but their time.
     """
     config, writer = run.config, run.writer
-    watcher = watch.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
+    watcher = collapse.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
     done, batches = first, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
     for done in range(first + 1, total + 1):
@@ -201,10 +204,10 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         logging = last or probing or done % config.log_every == 0
         if logging:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not watch.dead(metrics):
+            if not collapse.dead(metrics):
                 run.keeper.prove(done, int(metrics["skipped"]))
             if metrics["skipped"] >= config.max_skipped:
-                watch.check_finite(int(metrics["skipped"]), config.max_skipped, done, run.keeper.fall_back())
+                collapse.check_finite(int(metrics["skipped"]), config.max_skipped, done, run.keeper.fall_back())
         if last or done % config.checkpoint_every == 0:
             jax.block_until_ready(state)  # the rest of a step is no part of saving it
             with writer.clock.paused("checkpoint"):
@@ -227,7 +230,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
             break
     if done > first and metrics["skipped"]:
-        watch.check_counted(int(metrics["skipped"]), done - first, done)
+        collapse.check_counted(int(metrics["skipped"]), done - first, done)
     return done == total
 
 

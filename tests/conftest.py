@@ -1,15 +1,24 @@
 """Eight simulated CPU devices for every test, set before jax is imported, and the record of what the seals rest on."""
 
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the suite's time is XLA compiling small programs that run a few times: without optimisation it takes a third.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+# What one test has compiled, the others and the processes that they start need not compile again; kept for one session.
+CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="jax_ssl_tests_")
+if CACHE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
 import pytest  # noqa: E402
 
-from jax_ssl import config, seals  # noqa: E402
+from jax_ssl import config
+from jax_ssl.study import seals  # noqa: E402
 
 config.folder()  # makes jax_ssl.configs importable from a checkout
 
@@ -41,3 +50,5 @@ def pytest_sessionfinish(session):
     # With xdist the workers have no option set here; only the process that gathers reports writes.
     if session.config.getoption("--record-seals") and not hasattr(session.config, "workerinput") and outcomes:
         seals.merge("tests.jsonl", outcomes, key=lambda r: (r["method"], r["seal"], r["test"]))
+    if CACHE:
+        shutil.rmtree(CACHE, ignore_errors=True)

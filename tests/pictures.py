@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from jax_ssl.data.draws import draws
+from jax_ssl.views.draws import draws
 
 RECIPE = dict(
     count=2,

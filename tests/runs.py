@@ -1,6 +1,8 @@
 """The folder of a run that has not run: its first state, saved as training saves its last."""
 
-from jax_ssl import checkpoints, config, identity, measure
+from jax_ssl import config
+from jax_ssl.run import checkpoints, identity
+from jax_ssl.study import measure
 from tests.small import small
 
 

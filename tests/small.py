@@ -1,6 +1,7 @@
 """Each method at a size that compiles in seconds. A new method adds its row to SMALL."""
 
-from jax_ssl import config, seals
+from jax_ssl import config
+from jax_ssl.study import seals
 
 METHODS = seals.methods()
 RESNET = ["--config.model.width=0.125"]

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from jax_ssl import bounds, checks, config
+from jax_ssl import bounds, config
 from jax_ssl.errors import UserError
+from jax_ssl.run import checks
 from tests.small import METHODS, small
 
 ANY = {"data.mean", "method.mean"}  # pixels may be moved by any amount

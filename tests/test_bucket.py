@@ -17,9 +17,11 @@ import safetensors.numpy
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import checkpoints, metrics, profiling, seals, weights
+from jax_ssl import weights
 from jax_ssl.data import few
 from jax_ssl.data.sources import open_source
+from jax_ssl.run import checkpoints, metrics, profiling
+from jax_ssl.study import seals
 from jax_ssl.weights.read import read
 from tests import fake_gcs
 from tests.small import overrides

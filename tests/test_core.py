@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from jax_ssl import core, parts, schedules
+from jax_ssl import core, parts
 from jax_ssl.errors import UserError
 from jax_ssl.methods import mae, moco_v3, simclr, vicreg
 from jax_ssl.models.micro import MicroBatched
+from jax_ssl.optim import schedules
 from tests.small import small
 
 CLOCK = schedules.Clock(10.0, 100)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import config, methods, seals
+from jax_ssl import config, methods
+from jax_ssl.study import seals
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import checkpoints, train
+from jax_ssl import train
 from jax_ssl.methods import simclr
+from jax_ssl.run import checkpoints
 from jax_ssl.visualize import pictures
 from tests.small import overrides
 from tests.test_train import STEP, lines

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import config, identity
+from jax_ssl import config
+from jax_ssl.run import identity
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import jax_ssl
-from jax_ssl import published, seals
+from jax_ssl.plan import published
+from jax_ssl.study import seals
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import ablate, benchmark, checkpoints, config, gallery, identity, measure, metrics, paths, seals, watchdog
+from jax_ssl import config, paths
+from jax_ssl.benchmark import step
 from jax_ssl.data import cache, few, sources, tfds
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound
+from jax_ssl.run import checkpoints, identity, metrics, watchdog
+from jax_ssl.study import ablate, gallery, measure, seals
 
 ROOT = Path(__file__).parents[1] / "jax_ssl"
 
@@ -20,20 +23,20 @@ ROOT = Path(__file__).parents[1] / "jax_ssl"
 ON_DISK = {
     "paths.py": "it is the door",
     "config.py": "a config file is a Python program, which only a disk can hold; and those that come with the package",
-    "metrics.py": "files grow line by line, which a bucket can't: they lie in a temporary folder and are uploaded",
+    "run/metrics.py": "files grow line by line, which a bucket can't: they lie in a temporary folder and are uploaded",
     "__main__.py": "asks whether there is a home folder, for a library",
-    "devices.py": "the devices of this machine in /dev",
+    "run/devices.py": "the devices of this machine in /dev",
     "parts.py": "the modules beside it, by their names",
-    "outputs.py": "asks whether a file of a disk can be opened; a bucket is passed by",
-    "terminal.py": "the streams of this process, and os.devnull",
-    "lock.py": "what /proc says of a process",
-    "watchdog.py": "the last words of a process that hangs, where a file must be open already or on a disk",
-    "profiling.py": "jax writes a trace to a disk, from where it is sent",
-    "seals.py": "the evidence and the README beside the package",
-    "published.py": "a table that comes with the package",
+    "run/outputs.py": "asks whether a file of a disk can be opened; a bucket is passed by",
+    "run/terminal.py": "the streams of this process, and os.devnull",
+    "run/lock.py": "what /proc says of a process",
+    "run/watchdog.py": "the last words of a process that hangs, where a file must be open already or on a disk",
+    "run/profiling.py": "jax writes a trace to a disk, from where it is sent",
+    "study/seals.py": "the evidence and the README beside the package",
+    "plan/published.py": "a table that comes with the package",
     "plan/bound.py": "the prices that come with the package",
-    "ablate.py": "os.devnull; suites refuse a bucket",
-    "benchmark_input.py": "photographs of its own in a temporary folder",
+    "study/ablate.py": "os.devnull; suites refuse a bucket",
+    "benchmark/input.py": "photographs of its own in a temporary folder",
     "weights/read.py": "libraries read archives piece by piece, from a disk: those of a bucket are copied there first",
     "data/cache.py": "the cache is on the disk of the machine, wherever the images are",
     "data/disk.py": "on a disk",
@@ -135,7 +138,7 @@ def test_pictures_and_tables_follow_the_home_folder(tmp_path, monkeypatch):
     assert Image.open(tmp_path / "a.png").size == (2, 2)
     (tmp_path / "prices.json").write_text(bound.PRICES.read_text())
     assert bound.read_prices("~/prices.json") == bound.read_prices()
-    monkeypatch.setattr(benchmark, "run", lambda config, steps, spec: {"step": 1})
+    monkeypatch.setattr(step, "run", lambda config, steps, spec: {"step": 1})
     assert command.main(["benchmark", "--config=simclr:tiny", "--out=~/speed.jsonl"]) == 0
     assert len(paths.json_lines(tmp_path / "speed.jsonl")) == 1
     assert not Path("~").exists()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import checkpoints
+from jax_ssl.run import checkpoints
 from tests.small import METHODS, overrides
 
 ROOT = Path(__file__).parents[1]

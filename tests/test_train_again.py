@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import lock, manifest
+from jax_ssl.run import lock, manifest
 from tests.test_train import QUIET, flags, lines
 
 STEPS = 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from jax_ssl.data.about import About, counted, listed, printable, sentence
 from jax_ssl.data.disk import is_no_disks, patiently
-from jax_ssl.data.sources import Source, in_memory, split_apart
+from jax_ssl.data.source import Source, in_memory, split_apart
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from jax_ssl.data.decode import BrokenImage
-from jax_ssl.data.sources import Source
+from jax_ssl.data.source import Source
 from jax_ssl.errors import DataError, LostError
 
 NAMED = 20  # in the message that ends a run

@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jax_ssl.data.batch import Plan
 from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.disk import read_bytes
 from jax_ssl.data.folder import found_in
-from jax_ssl.data.pipeline import Plan, centre, device_batches, recipes
-from jax_ssl.data.sources import in_memory, open_source
+from jax_ssl.data.pipeline import centre, device_batches, recipes
+from jax_ssl.data.source import in_memory
+from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 

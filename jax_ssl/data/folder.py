@@ -19,7 +19,7 @@ from jax_ssl.data.decode import KINDS, decode
 from jax_ssl.data.disk import read_bytes
 from jax_ssl.data.layout import understand
 from jax_ssl.data.listing import Listing, left_out, list_images
-from jax_ssl.data.sources import Source, split_apart
+from jax_ssl.data.source import Source, split_apart
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 

@@ -15,15 +15,13 @@ import numpy as np
 from PIL import Image
 
 from jax_ssl.data.about import counted
+from jax_ssl.data.batch import FACTORS, GROUPS, Plan
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import BrokenImage
-from jax_ssl.data.draws import boxes, check_crops, draws
-from jax_ssl.data.order import sample_ids
-from jax_ssl.data.sources import Source, open_source
+from jax_ssl.data.source import Source
+from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
-
-GROUPS = ("views", "local")  # the place of a group is the stream of its random numbers
-FACTORS = ("jitter", "order", "grey", "sigma", "solarize")  # what the device needs after crop and flip
+from jax_ssl.views.draws import boxes, check_crops, draws
 
 LONG = 4  # times the short side: of a longer picture the middle is taken before it is resized
 
@@ -44,24 +42,6 @@ class Data(NamedTuple):
     batches: Callable[[int], Iterator[dict]]  # first step -> endless batches, this host's share, numpy
     example: dict  # Specs of the global batch
     broken: Broken  # unreadable records so far, {name: reason}
-
-
-class Plan(NamedTuple):
-    """What the batches of a run are made of; the numpy part of the pipeline."""
-
-    seed: int
-    total: int  # images in the source
-    batch_size: int  # over all hosts
-    share: int  # of this host
-    offset: int  # of this host in the batch
-    crops: dict  # {group: list of recipes}
-
-    def step(self, step: int) -> tuple[np.ndarray, dict]:
-        """-> records int64 (share,) and {group: draws with leading (share, V)}."""
-        first = step * self.batch_size + self.offset
-        epoch, record = sample_ids(self.seed, first, self.share, self.total)
-        drawn = {name: draws(group, self.seed, epoch, record, GROUPS.index(name)) for name, group in self.crops.items()}
-        return record, drawn
 
 
 def open_data(config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None) -> Data:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from jax_ssl.data import ops
+from jax_ssl.data.batch import FACTORS, Plan
 from jax_ssl.data.broken import Broken, read_good
-from jax_ssl.data.cut import PLACE, cut
-from jax_ssl.data.pipeline import FACTORS, Plan
-from jax_ssl.data.sources import Source
+from jax_ssl.data.source import Source
+from jax_ssl.views import host as on_host
+from jax_ssl.views.cut import PLACE, cut
 
 AHEAD = 2  # batches ready before they are asked for; more only takes memory
 
@@ -82,7 +82,7 @@ def _cutter(plan: Plan, source: Source, broken: Broken):
 def _views(views, drawn: dict, group, data) -> dict:
     """One group of views of one image, and what the device still has to do to them."""
     if data.augment == "host":
-        return {"image": ops.finished(views, drawn, group, data.mean, data.std)}
+        return {"image": on_host.finished(views, drawn, group, data.mean, data.std)}
     return {"image": views} | {name: drawn[name] for name in FACTORS}
 
 

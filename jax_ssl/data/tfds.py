@@ -25,7 +25,7 @@ from jax_ssl.data import cache, example
 from jax_ssl.data.about import About, digest, sentence
 from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.disk import is_no_disks, patiently
-from jax_ssl.data.sources import Source, in_memory, split_apart
+from jax_ssl.data.source import Source, in_memory, split_apart
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 

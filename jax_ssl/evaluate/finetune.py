@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl import augment, optim, schedules, updates
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.rules import seed32
+from jax_ssl.optim import optimizers, schedules, updates
 from jax_ssl.sharding import batch_constraint
+from jax_ssl.views import device as on_device
 
 AREA, RATIO = 0.5, 4 / 3  # smallest area and widest shape of a crop; the usual 0.08 suits a thousand labels a class
 SMOOTHING = 0.1
@@ -74,7 +75,7 @@ def finetune(
     first = begin(encode, recipe, side, classes, weights_key, scratch)
     grid, best = {}, None
     for rate in map(float, np.atleast_1d(base_lr)):
-        peak = optim.peak_lr(rate, rows.shape[1], "linear_256")
+        peak = optimizers.peak_lr(rate, rows.shape[1], "linear_256")
         state = train(first, images, labels, rows, peak, views_key, recipe)
         grid[rate] = accuracy(state, train_images[held_out], train_labels[held_out], recipe)
         if best is None or grid[rate] > grid[best[0]]:
@@ -141,7 +142,7 @@ def begin(encode: Encoder, recipe: Recipe, side: int, classes: int, key, scratch
 def optimiser(peak, recipe: Recipe) -> optax.GradientTransformation:
     """AdamW, slower towards the input. peak may be traced."""
     schedule = schedules.cosine(peak, 0.0, recipe.clock, recipe.warmup_epochs)
-    adam = optim.adamw(schedule, recipe.weight_decay, decay="kernels")
+    adam = optimizers.adamw(schedule, recipe.weight_decay, decay="kernels")
     return adam if recipe.layer_decay == 1.0 else optax.chain(adam, updates.layer_decay(recipe.layer_decay))
 
 
@@ -154,7 +155,7 @@ def views(images, key):
     lengths = jnp.clip(jnp.round(jnp.stack([height, width], axis=1)), 1, side)  # (B, 2)
     corners = jnp.floor(jnp.stack([top, left], axis=1) * (side - lengths + 1))
     box = jnp.concatenate([corners, lengths], axis=1).astype(jnp.int32)
-    return augment.crop(images, box, flip < 0.5, side, "bicubic")
+    return on_device.crop(images, box, flip < 0.5, side, "bicubic")
 
 
 def train(state: State, images, labels, rows, peak: float, key, recipe: Recipe) -> State:
@@ -168,7 +169,7 @@ def train(state: State, images, labels, rows, peak: float, key, recipe: Recipe) 
 @partial(jax.jit, static_argnames="recipe", donate_argnames="state")
 def train_step(state: State, images, labels, chosen, key, peak, recipe: Recipe) -> State:
     views_key, drop_key = jax.random.split(key)
-    x = batch_constraint(augment.normalise(views(images[chosen], views_key), *recipe.pixel))
+    x = batch_constraint(on_device.normalise(views(images[chosen], views_key), *recipe.pixel))
 
     def loss(params):
         variables, drops = {"params": params["backbone"], **state.stats}, {"drop_path": drop_key}
@@ -191,7 +192,7 @@ def head_logits(head, features, recipe: Recipe):
 @partial(jax.jit, static_argnames="recipe")
 def predict(params, stats, images, recipe: Recipe):
     """uint8 (B, S, S, 3) -> int32 (B,), -1 where the network has diverged: without it, NaN would say class 0."""
-    x = augment.normalise(batch_constraint(images).astype(jnp.float32) / 255, *recipe.pixel)
+    x = on_device.normalise(batch_constraint(images).astype(jnp.float32) / 255, *recipe.pixel)
     logits = head_logits(params["head"], recipe.backbone.apply({"params": params["backbone"], **stats}, x), recipe)
     return jnp.where(jnp.isnan(logits.max(axis=1)), -1, jnp.argmax(logits, axis=1)).astype(jnp.int32)
 

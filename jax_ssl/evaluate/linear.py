@@ -17,7 +17,7 @@ import numpy as np
 
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
-from jax_ssl.schedules import Clock, cosine
+from jax_ssl.optim.schedules import Clock, cosine
 
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 BATCH = 256

@@ -17,7 +17,7 @@ from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models import apply, dvae
 from jax_ssl.models.dense import Dense
 from jax_ssl.models.transformer import cut_normal, rescale_residuals
-from jax_ssl.schedules import cosine
+from jax_ssl.optim.schedules import cosine
 from jax_ssl.weights.tokenizer import Tokenizer, load_tokenizer
 
 

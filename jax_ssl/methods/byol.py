@@ -10,7 +10,7 @@ from jax_ssl.losses import byol, unit
 from jax_ssl.losses.diagnostics import spread
 from jax_ssl.models import apply
 from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
-from jax_ssl.schedules import teacher_momentum
+from jax_ssl.optim.schedules import teacher_momentum
 
 
 def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momentum=0.996) -> Method:

@@ -16,7 +16,7 @@ from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
 from jax_ssl.models.heads import Crops
 from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
-from jax_ssl.schedules import epoch_ramp, teacher_momentum
+from jax_ssl.optim.schedules import epoch_ramp, teacher_momentum
 
 
 def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm_last_layer=True, use_bn_in_head=False,

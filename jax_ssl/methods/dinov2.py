@@ -18,7 +18,7 @@ from jax_ssl.models.attention import attention_rows
 from jax_ssl.models.heads import Tokens
 from jax_ssl.models.micro import MicroBatched
 from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
-from jax_ssl.schedules import constant, teacher_momentum
+from jax_ssl.optim.schedules import constant, teacher_momentum
 
 
 def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patch_prototypes=0, patch_bottleneck=256,

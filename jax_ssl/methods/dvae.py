@@ -11,7 +11,7 @@ from jax_ssl.core import Method, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import prototype_use
 from jax_ssl.models.dvae import DVae, Encoder
-from jax_ssl.schedules import cosine
+from jax_ssl.optim.schedules import cosine
 
 
 def make(backbone, clock, *, temperature=1.0, final_temperature=0.0625, kl_weight=0.0) -> Method:

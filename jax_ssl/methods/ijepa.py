@@ -16,7 +16,7 @@ from jax_ssl.losses.diagnostics import feature_std, pair_cosine
 from jax_ssl.models import apply
 from jax_ssl.models.micro import MicroBatched
 from jax_ssl.models.predictor import Predictor
-from jax_ssl.schedules import linear
+from jax_ssl.optim.schedules import linear
 
 
 class Net(nn.Module):

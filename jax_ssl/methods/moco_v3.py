@@ -13,7 +13,7 @@ from jax_ssl.losses import moco_v3, unit
 from jax_ssl.losses.diagnostics import information, spread
 from jax_ssl.models import apply
 from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
-from jax_ssl.schedules import teacher_momentum
+from jax_ssl.optim.schedules import teacher_momentum
 
 
 def official_start(params):

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 
-from jax_ssl.checks import check
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound, remedies, topology
 from jax_ssl.plan.compile import compile_for
+from jax_ssl.run.checks import check
 
 SCALINGS = ("strong", "weak")
 

@@ -9,8 +9,8 @@ import math
 from pathlib import Path
 
 from jax_ssl import paths
-from jax_ssl.chips import CHIPS, DATA_CENTRE
 from jax_ssl.errors import UserError
+from jax_ssl.plan.chips import CHIPS, DATA_CENTRE
 from jax_ssl.plan.compile import SETS, axes
 
 PRICES = Path(__file__).with_name("prices.json")

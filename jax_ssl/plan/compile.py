@@ -10,11 +10,11 @@ import time
 
 import jax
 
-from jax_ssl import flops, sharding, train
-from jax_ssl.chips import CHIPS
+from jax_ssl import sharding, train
 from jax_ssl.data import pipeline
 from jax_ssl.errors import UserError
-from jax_ssl.plan import traffic
+from jax_ssl.plan import flops, traffic
+from jax_ssl.plan.chips import CHIPS
 from jax_ssl.plan.collectives import census
 
 IMAGENET = 1_281_167

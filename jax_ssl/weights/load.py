@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from jax_ssl import checkpoints, config, parts, paths
+from jax_ssl import config, parts, paths
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.models import vit
 from jax_ssl.models.decoder import Decoder
 from jax_ssl.models.predictor import Predictor
+from jax_ssl.run import checkpoints
 from jax_ssl.weights.convert import check_shapes, convert
 from jax_ssl.weights.network import grid_side, heads_of, kind_of, network
 from jax_ssl.weights.read import read

@@ -4,9 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jax_ssl import checkpoints, config, paths
+from jax_ssl import config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.models import dvae
+from jax_ssl.run import checkpoints
 
 
 class Tokenizer(NamedTuple):

@@ -20,8 +20,8 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch_side import transform  # noqa: E402
 
-from jax_ssl import benchmark_input  # noqa: E402
 from jax_ssl import config as configs  # noqa: E402
+from jax_ssl.benchmark import input  # noqa: E402
 
 IMAGES = 128  # a turn
 MODES = ("host", "hybrid")
@@ -48,23 +48,23 @@ def rates(config, folder: str) -> dict[str, float]:
     """{who: images a second}, on one core."""
     load, seconds = torchvision_loader(config, folder), {name: [] for name in ("torchvision", *MODES)}
     load(4)
-    for _ in range(benchmark_input.TURNS):
+    for _ in range(input.TURNS):
         start = time.perf_counter()
         load(IMAGES)
         seconds["torchvision"].append((time.perf_counter() - start) / IMAGES)
         for mode in MODES:
-            stream = benchmark_input.feed(config, mode)
-            seconds[mode].append(benchmark_input.turn(stream, IMAGES // benchmark_input.BATCH) / IMAGES)
+            stream = input.feed(config, mode)
+            seconds[mode].append(input.turn(stream, IMAGES // input.BATCH) / IMAGES)
             del stream
     return {name: 1 / float(np.median(turns)) for name, turns in seconds.items()}
 
 
 def main() -> None:
-    if benchmark_input.cores() > 1:
+    if input.cores() > 1:
         sys.exit("The one function of torchvision has one core: give this process one, with `taskset -c 0`.")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        benchmark_input.photographs(folder)
+        input.photographs(folder)
         for name in sys.argv[1:] or ("simclr", "dino"):
             config = configs.load(name, [f"--config.data.name=folder:{folder}"])
             measured = rates(config, folder)

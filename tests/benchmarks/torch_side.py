@@ -13,9 +13,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from jax_ssl.augment import blur_radius
 from jax_ssl.data import pipeline
 from jax_ssl.models.positions import sincos
+from jax_ssl.views.device import blur_radius
 
 
 def stub_operators() -> torch.library.Library:

@@ -9,12 +9,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jax_ssl import augment
 from jax_ssl.data import disk, pipeline
 from jax_ssl.data.broken import allowed
 from jax_ssl.data.pipeline import balanced, centre, eval_batches, labelled, open_data
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import DataError, LostError, UserError
+from jax_ssl.views import device as on_device
 from tests.pictures import some_image
 
 MODES = ("device", "hybrid", "host")
@@ -110,7 +110,7 @@ def ready(config):
     """(data, raw batch, what the device makes of it) for step 2."""
     data = open_data(config)
     (raw,) = take(data.batches(2), 1)
-    prepare = augment.prepare(pipeline.recipes(config), config.data.mean, config.data.std)
+    prepare = on_device.prepare(pipeline.recipes(config), config.data.mean, config.data.std)
     return data, raw, {group: np.asarray(views) for group, views in prepare(raw, data.resident).items()}
 
 
@@ -129,7 +129,7 @@ def test_modes_make_the_same_views():
     for group, hybrid in made["hybrid"][1].items():  # before colour: crop and flip
         box, flip = raw[group]["box"][:, 0], raw[group]["flip"][:, 0]
         size = LOCAL[group][0]["size"]
-        device = np.asarray(augment.crop(data.resident[raw["index"]], box, flip, size, "bicubic")) * 255
+        device = np.asarray(on_device.crop(data.resident[raw["index"]], box, flip, size, "bicubic")) * 255
         assert np.abs(device - hybrid["image"][:, 0]).max() <= 1.001
 
 

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from jax_ssl.data.sources import KINDS, hold_out, in_memory, open_source, split_apart, subset
+from jax_ssl.data.source import hold_out, in_memory, split_apart, subset
+from jax_ssl.data.sources import KINDS, open_source
 from jax_ssl.errors import UserError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jax_ssl.data import disk, sources
+from jax_ssl.data import disk, source
 from jax_ssl.data import tfds as reader
 from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.sources import open_source
@@ -195,4 +195,4 @@ def test_mistakes_are_answered_with_the_remedy(folder, tmp_path):
 
 
 def test_start_up_noise_is_off_for_whoever_loads_tensorflow_later():
-    assert all(os.environ[name] == value for name, value in sources.QUIET.items())
+    assert all(os.environ[name] == value for name, value in source.QUIET.items())

@@ -7,7 +7,7 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import finetune as ft
 from jax_ssl.models import resnet, vit
-from jax_ssl.schedules import Clock
+from jax_ssl.optim.schedules import Clock
 
 SIDE, CLASSES = 16, 4
 

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_ssl import flops, losses
+from jax_ssl import losses
+from jax_ssl.plan import flops
 
 HIGHEST = jax.lax.Precision.HIGHEST
 

@@ -8,11 +8,12 @@ import pytest
 from jax_ssl.configs import beit as beit_config
 from PIL import Image
 
-from jax_ssl import checkpoints, config, core, identity, losses, train, weights
+from jax_ssl import config, core, losses, train, weights
 from jax_ssl.errors import UserError
 from jax_ssl.methods import beit
 from jax_ssl.models import dvae
-from jax_ssl.schedules import Clock
+from jax_ssl.optim.schedules import Clock
+from jax_ssl.run import checkpoints, identity
 from jax_ssl.weights.read import read
 from tests.near import relative_error
 from tests.small import small

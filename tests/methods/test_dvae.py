@@ -10,7 +10,7 @@ from jax_ssl import core, losses, parts, train
 from jax_ssl.errors import UserError
 from jax_ssl.methods import dvae
 from jax_ssl.models.dvae import DVae
-from jax_ssl.schedules import Clock
+from jax_ssl.optim.schedules import Clock
 from tests.small import small
 
 

@@ -7,9 +7,10 @@ import pytest
 from jax_ssl.configs import common
 from jax_ssl.configs import moco_v3 as moco_v3_config
 
-from jax_ssl import core, losses, parts, schedules, train
+from jax_ssl import core, losses, parts, train
 from jax_ssl.methods import byol
 from jax_ssl.models import apply, heads
+from jax_ssl.optim import schedules
 from tests.methods.test_contract import first_batch
 from tests.small import small
 

@@ -10,7 +10,7 @@ from jax_ssl import core, losses, masking, train, weights
 from jax_ssl.errors import UserError
 from jax_ssl.methods import simmim
 from jax_ssl.methods.simmim import Net
-from jax_ssl.schedules import Clock
+from jax_ssl.optim.schedules import Clock
 from jax_ssl.weights.read import read
 from tests.near import relative_error
 from tests.small import small

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_ssl import flops, sharding
+from jax_ssl import sharding
 from jax_ssl.models import conv
-from jax_ssl.plan import collectives
+from jax_ssl.plan import collectives, flops
 
 SHAPES = [  # images, side, channels in, out, taps, stride
     (4, 8, 32, 48, 3, 1),  # Winograd

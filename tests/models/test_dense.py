@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jax_ssl import flops, sharding
+from jax_ssl import sharding
 from jax_ssl.models.dense import Dense, gelu, multiply, native
-from jax_ssl.plan import collectives
+from jax_ssl.plan import collectives, flops
 from tests.near import relative_error
 
 

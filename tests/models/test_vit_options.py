@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from jax_ssl.configs import common
 
-from jax_ssl import flops, sharding
+from jax_ssl import sharding
 from jax_ssl.errors import UserError
 from jax_ssl.models import relative, vit
 from jax_ssl.models.transformer import REMAT, SwiGlu, rescale_residuals
-from jax_ssl.plan import collectives
+from jax_ssl.plan import collectives, flops
 from tests.models.test_vit import IMAGES, SMALL, close, init
 
 FRESH = dict(width=128, depth=2, heads=2, patch=8, mlp_ratio=2.0)

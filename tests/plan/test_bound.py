@@ -3,9 +3,9 @@ import json
 import pytest
 
 from jax_ssl import config as configs
-from jax_ssl.chips import CHIPS
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound
+from jax_ssl.plan.chips import CHIPS
 
 
 def report(**changes):

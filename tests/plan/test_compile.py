@@ -6,14 +6,14 @@ import jax
 import pytest
 
 from jax_ssl import config as configs
-from jax_ssl import flops, sharding, train
+from jax_ssl import sharding, train
 from jax_ssl.__main__ import main
-from jax_ssl.chips import CHIPS, Chip
 from jax_ssl.data import pipeline
 from jax_ssl.errors import UserError
 from jax_ssl.plan import compile as plan
+from jax_ssl.plan import flops, topology
 from jax_ssl.plan import report as reports
-from jax_ssl.plan import topology
+from jax_ssl.plan.chips import CHIPS, Chip
 
 # As small as a ResNet gets: compiled in seconds.
 SMALL = ["--config.model.stages=(1,)", "--config.model.width=0.125", "--config.batch_size=32"]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from jax_ssl import config as configs
-from jax_ssl import plan, seals
+from jax_ssl import plan
 from jax_ssl.__main__ import main
 from jax_ssl.errors import UserError
+from jax_ssl.study import seals
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pods.json").read_text())
 RECORDED = [

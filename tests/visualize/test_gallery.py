@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jax_ssl import __main__ as command
-from jax_ssl import gallery
 from jax_ssl.errors import UserError
+from jax_ssl.study import gallery
 from jax_ssl.visualize import pictures
 from tests.runs import save_run
 

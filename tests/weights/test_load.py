@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jax_ssl import checkpoints, core, encoder, identity, parts
 from jax_ssl import config as config_files
+from jax_ssl import core, encoder, parts
 from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
+from jax_ssl.run import checkpoints, identity
 from jax_ssl.weights import load, load_mae
 from jax_ssl.weights.read import read
 

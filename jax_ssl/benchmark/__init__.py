@@ -1,0 +1,1 @@
+"""How fast a step computes, and how fast a host prepares images."""

@@ -1,0 +1,44 @@
+"""`train`: one config from its first step, or an interrupted run from where it stopped."""
+
+import os
+
+from jax_ssl.commands.command_line import at_least
+
+HELP = "train one config, or go on with an interrupted run"
+
+
+def add_flags(parser) -> None:
+    parser.add_argument("--config", required=True, help="a config file and preset: configs/simclr.py:tiny")
+    parser.add_argument("--workdir", help="the run's folder; default runs/NAME_PRESET")
+    parser.add_argument("--extend", action="store_true", help="go on to more epochs than the folder's run has")
+    parser.add_argument("--profile", help="START:STOP, the first and the last step to trace into RUN/profile")
+    parser.add_argument("--coordinator", help="several processes: HOST:PORT where process 0 listens to the others")
+    parser.add_argument(
+        "--processes", type=at_least(1), help="how many; not needed on TPU VMs, GKE and SLURM, which say so"
+    )
+    parser.add_argument("--process", type=at_least(0), help="which one this is, 0 to N-1")
+    parser.add_argument(
+        "--stopped-exit", type=int, default=0, help="exit code of a run that a signal stopped; default 0"
+    )
+
+
+def run(args, overrides) -> int:
+    from jax_ssl import bounds, config
+    from jax_ssl.run import checks, hosts, profiling
+
+    bounds.bounded("--", {"stopped-exit": args.stopped_exit}, at_least=0, at_most=255)
+    settings = config.load(args.config, overrides)
+    checks.check_steps(settings)  # how long processes wait for each other is asked for before `train` checks the rest
+    profile = profiling.parse(args.profile) if args.profile else None
+    path, preset = config.find(args.config)
+    workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
+    where = hosts.place(args.coordinator, args.processes, args.process, os.environ)
+    with hosts.joined(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
+        from jax_ssl.study import measure
+        from jax_ssl.train import train
+
+        finished = train(settings, workdir, profile, args.extend)
+        if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
+            measure.at_end(workdir, say)
+            say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+    return 0 if finished else args.stopped_exit

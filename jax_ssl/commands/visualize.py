@@ -1,0 +1,29 @@
+"""`visualize`: pictures of what frozen features see."""
+
+from jax_ssl.commands.command_line import at_least, refuse
+
+HELP = "pictures of what frozen features see in a few images"
+
+
+def add_flags(parser) -> None:
+    parser.add_argument("--run", help="a run's folder")
+    parser.add_argument("--what", default="", help="several with commas; default what fits the run: "
+                           "views, attention, pca, correspondences, reconstruction, shown")  # fmt: skip
+    parser.add_argument("--weights", default="student", help="student, teacher, untrained; or a file, without --run")
+    parser.add_argument("--images", help="a folder; default the run's held-out images")
+    parser.add_argument("--size", type=at_least(1), help="their side in pixels; default the run's")
+    parser.add_argument("--count", type=at_least(1), default=8, help="how many images, default 8")
+    parser.add_argument("--out", help="a folder; default RUN/pictures")
+
+
+def run(args, overrides) -> None:
+    from jax_ssl.run import devices, outputs
+    from jax_ssl.study import gallery
+
+    devices.check_devices()
+    what = args.what.split(",") if args.what else ()
+    if args.run is None:
+        refuse(overrides, "visualize without --run")
+    if args.out:
+        outputs.check_folder("--out", args.out)
+    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out, overrides=overrides)

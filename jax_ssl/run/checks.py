@@ -1,0 +1,139 @@
+"""A config's mistakes, told before anything is loaded or compiled.
+
+`check` needs the config alone. The bounds of what all runs share stand here; a method, a model and the optimiser
+declare theirs in their own `make`, by bounds.py, and are built here to ask them. `check_fit` needs the number of images
+too, and asks what a Method says of itself: `lengths` and `memories`.
+"""
+
+import math
+
+import jax
+
+from jax_ssl import bounds
+from jax_ssl.data.pipeline import recipes
+from jax_ssl.encoder import check_depth
+from jax_ssl.errors import UserError
+from jax_ssl.optim import optimizers
+from jax_ssl.optim.schedules import Clock
+from jax_ssl.parts import find_module, make_backbone, make_method, without_name
+
+SEEDS = 2**32  # NumPy, which cuts and balances the probe, takes no others
+STEPS = 2**31  # the state counts them in 32 bits
+NEVER = {  # what it means that the run ends before one of these does
+    "optim.warmup_epochs": "the learning rate never reaches its peak",
+    "optim.late_epochs": "the parameters of optimizers.late never move",
+    "optim.milestones": "the last of them never comes",
+    "method.warmup_teacher_epochs": "the teacher's temperature never reaches its last value",
+    "method.freeze_steps": "the prototypes never move",
+    "method.queue_from_epoch": "the queue is never used",
+}
+
+
+def check(config, devices: int) -> None:
+    """The mistakes that are cheap to see before anything is loaded or compiled. Raises UserError."""
+    check_steps(config)
+    check_measuring(config)
+    check_division(config, devices)
+    for size in {recipe["size"] for group in recipes(config).values() for recipe in group}:
+        check_size(config, size)
+    clock = Clock(1.0, 1)  # any: the length of the run is for `check_fit`
+    method = make_method(config, clock)
+    optimizers.make(config.optim, config.batch_size, clock)
+    groups = config.model.get("norm_groups", 1)
+    if config.batch_size < method.min_batch * groups:
+        each = f" in each of model.norm_groups={groups}" if groups > 1 else ""
+        raise UserError(
+            f"batch_size={config.batch_size} is too small for {config.method.name}, which compares images with each "
+            f"other: take {method.min_batch} or more{each}."
+        )
+
+
+def check_steps(config) -> None:
+    """No number without end anywhere, and bounds of what counts steps, epochs, checkpoints and seconds."""
+    bounds.finite(config)
+    pick = lambda *keys: {key: config[key] for key in keys}
+    bounds.bounded("", pick("epochs"), above=0, below=STEPS)
+    bounds.whole("", pick("batch_size", "log_every", "checkpoint_every", "keep_last", "max_skipped"))
+    bounds.whole("", pick("micro_batch", "probe_every", "picture_every", "keep_best"), at_least=0)
+    bounds.whole("mesh.", dict(config.mesh))
+    bounds.whole("hosts.", dict(init_timeout=config.hosts.init_timeout, heartbeat=config.hosts.heartbeat))
+    bounds.whole("hosts.", dict(hang_seconds=config.hosts.hang_seconds), at_least=0)
+    bounds.one_of("", pick("on_collapse"), ("warn", "stop"))
+
+
+def check_measuring(config) -> None:
+    """How images are read and features measured, which an evaluation of a run that is there may change, too."""
+    data = config.data
+    bounds.bounded("", dict(seed=config.seed), at_least=0, below=SEEDS)
+    bounds.whole("", dict(feature_depth=config.feature_depth), at_least=0)
+    bounds.whole("data.", dict(eval_size=data.eval_size))
+    bounds.whole("data.", dict(workers=data.workers), at_least=0)
+    bounds.whole("data.probe.", dict(train=data.probe.train, test=data.probe.test), at_least=0)
+    bounds.bounded("data.", dict(eval_crop=data.eval_crop), above=0, at_most=1)
+    bounds.bounded("data.", dict(broken_limit=data.broken_limit), at_least=0, at_most=1)
+    bounds.bounded("data.", dict(mean=data.mean))
+    bounds.bounded("data.", dict(std=data.std), above=0)
+    for key in ("mean", "std"):
+        if len(data[key]) != 3:
+            raise UserError(f"data.{key}={bounds.shown(data[key])} must be three numbers, for red, green and blue.")
+    check_depth(make_backbone(config), config.feature_depth)
+    check_size(config, data.eval_size)
+
+
+def check_size(config, size: int) -> None:
+    """Raises UserError if the network can't take images of `size` pixels; a model of the user's own need not say."""
+    model = find_module("models", config.model.name)
+    if hasattr(model, "check"):
+        model.check(size, **without_name(config.model))
+
+
+def check_division(config, devices: int) -> None:
+    """What must divide what: the batch over devices, pieces and groups."""
+    batch, micro, fsdp = config.batch_size, config.micro_batch, config.mesh.fsdp
+    if batch % devices:
+        raise UserError(
+            f"batch_size={batch} is not divisible by the {devices} devices: take {max(batch // devices, 1) * devices}."
+        )
+    groups = config.model.get("norm_groups", 1)
+    bounds.whole("model.", dict(norm_groups=groups))
+    if (micro or batch) % groups:
+        raise UserError(f"model.norm_groups={groups} does not divide {micro or batch} images at a time.")
+    if micro and (batch % micro or micro % devices):
+        raise UserError(f"micro_batch={micro} must divide batch_size={batch} and fill {devices} devices.")
+    if devices % fsdp:
+        raise UserError(f"mesh.fsdp={fsdp} does not divide the {devices} devices.")
+
+
+def check_fit(method, clock, config, images: int) -> list[str]:
+    """What does not fit the data set or the length of the run: raises UserError, or returns notes, a sentence each.
+
+    images: how many an epoch has. Notes are of what can be meant, in a first try of a few steps for example.
+    """
+    batch, epochs = config.batch_size, config.epochs
+    if batch > images:
+        unit = math.lcm(jax.device_count(), config.micro_batch or 1, config.model.get("norm_groups", 1))
+        remedy = f"take {images // unit * unit}" if images >= unit else f"have at least {unit} images"
+        meaning = "an image would be its own negative" if method.min_batch > 1 else "an image would come twice"
+        raise UserError(f"batch_size={batch} is more than the {images:,} training images, {meaning}: {remedy}.")
+    if round(epochs * clock.steps_per_epoch) < 1:
+        least = 1 / clock.steps_per_epoch
+        raise UserError(f"epochs={epochs} is less than a step of {batch} images: take epochs={least:.2g} or more.")
+    if clock.total_steps >= STEPS:
+        raise UserError(f"epochs={epochs} is {clock.total_steps:.2g} steps, more than can be counted: take fewer.")
+    lengths = {**optimizers.lengths(config.optim, clock), **method.lengths}
+    notes = [too_long(key, steps, clock, config) for key, steps in lengths.items() if steps >= clock.total_steps]
+    for key, size in method.memories.items():
+        if size > images:
+            notes.append(f"{key}={size} remembers more than the {images:,} training images: some of them twice.")
+        if size > clock.total_steps * batch:
+            notes.append(f"{key}={size} is never full in {clock.total_steps:,} steps of {batch} images.")
+    return notes
+
+
+def too_long(key: str, steps: float, clock, config) -> str:
+    """The note on something that does not end before the run does."""
+    section, name = key.rsplit(".", 1)
+    value = config[section][name]
+    length = "" if value == steps else f" is {math.ceil(steps):,}"
+    meaning = NEVER.get(key, "it does not end")
+    return f"{key}={bounds.shown(value)}{length} steps, and the run has {clock.total_steps:,}: {meaning}."

@@ -1,0 +1,145 @@
+"""What a person sees while a run goes: a bar on a terminal, one calm line a log step anywhere else; and the clock.
+
+Nothing here touches a device: the clock reads host time, and a step costs a few microseconds.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from jax_ssl.run.goodput import Account
+
+WIDTH = 9  # columns of a number in a plain line
+# Of all metrics those worth a column, and what it is called.
+SHOWN = {"loss": "loss", "learning_rate": "lr", "knn": "knn", "linear": "linear", "feature_std": "feature_std",
+         "rankme": "rankme"}  # fmt: skip
+
+
+class Clock:
+    """Throughput and data wait between two readings; pauses (compiling, evaluating, saving) do not count.
+
+    account: of all the run's seconds, pauses included.
+    """
+
+    def __init__(self, images_per_step: int, now=time.perf_counter):
+        self.images_per_step = images_per_step
+        self._now = now
+        self.account = Account()
+        self._begin()
+
+    def next(self, batches: Iterator):
+        """The next batch; the time the loop is blocked in here is the data wait."""
+        start = self._now()
+        with self.account.kind("data"):
+            batch = next(batches)
+        self._waited += self._now() - start
+        return batch
+
+    def tick(self) -> None:
+        """One step was dispatched."""
+        self._steps += 1
+
+    @contextlib.contextmanager
+    def paused(self, kind: str):
+        """Work that is not training, but of this kind; see goodput.py."""
+        start = self._now()
+        try:
+            with self.account.kind(kind):
+                yield
+        finally:
+            self._paused += self._now() - start
+
+    def read(self) -> dict[str, float]:
+        """images_per_second; step_seconds; data_wait: seconds; data_wait_share: of the time. Starts the next window."""
+        seconds = max(self._now() - self._start - self._paused, 1e-9)
+        steps, waited = self._steps, self._waited
+        self._begin()
+        if steps == 0:
+            return {}
+        return {
+            "images_per_second": steps * self.images_per_step / seconds,
+            "step_seconds": seconds / steps,
+            "data_wait": waited,
+            "data_wait_share": min(waited / seconds, 1.0),
+        }
+
+    def _begin(self):
+        self._start, self._steps, self._waited, self._paused = self._now(), 0, 0.0, 0.0
+
+
+class Progress:
+    """`tick` moves the bar by a step, `show` brings it up to date, `say` prints a sentence without breaking it."""
+
+    def __init__(self, total: int, start: int = 0, stream=None):
+        self.total = total
+        self._stream = sys.stdout if stream is None else stream
+        self._bar = None
+        if total and self._stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                initial=start,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{percentage:3.0f}% {bar} step {n_fmt}/{total_fmt}, ETA {remaining}{postfix}",
+            )
+
+    def tick(self) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def show(self, step: int, metrics: dict) -> str:
+        """Shows the metrics of a step; returns the plain line, for the log."""
+        line = plain_line(step, self.total, metrics)
+        if self._bar is None:
+            print(line, file=self._stream, flush=True)
+        else:
+            self._bar.set_postfix_str(_short(metrics), refresh=False)
+            self._bar.n = max(self._bar.n, step)
+            self._bar.refresh()
+        return line
+
+    def say(self, sentence: str) -> None:
+        if self._bar is None:
+            print(sentence, file=self._stream, flush=True)
+        else:
+            self._bar.write(sentence, file=self._stream)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def plain_line(step: int, total: int, metrics: dict) -> str:
+    """`step   120/2000  loss   5.1234  1830 images/s  data wait  3 %  ETA 0:01:30`: columns stay where they are."""
+    digits = len(str(total or 10**6))
+    parts = [f"step {step:>{digits}}" + (f"/{total}" if total else "")]
+    parts += [f"{short} {_number(metrics[name]):>{WIDTH}}" for name, short in SHOWN.items() if name in metrics]
+    if "images_per_second" in metrics:
+        parts.append(f"{metrics['images_per_second']:>{WIDTH},.0f} images/s")
+        parts.append(f"data wait {100 * metrics['data_wait_share']:>3.0f} %")
+        if total:
+            parts.append(f"ETA {_duration((total - step) * metrics['step_seconds'])}")
+    return "  ".join(parts)
+
+
+def _short(metrics: dict) -> str:
+    parts = [f"{SHOWN[name]} {_number(metrics[name])}" for name in ("loss", "knn") if name in metrics]
+    if "images_per_second" in metrics:
+        parts.insert(0, f"{metrics['images_per_second']:,.0f} images/s")
+        parts.append(f"data wait {100 * metrics['data_wait_share']:.0f} %")
+    return ", ".join(parts)
+
+
+def _number(value) -> str:
+    return f"{value:.4f}" if math.isfinite(value) and 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.2e}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

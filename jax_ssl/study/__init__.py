@@ -1,0 +1,1 @@
+"""What is done with finished runs and files of weights: numbers, pictures, suites, seals."""

@@ -1,0 +1,128 @@
+"""The verb `evaluate`: the mistakes of its flags, then one task after the other.
+
+kNN and linear probe are `measure.frozen`, rulers of the user's own rulers.py; here are fine-tuning and the emergence of
+objects.
+"""
+
+import time
+
+from jax_ssl import parts
+from jax_ssl.data import cutouts
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import emergence, finetune, offline
+from jax_ssl.run import metrics
+from jax_ssl.study import measure, rulers
+
+TASKS = ("knn", "linear", "finetune", "emergence")
+NETWORKS = {  # of measure.WEIGHTS: what a task can measure
+    "knn": measure.WEIGHTS,
+    "linear": measure.WEIGHTS,
+    "finetune": ("student", "teacher"),  # the same network from scratch always stands beside
+    "emergence": ("untrained", "student", "teacher"),
+}
+LABELS = 1000  # images, at most, on which is fine-tuned where nothing is said
+CUTOUTS = 256  # objects, at most, on which emergence is measured
+RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained network and by its control alike
+
+
+def evaluate(
+    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, say=measure.tell, overrides=()
+) -> None:
+    """Each of `tasks` on the networks in `weights`, None = all that it can measure; mistakes are told before long work.
+
+    labels, epochs: of fine-tuning. images: the folder of objects for emergence.
+    """
+    own = [task for task in tasks if "." in task]
+    for flag, given, known in (("task", tasks, (*TASKS, *own)), ("weights", weights or (), (*measure.WEIGHTS, "all"))):
+        wrong = sorted(set(given) - set(known))
+        if wrong:
+            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
+    for task in tasks:
+        networks = NETWORKS.get(task, NETWORKS["emergence"])
+        if weights and not set(weights) & set(networks):
+            raise UserError(f"--task={task} can't measure --weights={','.join(weights)}: take {' or '.join(networks)}.")
+    for task in own:
+        rulers.find(task)
+    if "emergence" in tasks and not images:
+        raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
+    for flag, value in (("epochs", epochs), ("labels", labels)):
+        if "finetune" in tasks and value is not None and value < 1:
+            raise UserError(f"--{flag}={value}: fine-tuning needs 1 at least.")
+    measure.load_config(folder, overrides)
+    if set(tasks) & set(offline.TASKS):
+        measure.frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
+    if "finetune" in tasks:
+        finetuned(folder, labels, epochs, weights or ("student",), seed, say, overrides)
+    if "emergence" in tasks:
+        emerged(folder, images, weights or measure.WEIGHTS, seed, say, overrides)
+    for task in own:
+        rulers.measure_by(task, folder, weights or measure.WEIGHTS, seed, say, overrides)
+
+
+def finetuned(
+    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.tell, overrides=()
+) -> list[dict]:
+    """Fine-tunes the same network from scratch, and the run's, on `labels` images (None = LABELS at most); records all.
+
+    wanted: student, teacher or both; whatever else it names is left out.
+    """
+    settings = measure.load_config(folder, overrides)
+    seed = settings.seed if seed is None else seed
+    saved = measure.open_saved(settings, folder, [name for name in wanted if name in NETWORKS["finetune"]], say)
+    data = measure.labelled(settings, say)
+    count = len(data.train_images)
+    if labels is not None and labels > count:
+        raise UserError(f"--labels={labels}: there are {count} labelled images to learn from; take so many or fewer.")
+    chosen = finetune.fewshot(data.train_labels, min(LABELS, count) if labels is None else labels, seed)
+    arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
+    options = dict(epochs=epochs, base_lr=RATES, seed=seed)
+    say(f"\n{measure.introduction(settings, folder, saved, data)}")
+    records, tuned = [], dict(measure.encoders(settings, saved, data.train_images))
+    first = next(iter(tuned.values()))
+    if not hasattr(first.backbone, "depth"):
+        # Without a stack of equal blocks there is nothing to decay along; and what is pooled says the network itself.
+        options |= dict(layer_decay=1.0, pool="own")
+    for weights, encode in {"scratch": first, **tuned}.items():
+        begun = time.time()
+        result = finetune.finetune(encode, *arrays, scratch=weights == "scratch", **options)
+        spent = time.time() - begun
+        say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
+        protocol = {key: value for key, value in result.items() if key != "top1"}
+        protocol |= {"labels": len(chosen), "hardware": measure.hardware()}
+        record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
+        records.append(
+            metrics.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
+        )
+    return records
+
+
+def emerged(folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.tell, overrides=()) -> list[dict]:
+    """Whether the class token attends to objects: Jaccard similarity with the outlines of cut-outs, beside baselines.
+
+    images: a folder of objects cut out of their background, see `data/cutouts.py`.
+    """
+    settings = measure.load_config(folder, overrides)
+    seed = settings.seed if seed is None else seed
+    emergence.check(parts.make_backbone(settings))
+    saved = measure.open_saved(settings, folder, wanted, say)
+    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
+    say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")
+    say(f"{'':32}{'best head':>10}{'all heads':>10}")
+    where = dict(data=images, split="test", k=None, step=saved.step, seed=seed)
+    shown = dict(images=len(scenes), size=settings.data.eval_size, scenes="composed on noise")
+    where["protocol"] = shown | dict(mass=emergence.MASS, heads=settings.model.heads, hardware=measure.hardware())
+    records = []
+
+    def note(name, found):
+        say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
+        for metric, value in found.items():
+            records.append(
+                metrics.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
+            )
+
+    for name, encode in measure.encoders(settings, saved, scenes):
+        maps = emergence.class_attention(encode, encode.normalise(scenes))
+        if not records:
+            note("noise", emergence.chance(maps.shape, outlines, seed))
+        note(name, emergence.emergence(maps, outlines))
+    return records

@@ -1,0 +1,204 @@
+"""From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network.
+
+Each number is printed and recorded when it is there, so that what comes later can't cost it. What can't be measured is
+said in one sentence; where nothing can, a UserError says why.
+"""
+
+import functools
+import platform
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_ssl import config, core, parts, paths, train
+from jax_ssl.data import pipeline
+from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import offline
+from jax_ssl.run import checkpoints, checks, metrics
+
+WEIGHTS = ("pixels", "untrained", "student", "teacher")
+tell = functools.partial(print, flush=True)
+
+
+def load_config(folder: str, overrides=()) -> ConfigDict:
+    """The config of a run, with overrides for what is done with it. Raises UserError, also where there is no run."""
+    file = paths.resolve(folder) / "config.json"
+    if not file.exists():
+        raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
+    try:
+        settings = config.from_json(file.read_text())
+    except ValueError:
+        raise UserError(f"{file} cannot be read as JSON; restore it from the command that started the run.") from None
+    settings = config.override_measuring(settings, overrides)
+    checks.check_measuring(settings)
+    return settings
+
+
+def untrained_state(settings) -> core.TrainState:
+    """The state before the first step, the very one that training with this config and seed starts from."""
+    method, tx, _ = train.build(settings, examples=settings.batch_size)
+    return jax.jit(functools.partial(new_state, settings, method, tx))(jax.random.key(settings.seed))
+
+
+def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
+    """`core.create` on views of zeros: to be jitted (XLA then removes their forward pass) or asked for its shapes."""
+    shapes = {
+        name: (settings.batch_size, sum(recipe["count"] for recipe in group), group[0]["size"], group[0]["size"], 3)
+        for name, group in settings.data.crops.items()
+    }
+    return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
+
+
+class Saved(NamedTuple):
+    """A run's newest good checkpoint, and which of the networks that are wanted there are, in the order of WEIGHTS."""
+
+    arrays: dict
+    step: int
+    names: tuple[str, ...]
+
+
+def open_saved(settings, folder: str, wanted, say=tell) -> Saved:
+    """Raises UserError where the run has none of the `wanted` networks; says so where one of those named is missing."""
+    arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
+    lacking = {"teacher"} if "backbone" not in arrays.get("teacher", {}) else set()
+    names = tuple(name for name in WEIGHTS if name in wanted and name not in lacking)
+    if not names:
+        raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: take --weights=student.")
+    if lacking & set(wanted) and set(wanted) != set(WEIGHTS):
+        say(f"{settings.method.name} has no teacher: it is left out")
+    return Saved(arrays, step, names)
+
+
+def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
+    """The networks of `saved`, one after the other, each with the name it has in a table.
+
+    An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`.
+    """
+    backbone, sizes = parts.make_backbone(settings), parts.images_of(settings)
+    for name in saved.names:
+        if name == "untrained":
+            encode = freeze(backbone, untrained_state(settings), **sizes)
+            yield name, encode
+            adapted = adapt(encode, images)
+            if adapted is not encode:
+                yield "untrained, statistics adapted", adapted
+        elif name != "pixels":
+            yield name, freeze(backbone, saved.arrays, name, **sizes)
+
+
+def labelled(settings, say=tell) -> pipeline.Probe:
+    """The labelled images to measure on. Raises UserError where there are none."""
+    data = pipeline.labelled(settings, say)
+    if data is None:
+        raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
+    return data
+
+
+def introduction(settings, folder: str, saved: Saved, data: pipeline.Probe) -> str:
+    """One line: which network of which run, and the images that it is measured on; a second for a note on them."""
+    count = sum(np.size(x) for x in jax.tree.leaves(saved.arrays["params"]["backbone"]))
+    sentence = (
+        f"{folder} at step {saved.step:,}: {settings.model.name} of {count / 1e6:.2f} M parameters, "
+        f"{settings.method.name}; measured on {data.about or name_of(settings)}: {len(data.train_images):,} labelled "
+        f"images of {len(np.unique(data.train_labels)):,} classes to learn from, {len(data.test_images):,} to test on"
+    )
+    return f"{sentence}\n{data.note}" if data.note else sentence
+
+
+def name_of(settings) -> str:
+    """The data set on which is measured."""
+    return settings.data.probe.name or settings.data.name
+
+
+def frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=tell, overrides=()) -> list[dict]:
+    """kNN and linear probe, or one of them, of a run beside its baselines: a table, and records in results.jsonl."""
+    tasks = tuple(task for task in offline.TASKS if task in tasks)
+    settings = load_config(folder, overrides)
+    saved = open_saved(settings, folder, wanted, say)
+    data = labelled(settings, say)
+    seed = settings.seed if seed is None else seed
+    say(f"\n{introduction(settings, folder, saved, data)}")
+    say(offline.heading(tasks))
+    records, notes = [], []
+    for weights, label, measured, protocol in rows(settings, saved, data, seed, tasks):
+        say(offline.row(label, measured, tasks))
+        records += written(folder, weights, measured, settings, data, saved.step, seed, protocol)
+        notes += [note for note in measured.notes if note not in notes]
+    if not records:
+        raise UserError(f"Nothing could be measured. {' '.join(notes)}")
+    for note in notes:
+        say(note)
+    return records
+
+
+def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, str, offline.Measured, dict]]:
+    """The rows of the table, each measured when it is asked for: weights, label, numbers, more for the protocol."""
+    if "pixels" in saved.names:
+        side = offline.PIXELS_SIDE
+        shrunk = {"resized_to": side} if data.train_images.shape[1] > side else {}
+        label = f"raw pixels{f', at {side} x {side}' if shrunk else ''}"
+        pixels = offline.pixels(data, settings.data.mean, settings.data.std)
+        yield "pixels", label, offline.measure_features(*pixels, data, seed, tasks), shrunk
+        del pixels
+    depth = settings.feature_depth
+    for label, encode in encoders(settings, saved, data.train_images):
+        weights, _, statistics = label.partition(", ")
+        protocol = {"feature_depth": depth} if depth else {}
+        protocol |= {"batch_statistics": statistics} if statistics else {}
+        yield weights, label, offline.measure(at_depth(encode, depth), data, seed, tasks=tasks), protocol
+
+
+def written(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
+    """The records of one row, appended to results.jsonl; of several processes that measure the same, one does."""
+    common = dict(weights=weights, metric="top1", data=name_of(settings), split=data.split, step=step, seed=seed)
+    where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
+    where |= {"hardware": hardware()} | protocol
+    found = [
+        dict(task="knn", value=value, k=k, protocol=where | {"temperature": 0.07}) for k, value in measured.knn.items()
+    ]
+    if measured.linear:
+        chosen = {key: measured.linear[key] for key in ("learning_rate", "epochs")}
+        chosen |= {"optimiser": "sgd", "selection": "a tenth of the training features"}
+        found.append(dict(task="linear", value=measured.linear["top1"], k=None, protocol=where | chosen))
+    if jax.process_index() != 0:
+        return [record | common for record in found]
+    return [metrics.record_result(folder, **record, **common) for record in found]
+
+
+def hardware() -> str:
+    """What a number was measured on."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    return f"{jax.device_count()} x {', '.join(kinds)}, {platform.machine()}, jax {jax.__version__}"
+
+
+def results(folder: str) -> list[dict]:
+    """All whole records of results.jsonl, oldest first; a kill may have torn the last one."""
+    return paths.json_lines(paths.resolve(folder) / "results.jsonl")
+
+
+def has_table(folder: str) -> bool:
+    """Whether the last step of a run has been measured: one that was measured on its way has older numbers."""
+    lines = paths.json_lines(paths.resolve(folder) / "metrics.jsonl")
+    step = lines[-1].get("step") if lines else None
+    return any(
+        record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
+        for record in results(folder)
+    )
+
+
+def at_end(folder: str, say=tell) -> None:
+    """The table of a finished run. Whatever goes wrong with it is one warning: the run itself is done and saved."""
+    try:
+        frozen(folder, say=say)
+    except Exception as error:
+        cause = (
+            str(error)
+            if isinstance(error, UserError)
+            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        )
+        say(f"The run is finished and saved, but not measured: {cause} (evaluate --run={folder} tries again)")

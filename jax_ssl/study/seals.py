@@ -1,0 +1,226 @@
+"""The table of which method has earned which seal, built from recorded evidence and from nothing else.
+
+Evidence lies in jax_ssl/evidence/, one JSON object a line, and says where it came from:
+    tests.jsonl  outcomes of tests marked `seal`, written by `pytest --record-seals`
+    plans.jsonl  compilations for a described pod, `python -m jax_ssl seals --record=PLAN.json`
+    runs.jsonl   trained and measured runs, `python -m jax_ssl seals --record=RUN_FOLDER`
+A seal without a record stays open; so does one whose newest record failed. The evidence is installed with the package,
+and written in a checkout only. What is incomplete is refused before it is written, and read without harm.
+"""
+
+import datetime
+import json
+from pathlib import Path
+
+from jax_ssl import paths
+from jax_ssl.errors import UserError
+from jax_ssl.plan import published
+
+SEALS = ("runs", "faithful", "any mesh", "fits its pod", "learns", "shows itself")
+FOLDER = Path(__file__).with_name("evidence")
+CHECKOUT = Path(__file__).parents[2]
+EVIDENCE = CHECKOUT / "docs" / "evidence.md"
+BEGIN, END = "<!-- seals: begin -->", "<!-- seals: end -->"
+# Methods whose frozen features are known to be weak: they are fine-tuned as well.
+FINE_TUNED = ("mae", "simmim", "beit", "dvae", "context_encoder")
+# Raw pixels stand beside all on kNN; joint-embedding and self-distillation have to beat them, these need not.
+BESIDE_PIXELS = (*FINE_TUNED, "ijepa")
+SEEDS = 2
+# Without these a run proves nothing, and a plan can't be shown.
+NEEDED_OF_A_RUN = tuple(f"{task} {who}" for task in ("knn@20", "linear") for who in ("pixels", "untrained", "trained"))
+NEEDED_OF_A_PLAN = ("method", "config", "topology", "memory", "fits", "compile_seconds", "batch_size")
+
+
+def methods() -> list[str]:
+    """The file name is the registry."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "methods").glob("*.py") if path.stem != "__init__")
+
+
+def read(name: str) -> list[dict]:
+    """The records of a file of evidence, none without it. Raises UserError for a line that is not JSON."""
+    return read_lines(FOLDER / name, "restore it from git")
+
+
+def read_lines(path, remedy: str) -> list[dict]:
+    """The objects of a file with one a line; none if there is no file. Raises UserError, with the remedy."""
+    records = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        try:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise UserError(f"Line {number} of {path} is no JSON object: {remedy}.") from None
+    return records
+
+
+def write(name: str, records: list[dict]) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / name).write_text("".join(json.dumps(record, sort_keys=True) + "\n" for record in records))
+
+
+def today() -> str:
+    return datetime.date.today().isoformat()
+
+
+def merge(name: str, new: list[dict], key) -> None:
+    """Replaces the records with the same key, keeps the others, in a stable order."""
+    records = {key(record): record for record in [*read(name), *new]}
+    write(name, [records[k] for k in sorted(records)])
+
+
+def record(path: str, name: str = "") -> None:
+    """Keeps a run's folder or a plan's JSON file as evidence; name: how the run's config was called.
+
+    Raises UserError where nothing can be kept, or nothing would be shown by it.
+    """
+    if not (CHECKOUT / "setup.py").is_file():
+        raise UserError(
+            "seals --record writes into a checkout, and this is an installed package: clone the repository, install it "
+            "with `pip install -e .`, and record there."
+        )
+    place = paths.resolve(path)
+    if place.suffix == ".json" and place.is_file():
+        try:
+            plans = json.loads(place.read_text())
+        except ValueError:
+            raise UserError(f"{path} is no JSON: give what `python -m jax_ssl plan --out` wrote.") from None
+        record_plans(plans, path)
+    elif (place / "config.json").exists():
+        record_run(place, name)
+    else:
+        raise UserError(f"{path} is neither a run's folder nor a JSON file that `plan --out` wrote.")
+
+
+def record_plans(plans, path: str) -> None:
+    """One record for each (config, topology). path: where they come from."""
+    plans = plans if isinstance(plans, list) else [plans]
+    for plan in plans:
+        missing = [key for key in NEEDED_OF_A_PLAN if key not in plan] if isinstance(plan, dict) else ["method"]
+        if missing:
+            raise UserError(f"{path} holds no plan, for it has no {missing[0]}: give what `plan --config --out` wrote.")
+        check_method(plan["method"], path)
+    keep = [{"date": today()} | plan for plan in plans]
+    merge("plans.jsonl", keep, key=lambda plan: (plan["method"], plan["config"], plan["topology"]))
+
+
+def record_run(folder, name: str) -> None:
+    """Keeps the newest number of each kind that a run was given, and what it took. Raises UserError without them."""
+    command = f"run `python -m jax_ssl evaluate --run={folder}` first"
+    try:
+        settings = json.loads((folder / "config.json").read_text())
+    except ValueError:
+        raise UserError(f"{folder}/config.json is no JSON: restore it from the command that started the run.") from None
+    results, numbers = read_lines(folder / "results.jsonl", "take the line out"), {}
+    if not results:
+        raise UserError(f"{folder} has no results: {command}.")
+    for result in results:
+        k = f"@{result['k']}" if result["k"] else ""
+        statistics = result["protocol"].get("batch_statistics")
+        numbers[f"{result['task']}{k} {result['weights']}{', ' + statistics if statistics else ''}"] = result["value"]
+    missing = [need for need in NEEDED_OF_A_RUN if best(numbers, *need.split(" ")) is None]
+    if missing:
+        raise UserError(f"{folder} can't be evidence without {missing[0]}: {command}, with all of its weights.")
+    steps = read_lines(folder / "metrics.jsonl", "take the line out")
+    seconds = settings["log_every"] * sum(line.get("step_seconds", 0) for line in steps)
+    new = dict(
+        method=settings["method"]["name"], config=name or folder.name, seed=settings["seed"], date=today(),
+        hardware=results[-1]["protocol"].get("hardware", ""), seconds=round(seconds), steps=results[-1]["step"],
+        data=results[-1]["data"], batch_size=settings["batch_size"], results=numbers,
+        feature_depth=max(result["protocol"].get("feature_depth", 0) for result in results),
+    )  # fmt: skip
+    check_method(new["method"], folder)
+    merge("runs.jsonl", [new], key=lambda run: (run["method"], run["config"], run["seed"]))
+
+
+def check_method(name: str, path) -> None:
+    """Raises UserError for a method of the user's own, which no seal is for."""
+    if name not in methods():
+        raise UserError(f"{path} is of the method {name}: seals are for those in jax_ssl/methods.")
+
+
+def whole_plans() -> list[dict]:
+    """The recorded plans that have all they need."""
+    return [plan for plan in read("plans.jsonl") if not set(NEEDED_OF_A_PLAN) - set(plan)]
+
+
+def best(numbers: dict, task: str, who: str) -> float | None:
+    """The highest number of a task: of `pixels`, `scratch`, `untrained` in any way, or `trained`; None without one."""
+    starts = [f"{task} {name}" for name in (("student", "teacher") if who == "trained" else (who,))]
+    found = [value for name, value in numbers.items() if name.startswith(tuple(starts))]
+    return max((value for value in found if value is not None), default=None)
+
+
+def learned(method: str, numbers: dict) -> bool:
+    """The bar of the fifth seal, for one run; a number that is missing leaves the seal open."""
+    bars = [("knn@20", "untrained"), ("linear", "untrained"), ("linear", "pixels")]
+    bars += [("finetune", "scratch")] if method in FINE_TUNED else []
+    bars += [("knn@20", "pixels")] if method not in BESIDE_PIXELS else []
+    pairs = [(best(numbers, task, "trained"), best(numbers, task, below)) for task, below in bars]
+    return all(None not in pair and pair[0] > pair[1] for pair in pairs)
+
+
+def holds(method: str) -> list[bool]:
+    """The six seals of a method, by the evidence."""
+    tests = [record for record in read("tests.jsonl") if record["method"] == method]
+    by_test = lambda seal: [r["passed"] for r in tests if r["seal"] == seal]
+    fits = [plan["fits"] for plan in whole_plans() if plan["method"] == method]
+    runs = [run for run in read("runs.jsonl") if run["method"] == method]
+    seeds = {run["seed"] for run in runs if learned(method, run["results"])}
+    passed = lambda outcomes: bool(outcomes) and all(outcomes)
+    return [
+        passed(by_test(1)), passed(by_test(2)), passed(by_test(3)),
+        any(fits), len(seeds) >= SEEDS, passed(by_test(6)),
+    ]  # fmt: skip
+
+
+def table() -> str:
+    """Methods by seals, in Markdown, aligned for a terminal too."""
+    width = max(map(len, methods()))
+    lines = [f"| {'method':{width}} | " + " | ".join(f"{i + 1} {seal}" for i, seal in enumerate(SEALS)) + " |"]
+    lines.append(f"|{'-' * (width + 2)}|" + "|".join("-" * (len(seal) + 4) for seal in SEALS) + "|")
+    for method in methods():
+        cells = [f"{'yes' if held else 'open':{len(seal) + 2}}" for held, seal in zip(holds(method), SEALS)]
+        lines.append(f"| {method:{width}} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def evidence() -> str:
+    """The runs and plans behind seals four and five, in Markdown."""
+    lines = ["## Runs", ""]
+    lines += ["| run | seed | data | steps | seconds | kNN k=20: pixels, untrained, trained | linear: the same | "
+              "fine-tuned: scratch, trained |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    percent = lambda values: ", ".join("-" if value is None else f"{100 * value:.1f}" for value in values)
+    for run in read("runs.jsonl"):
+        three = lambda task, numbers=run["results"]: percent(
+            [best(numbers, task, who) for who in ("pixels", "untrained", "trained")]
+        )
+        tuned = [best(run["results"], "finetune", who) for who in ("scratch", "trained")]
+        name = f"`{run['config']}`" + (f", behind block {run['feature_depth']}" if run.get("feature_depth") else "")
+        lines.append(f"| {name} | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
+                     f"{three('knn@20')} | {three('linear')} | {percent(tuned) if any(tuned) else ''} |")  # fmt: skip
+    lines += ["", "## Plans", ""]
+    lines += ["| paper preset | pod | HBM a device, GiB | says the TPU compiler | images/s a chip, at most | by | "
+              "chip-hours, at least | compiled in |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for plan in whole_plans():
+        gibibytes = lambda count: "?" if count is None else f"{count / 2**30:.2f}"  # a refusal may give no figure
+        used, usable = (gibibytes(plan["memory"][key]) for key in ("total", "usable"))
+        bound, cost = plan.get("bound"), plan.get("cost")
+        most = f"{bound['images_per_second_per_chip']:,.0f} | {bound['by']}" if bound else " | "
+        least = f"{cost['chip_hours']:,.0f}" if cost else ""
+        lines.append(f"| `{plan['config']}` | {plan['topology']} | {used} of {usable} | "
+                     f"{'fits' if plan['fits'] else 'does not fit'} | {most} | {least} | "
+                     f"{plan['compile_seconds']:.0f} s{', quickly' if plan.get('quick') else ''} |")  # fmt: skip
+    return "\n".join([*lines, "", "## Published runs", "", published.table(whole_plans())])
+
+
+def refresh(say=print) -> str:
+    """Writes table and evidence between the markers of docs/evidence.md, if they differ; returns the table."""
+    before = EVIDENCE.read_text() if EVIDENCE.exists() else ""
+    if BEGIN in before:
+        start, rest = before.split(BEGIN)
+        after = f"{start}{BEGIN}\n## Seals\n\n{table()}\n\n{evidence()}\n{END}{rest.split(END)[1]}"
+        try:
+            if after != before:
+                EVIDENCE.write_text(after)
+        except OSError as error:
+            say(f"{EVIDENCE} can't be written ({error.strerror}), and stays as it is.")
+    return table()
