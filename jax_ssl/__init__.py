@@ -1,3 +1,3 @@
 """Self-supervised visual learning in JAX, for TPUs."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -17,7 +17,7 @@ if CACHE:
 
 import pytest  # noqa: E402
 
-from jax_ssl import config
+from jax_ssl import config  # noqa: E402
 from jax_ssl.study import seals  # noqa: E402
 
 config.folder()  # makes jax_ssl.configs importable from a checkout

@@ -34,6 +34,7 @@ ON_DISK = {
     "run/profiling.py": "jax writes a trace to a disk, from where it is sent",
     "study/seals.py": "the evidence and the README beside the package",
     "plan/published.py": "a table that comes with the package",
+    "plan/topology.py": "what this machine says of its processor",
     "plan/bound.py": "the prices that come with the package",
     "study/ablate.py": "os.devnull; suites refuse a bucket",
     "benchmark/input.py": "photographs of its own in a temporary folder",

@@ -19,6 +19,7 @@ LIBTPU = {
     "TPU_WORKER_ID": "0",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+CPUS = "/sys/devices/system/cpu/possible"  # libtpu counts them there, and aborts the process where it can't
 FLAT = {  # chips of a 2D torus; https://cloud.google.com/tpu/docs/v5e
     1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16), 512: (16, 32),
     1024: (32, 32),
@@ -89,6 +90,11 @@ def describe(topology: Topology) -> list:
     """Its devices for the compiler, none of which needs to exist. Raises UserError without one, or for an odd shape."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("A plan needs the TPU compiler: pip install 'jax_ssl[plan]' (Linux on x86).")
+    if not os.path.exists(CPUS):
+        raise UserError(
+            f"The TPU compiler can't work here, as it counts the cores of the processor in {CPUS}, which is missing: "
+            "mount /sys in the container, or plan on another machine."
+        )
     for key, value in LIBTPU.items():
         os.environ.setdefault(key, value)
     jax.config.update("jax_platforms", "cpu")  # the description is all there is to find

@@ -53,3 +53,9 @@ def test_devices_are_those_of_the_real_pod(name, slices, devices, kind):
     described = topology.describe(topology.parse(name, slices))
     assert len(described) == devices and described[0].device_kind == kind
     assert len({getattr(device, "slice_index", 0) for device in described}) == slices
+
+
+def test_where_the_compiler_would_abort_the_process_a_sentence_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(topology, "CPUS", str(tmp_path / "possible"))
+    with pytest.raises(UserError, match="mount /sys in the container"):
+        topology.describe(topology.parse("v5e:2x2", 1))
