@@ -115,7 +115,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
         identity.write_config(workdir, to_dict(config))
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
         stack.callback(keeper.close)
-        stack.enter_context(hosts.parting())  # after an error, `close` would wait for the other processes
+        stack.enter_context(hosts.exit_on_error())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
         if first and epochs != config.epochs:
             notes.append(extended(config, epochs, clock, first))

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.test_ablate import killed
 
 from jax_ssl import __main__ as command
 from jax_ssl import config, train
 from jax_ssl.run import checks
 from jax_ssl.weights import load
+from tests.study.test_ablate import killed
 from tests.test_train import QUIET, STEP, lines
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own_method.md").read_text()

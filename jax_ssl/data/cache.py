@@ -50,7 +50,7 @@ def save(key: str, **arrays: np.ndarray) -> None:
     _write(place(key), lambda file: np.savez(file, head=head, **arrays))
 
 
-def kept(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+def load_or_make(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
     """One large array, made the first time and from then on mapped from its file, without time or memory of its own."""
     path = place(f"{VERSION} {key}", ".npy")
     try:

@@ -145,7 +145,7 @@ def _open(split: Split) -> Source:
     )
     if None in split.shape or count * math.prod(split.shape[:2]) * 3 > IN_MEMORY:
         return source
-    images = cache.kept(f"images of {key}", lambda: _all_images(split, index))
+    images = cache.load_or_make(f"images of {key}", lambda: _all_images(split, index))
     if images is None:
         return source
     whole = in_memory(split.name, images, labels, source.classes, source.class_names)

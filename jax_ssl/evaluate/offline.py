@@ -46,7 +46,7 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
     """The rulers in `tasks` on features (N, D) that are at hand: raw pixels, for one."""
     notes = []
 
-    def told(task: str, ruler: Callable[[], dict]) -> dict:
+    def measured_or_noted(task: str, ruler: Callable[[], dict]) -> dict:
         try:
             return ruler() if task in tasks else {}
         except UserError as error:
@@ -56,8 +56,8 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
     ks = tuple(k for k in knn.KS if k <= len(train)) or (len(train),)
     sets = train, data.train_labels, test, data.test_labels
     return Measured(
-        knn=told("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
-        linear=told("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
+        knn=measured_or_noted("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
+        linear=measured_or_noted("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
         feature_std=float(feature_std(train)) if len(train) else float("nan"),
         # 2 048 rows tell the rank; all of the bank would cost seconds.
         rankme=float(rankme(train[:2048])) if len(train) else float("nan"),

@@ -19,7 +19,7 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
     """
     mask = jnp.ones(len(rows), bool) if mask is None else mask
 
-    def evened(step, shift):
+    def balance(step, shift):
         def totals(chunk):
             rows, mask = chunk
             logits = scores(rows).astype(jnp.float32) / temperature - shift
@@ -30,7 +30,7 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
 
     # A loop, its first step included, which has no use for the sums of rows: the scores are compiled once.
     shape = jax.eval_shape(scores, rows).shape[-1:]
-    return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(0, iterations, evened, jnp.zeros(shape)))
+    return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(0, iterations, balance, jnp.zeros(shape)))
 
 
 def sinkhorn(logits, temperature, iterations, mask=None):

@@ -13,37 +13,37 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-apart = jax.lax.optimization_barrier
+barrier = jax.lax.optimization_barrier
 
 
-def together(x):
+def no_barrier(x):
     return x
 
 
-def turned(*arrays):
+def swap_heads(*arrays):
     """Tokens and heads change places: (b, q, h, d) -> (b, h, q, d), or back."""
     return tuple(x.swapaxes(1, 2) for x in arrays)
 
 
-def forward(query, key, value, relative, hold):
+def forward(query, key, value, relative, separate):
     """(mixed (b, q, h, d), weights (b, h, q, k))."""
-    query, key, value = hold(turned(query, key, value))
-    logits = hold(jnp.einsum("bhqd,bhkd->bhqk", query, key)) * query.shape[-1] ** -0.5
-    weights = hold(jax.nn.softmax(logits if relative is None else logits + relative))
-    mixed = hold(jnp.einsum("bhqk,bhkd->bhqd", weights, value))
-    return turned(mixed)[0], weights
+    query, key, value = separate(swap_heads(query, key, value))
+    logits = separate(jnp.einsum("bhqd,bhkd->bhqk", query, key)) * query.shape[-1] ** -0.5
+    weights = separate(jax.nn.softmax(logits if relative is None else logits + relative))
+    mixed = separate(jnp.einsum("bhqk,bhkd->bhqd", weights, value))
+    return swap_heads(mixed)[0], weights
 
 
-def backward(query, key, value, weights, mixed, g, hold):
+def backward(query, key, value, weights, mixed, g, separate):
     """Gradients of query, key and value, and of the logits."""
-    query, key, value, mixed, g = hold(turned(query, key, value, mixed, g))
+    query, key, value, mixed, g = separate(swap_heads(query, key, value, mixed, g))
     scale = query.shape[-1] ** -0.5
-    to_value = hold(jnp.einsum("bhqk,bhqd->bhkd", weights, g))
-    to_weights = hold(jnp.einsum("bhqd,bhkd->bhqk", g, value))
-    to_logits = hold(weights * (to_weights - jnp.sum(g * mixed, axis=-1, keepdims=True)))
-    to_query = hold(jnp.einsum("bhqk,bhkd->bhqd", to_logits, key * scale))
-    to_key = hold(jnp.einsum("bhqk,bhqd->bhkd", to_logits, query * scale))
-    return *turned(to_query, to_key, to_value), to_logits
+    to_value = separate(jnp.einsum("bhqk,bhqd->bhkd", weights, g))
+    to_weights = separate(jnp.einsum("bhqd,bhkd->bhqk", g, value))
+    to_logits = separate(weights * (to_weights - jnp.sum(g * mixed, axis=-1, keepdims=True)))
+    to_query = separate(jnp.einsum("bhqk,bhkd->bhqd", to_logits, key * scale))
+    to_key = separate(jnp.einsum("bhqk,bhqd->bhkd", to_logits, query * scale))
+    return *swap_heads(to_query, to_key, to_value), to_logits
 
 
 @jax.custom_vjp
@@ -56,14 +56,14 @@ def attend(query, key, value, relative):
 
 
 def _forward(query, key, value, relative):
-    ways = dict(cpu=partial(forward, hold=apart), default=partial(forward, hold=together))
+    ways = dict(cpu=partial(forward, separate=barrier), default=partial(forward, separate=no_barrier))
     mixed, weights = jax.lax.platform_dependent(query, key, value, relative, **ways)
     return mixed, (query, key, value, relative, weights, mixed)
 
 
 def _backward(saved, g):
     query, key, value, relative, weights, mixed = saved
-    ways = dict(cpu=partial(backward, hold=apart), default=partial(backward, hold=together))
+    ways = dict(cpu=partial(backward, separate=barrier), default=partial(backward, separate=no_barrier))
     *found, to_logits = jax.lax.platform_dependent(query, key, value, weights, mixed, g, **ways)
     spread = lambda relative: jnp.broadcast_to(relative, to_logits.shape)
     to_relative = None if relative is None else jax.linear_transpose(spread, relative)(to_logits)[0]

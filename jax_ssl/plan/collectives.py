@@ -46,7 +46,7 @@ def census(text: str, axes: dict[str, int] | None = None) -> dict[str, dict[str,
             if channel and (match[2], channel[1]) in seen:
                 continue
             seen.add((match[2], channel[1]) if channel else None)
-            kind = match[2] if axes is None else f"{match[2]} over {'+'.join(meeting(whole, axes)) or 'nobody'}"
+            kind = match[2] if axes is None else f"{match[2]} over {'+'.join(mesh_axes(whole, axes)) or 'nobody'}"
             _add(found, kind, times[name], array_bytes(match[1]))
     return dict(sorted(found.items()))
 
@@ -57,7 +57,7 @@ def _add(found: dict, kind: str, times: int, size: int) -> None:
     entry["bytes"] += times * size
 
 
-def meeting(line: str, axes: dict[str, int]) -> list[str]:
+def mesh_axes(line: str, axes: dict[str, int]) -> list[str]:
     """The axes of the mesh along which the devices of one group of a collective differ."""
     places = np.array(np.unravel_index(group(line, int(np.prod(list(axes.values())))), tuple(axes.values())))
     return [name for name, along in zip(axes, places, strict=True) if len(set(along.tolist())) > 1]

@@ -21,7 +21,7 @@ SEEDS = 2**32  # NumPy, which cuts and balances the probe, takes no others
 STEPS = 2**31  # the state counts them in 32 bits
 NEVER = {  # what it means that the run ends before one of these does
     "optim.warmup_epochs": "the learning rate never reaches its peak",
-    "optim.late_epochs": "the parameters of optimizers.late never move",
+    "optim.late_epochs": "the parameters of optim.late never move",
     "optim.milestones": "the last of them never comes",
     "method.warmup_teacher_epochs": "the teacher's temperature never reaches its last value",
     "method.freeze_steps": "the prototypes never move",

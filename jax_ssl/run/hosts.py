@@ -191,14 +191,14 @@ def joined(where: Place | None, init_timeout: int, heartbeat: int):
         if jax.distributed.is_initialized():
             _leave(error)
         raise
-    with parting():
+    with exit_on_error():
         yield print if jax.process_index() == 0 else lambda *_: None
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
-def parting():
+def exit_on_error():
     """Ends a process that fails among several at once, with the sentence that says why.
 
     Cleaning up would wait for the others, who wait for this one. When it is gone the coordinator tells them, within
@@ -214,13 +214,13 @@ def parting():
 
 def _leave(error: BaseException, who: str = "") -> None:
     """Ends this process at once, with the sentence and the exit code of an error."""
-    sentence, code = _told(error)
+    sentence, code = _sentence_and_code(error)
     print(f"jax_ssl: {who}{sentence}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 
 
-def _told(error: BaseException) -> tuple[str, int]:
+def _sentence_and_code(error: BaseException) -> tuple[str, int]:
     """The sentence and the exit code for an error among several processes."""
     if isinstance(error, OSError):
         error = disk.lost(error) or error

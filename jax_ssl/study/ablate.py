@@ -107,7 +107,7 @@ def finished(name: str, made: list[Job], path: epath.Path) -> dict:
 
 
 def gather(lines: list[dict], log: str, results: list[dict], names) -> dict:
-    """{name: number or None} of a run, from its metrics.jsonl, its log.txt and what `measure.frozen` returned."""
+    """{name: number or None} of a run, from its metrics.jsonl, its log.txt and what `measure_frozen` returned."""
     numbers = {name: value for line in lines for name, value in line.items()}  # the last of each
     numbers["collapsed"] = "looks collapsed" in log
     k = min((r["k"] for r in results if r["k"]), key=lambda k: abs(k - 20), default=None)  # 20 if the set allows it
@@ -122,7 +122,7 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
         if stopped() or not train.train(job.settings, str(job.folder)) or stopped():
             raise KeyboardInterrupt
         probed = PROBED.keys() & set(suite.numbers)
-        results = measure.frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
+        results = measure.measure_frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
     lines, log = paths.json_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
     steps = np.diff([0, *(line["step"] for line in lines)])
     # Of all steps, and not of this call: an interrupted cell has had several.

@@ -1,7 +1,7 @@
 """The verb `evaluate`: the mistakes of its flags, then one task after the other.
 
-kNN and linear probe are `measure.frozen`, rulers of the user's own rulers.py; here are fine-tuning and the emergence of
-objects.
+kNN and linear probe are `measure.measure_frozen`, rulers of the user's own rulers.py; here are fine-tuning and the
+emergence of objects.
 """
 
 import time
@@ -50,16 +50,16 @@ def evaluate(
             raise UserError(f"--{flag}={value}: fine-tuning needs 1 at least.")
     measure.load_config(folder, overrides)
     if set(tasks) & set(offline.TASKS):
-        measure.frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
+        measure.measure_frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
     if "finetune" in tasks:
-        finetuned(folder, labels, epochs, weights or ("student",), seed, say, overrides)
+        measure_finetuned(folder, labels, epochs, weights or ("student",), seed, say, overrides)
     if "emergence" in tasks:
-        emerged(folder, images, weights or measure.WEIGHTS, seed, say, overrides)
+        measure_emergence(folder, images, weights or measure.WEIGHTS, seed, say, overrides)
     for task in own:
         rulers.measure_by(task, folder, weights or measure.WEIGHTS, seed, say, overrides)
 
 
-def finetuned(
+def measure_finetuned(
     folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.tell, overrides=()
 ) -> list[dict]:
     """Fine-tunes the same network from scratch, and the run's, on `labels` images (None = LABELS at most); records all.
@@ -96,7 +96,9 @@ def finetuned(
     return records
 
 
-def emerged(folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.tell, overrides=()) -> list[dict]:
+def measure_emergence(
+    folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.tell, overrides=()
+) -> list[dict]:
     """Whether the class token attends to objects: Jaccard similarity with the outlines of cut-outs, beside baselines.
 
     images: a folder of objects cut out of their background, see `data/cutouts.py`.

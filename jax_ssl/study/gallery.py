@@ -91,10 +91,10 @@ def check_pca(subject: Subject) -> None:
 def draw_pca(subject: Subject, path) -> dict[str, str]:
     picture, share = pca.draw(subject.encode, subject.images)
     paths.save_picture(picture, path("pca"))
-    return {"pca": f"principal components of patch features ({of_position(subject, share)})"}
+    return {"pca": f"principal components of patch features ({position_note(subject, share)})"}
 
 
-def of_position(subject: Subject, share: float) -> str:
+def position_note(subject: Subject, share: float) -> str:
     """What the pictures of patches did about the part of the features that only says where a patch is."""
     taken_out = share > pca.MOSTLY and len(subject.images) >= pca.ENOUGH
     return f"{100 * share:.0f} % of them position{', taken out' if taken_out else ''}"
@@ -111,7 +111,7 @@ def check_correspondences(subject: Subject) -> None:
 def draw_correspondences(subject: Subject, path) -> dict[str, str]:
     picture, share = correspondences.draw(subject.encode, subject.images)
     paths.save_picture(picture, path("correspondences"))
-    return {"correspondences": f"nearest patches of two objects ({of_position(subject, share)})"}
+    return {"correspondences": f"nearest patches of two objects ({position_note(subject, share)})"}
 
 
 # ---- pictures of a method

@@ -115,7 +115,7 @@ def name_of(settings) -> str:
     return settings.data.probe.name or settings.data.name
 
 
-def frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=tell, overrides=()) -> list[dict]:
+def measure_frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=tell, overrides=()) -> list[dict]:
     """kNN and linear probe, or one of them, of a run beside its baselines: a table, and records in results.jsonl."""
     tasks = tuple(task for task in offline.TASKS if task in tasks)
     settings = load_config(folder, overrides)
@@ -127,7 +127,7 @@ def frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=tell
     records, notes = [], []
     for weights, label, measured, protocol in rows(settings, saved, data, seed, tasks):
         say(offline.row(label, measured, tasks))
-        records += written(folder, weights, measured, settings, data, saved.step, seed, protocol)
+        records += record_row(folder, weights, measured, settings, data, saved.step, seed, protocol)
         notes += [note for note in measured.notes if note not in notes]
     if not records:
         raise UserError(f"Nothing could be measured. {' '.join(notes)}")
@@ -153,7 +153,7 @@ def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, 
         yield weights, label, offline.measure(at_depth(encode, depth), data, seed, tasks=tasks), protocol
 
 
-def written(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
+def record_row(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
     """The records of one row, appended to results.jsonl; of several processes that measure the same, one does."""
     common = dict(weights=weights, metric="top1", data=name_of(settings), split=data.split, step=step, seed=seed)
     where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
@@ -194,7 +194,7 @@ def has_table(folder: str) -> bool:
 def at_end(folder: str, say=tell) -> None:
     """The table of a finished run. Whatever goes wrong with it is one warning: the run itself is done and saved."""
     try:
-        frozen(folder, say=say)
+        measure_frozen(folder, say=say)
     except Exception as error:
         cause = (
             str(error)

@@ -1,7 +1,7 @@
 """The view recipes on the device: crop as two matmuls, flip, jitter, grey, blur, solarize, normalise.
 
 Nothing here is random: every factor was drawn on the host (`data/draws.py`) and arrives as an array. Every function
-works on a flat leading axis M = (images views) of float32 images in [0, 1] and is the twin of one in `data/ops.py`
+works on a flat leading axis M = (images views) of float32 images in [0, 1] and is the twin of one in `host.py`
 (crop and flip: `data/cut.py`), to within 1/255. A TPU's default would round the weights of a matmul to bfloat16, which
 is visible, up to two 1/255. So crops, which are rounded in between, are made at HIGHEST precision, and blur at HIGH,
 half its cost: three passes of bfloat16 on a TPU (off by 0.004 of 1/255 at most), TF32 on a GPU (0.2).

@@ -1,4 +1,4 @@
-"""What comes after crop and flip, on the host, in TensorFlow: the twins of `augment.py`, to within 1/255.
+"""What comes after crop and flip, on the host, in TensorFlow: the twins of `device.py`, to within 1/255.
 
 Written the plain way, one view after the other and one operation after the other, so that the two check each other.
 Images are float32 (h, w, 3) in [0, 1] unless said otherwise; factors are scalars of one view (`data/draws.py`).

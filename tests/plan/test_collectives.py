@@ -91,7 +91,7 @@ def test_collectives_of_a_scan_count_as_often_as_it_runs():
 )
 def test_the_axes_that_meet_are_read_from_the_groups(groups, over):
     line = f"%all-reduce.1 = f32[8] all-reduce(%x), channel_id=3, {groups}, to_apply=%add"
-    assert collectives.meeting(line, {"slices": 2, "data": 2, "fsdp": 2}) == over
+    assert collectives.mesh_axes(line, {"slices": 2, "data": 2, "fsdp": 2}) == over
 
 
 def test_an_asynchronous_pair_has_the_groups_of_its_start():

@@ -100,7 +100,7 @@ def test_what_does_not_end_in_a_run_is_noted_with_its_steps():
         ("simclr", "--config.optim.warmup_epochs=10"):
             "optim.warmup_epochs=10.0 is 1,563 steps, and the run has 469: the learning rate never reaches its peak.",
         ("dino", "--config.optim.late_epochs=9"):
-            "optim.late_epochs=9.0 is 1,407 steps, and the run has 125: the parameters of optimizers.late never move.",
+            "optim.late_epochs=9.0 is 1,407 steps, and the run has 125: the parameters of optim.late never move.",
         ("dino", "--config.method.warmup_teacher_epochs=1"):
             "method.warmup_teacher_epochs=1.0 is 157 steps, and the run has 125: "
             "the teacher's temperature never reaches its last value.",
@@ -122,7 +122,7 @@ def test_a_config_file_of_the_users_own_is_read_to_the_last_key(tmp_path):
     mine, start = tmp_path / "mine.py", "from jax_ssl.configs import simclr\ndef get_config():\n    c = simclr.tiny()\n"
     cases = {
         "c.epoch = 3.0": "unknown key epoch; did you mean config.epochs?",
-        "c.optim = dict(c.optim, warmup=3.0)": "unknown key optimizers.warmup; ",
+        "c.optim = dict(c.optim, warmup=3.0)": "unknown key optim.warmup; ",
         "del c.data['workers']": "lacks the key data.workers",
         "c.model = {}": "no model.name",
         "return dict(c)": "get_config has to return a ConfigDict",

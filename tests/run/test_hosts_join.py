@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import jax
 import pytest
-from tests.test_hosts import ended, started
 
 from jax_ssl import __main__ as command
 from jax_ssl import sharding
 from jax_ssl.errors import DataError, LostError, RunError, UserError
 from jax_ssl.run import devices, hosts, profiling
+from tests.run.test_hosts import ended, started
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 
@@ -126,12 +126,12 @@ def test_one_of_several_that_fails_says_why(error, code, words, monkeypatch, cap
     monkeypatch.setattr(hosts, "several", lambda: True)
     monkeypatch.setattr(hosts.os, "_exit", lambda code: codes.append(code))
     codes = []
-    with hosts.parting():
+    with hosts.exit_on_error():
         raise error
     told = capsys.readouterr().err
     assert codes == [code] and told.startswith("jax_ssl: process 0 of 1: ") and words in told
     monkeypatch.undo()
-    with pytest.raises(type(error)), hosts.parting():  # alone
+    with pytest.raises(type(error)), hosts.exit_on_error():  # alone
         raise error
 
 

@@ -162,7 +162,7 @@ def test_results_are_appended_and_a_torn_line_is_dropped(tmp_path):
 
 
 def test_no_tensorflow():
-    code = "import sys, jax_ssl.metrics, jax_ssl.watch; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, jax_ssl.run.metrics, jax_ssl.run.collapse; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 

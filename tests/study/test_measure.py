@@ -56,7 +56,7 @@ def test_a_row_is_said_and_recorded_before_the_next_is_measured(runs, monkeypatc
     monkeypatch.setattr(offline, "measure", fail)
     said = []
     with pytest.raises(KeyboardInterrupt):
-        measure.frozen(str(run), ("knn",), ("pixels", "student"), say=said.append, overrides=FEW)
+        measure.measure_frozen(str(run), ("knn",), ("pixels", "student"), say=said.append, overrides=FEW)
     assert seen == [2] and said[-1].startswith("raw pixels ")  # kNN of 10 and of 20
 
 

@@ -15,6 +15,7 @@ GOOD = {"knn@20 pixels": 0.39, "knn@20 untrained": 0.30, "knn@20 student": 0.45,
 @pytest.fixture
 def records(tmp_path, monkeypatch):
     monkeypatch.setattr(seals, "FOLDER", tmp_path)
+    monkeypatch.setattr(seals, "EVIDENCE", tmp_path / "evidence.md")  # and not the page of this checkout
     return tmp_path
 
 

@@ -18,7 +18,7 @@ from tests.methods.test_contract import first_batch
 from tests.runs import save_run
 from tests.small import small
 
-OFFICIAL = str(Path(__file__).parent / "golden" / "dino_vit.pth")
+OFFICIAL = str(Path(__file__).parents[1] / "golden" / "dino_vit.pth")
 # Positions as a parameter, as in the papers: the small configs have fixed ones, and nothing to resize.
 LEARNED = "--config.model.positions=learned"
 AS_OFFICIAL = ("--config.model.mlp_ratio=4.0", LEARNED)
