@@ -165,6 +165,17 @@ def keys_like(config: ConfigDict, name: str) -> list[str]:
     return sorted(found, key=lambda key: key.split(".")[-1] != name)
 
 
+def of_run(folder) -> ConfigDict:
+    """The config of the run in a folder. Raises UserError where there is no run, or its config is no JSON."""
+    file = paths.resolve(folder) / "config.json"
+    if not file.exists():
+        raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
+    try:
+        return from_json(file.read_text())
+    except ValueError:
+        raise UserError(f"{file} cannot be read as JSON; restore it from the command that started the run.") from None
+
+
 def from_json(text: str) -> ConfigDict:
     """The config that a run stored beside its checkpoints; keys that came later have their defaults, as it had them."""
     folder()

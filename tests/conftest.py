@@ -23,6 +23,19 @@ from jax_ssl.study import seals  # noqa: E402
 config.folder()  # makes jax_ssl.configs importable from a checkout
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of runs by the name of their method, made when first asked for."""
+    from tests.runs import save_run
+
+    made = {}
+
+    def find(name):
+        return made.get(name) or made.setdefault(name, save_run(tmp_path_factory.mktemp("runs") / name, name))
+
+    return find
+
+
 def pytest_addoption(parser):
     parser.addoption("--record-seals", action="store_true", help="write outcomes of tests marked `seal` as evidence")
 

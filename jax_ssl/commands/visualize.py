@@ -1,5 +1,6 @@
 """`visualize`: pictures of what frozen features see."""
 
+from jax_ssl import paths
 from jax_ssl.commands.command_line import at_least, refuse
 
 HELP = "pictures of what frozen features see in a few images"
@@ -17,7 +18,7 @@ def add_flags(parser) -> None:
 
 
 def run(args, overrides) -> None:
-    from jax_ssl.run import devices, outputs
+    from jax_ssl.run import devices
     from jax_ssl.study import gallery
 
     devices.check_devices()
@@ -25,5 +26,5 @@ def run(args, overrides) -> None:
     if args.run is None:
         refuse(overrides, "visualize without --run")
     if args.out:
-        outputs.check_folder("--out", args.out)
+        paths.make_writable(args.out, "choose another --out")  # before anything is loaded
     gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out, overrides=overrides)

@@ -28,14 +28,3 @@ def check_file(flag: str, path: str) -> epath.Path | None:
     if not there:
         os.remove(file)  # a command that fails later leaves nothing behind
     return file
-
-
-def check_folder(flag: str, path: str) -> None:
-    """Makes the folder that a flag names, where it is missing. Raises UserError if nothing can be written in it."""
-    folder = resolve(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_remote(path) and not os.access(folder, os.W_OK):
-            raise PermissionError(0, "it is read-only")
-    except OSError as error:
-        raise UserError(f"{flag}={path} can't be made or written ({error.strerror}): choose another {flag}.") from error

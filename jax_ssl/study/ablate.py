@@ -157,7 +157,6 @@ def signals():
 def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
     """Runs what is not finished, a line a cell; then writes and prints what is there. Raises UserError."""
     made, suite, root = jobs(name, workdir, seeds, overrides), find(name), paths.resolve(workdir)
-    outputs.check_folder("--workdir", workdir)
     file = outputs.check_file("--workdir", str(root / "ablations.jsonl"))
     setting = settings_line(made, overrides)
     metrics.trim(file, math.inf)  # without the line that a kill has torn

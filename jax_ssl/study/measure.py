@@ -27,14 +27,7 @@ tell = functools.partial(print, flush=True)
 
 def load_config(folder: str, overrides=()) -> ConfigDict:
     """The config of a run, with overrides for what is done with it. Raises UserError, also where there is no run."""
-    file = paths.resolve(folder) / "config.json"
-    if not file.exists():
-        raise UserError(f"{folder} is no run folder: it has no config.json. A run makes one at its first step.")
-    try:
-        settings = config.from_json(file.read_text())
-    except ValueError:
-        raise UserError(f"{file} cannot be read as JSON; restore it from the command that started the run.") from None
-    settings = config.override_measuring(settings, overrides)
+    settings = config.override_measuring(config.of_run(folder), overrides)
     checks.check_measuring(settings)
     return settings
 

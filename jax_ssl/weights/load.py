@@ -106,13 +106,7 @@ def load_predictor(path, which: str | None = None, heads: int | None = None) -> 
 def _load_run(folder: epath.Path, which: str) -> Encoder:
     if which not in ("student", "teacher"):
         raise UserError(f"which={which!r}: a run has a 'student' and, with some methods, a 'teacher'.")
-    file = folder / "config.json"
-    if not file.exists():
-        raise UserError(f"{folder} is not the folder of a run: it has no config.json.")
-    try:
-        settings = config.from_json(file.read_text())
-    except ValueError:
-        raise UserError(f"{file} cannot be read as JSON; restore it from the command that started the run.") from None
+    settings = config.of_run(folder)
     state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")

@@ -21,13 +21,12 @@ class Tokenizer(NamedTuple):
 
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for anything else."""
-    file = paths.resolve(folder) / "config.json"
-    if not file.exists():
+    if not (paths.resolve(folder) / "config.json").exists():
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
             f"python -m jax_ssl train --config=configs/dvae.py --workdir={folder}."
         )
-    settings = config.from_json(file.read_text())
+    settings = config.of_run(folder)
     if settings.method.name != "dvae":
         raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: name a run of method dvae.")
     model = {key: value for key, value in settings.model.items() if key != "name"}

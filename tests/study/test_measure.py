@@ -12,20 +12,8 @@ from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import identity
 from jax_ssl.study import measure
-from tests.runs import save_run
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folders of runs by the name of their method, made when first asked for."""
-    made = {}
-
-    def find(name):
-        return made.get(name) or made.setdefault(name, save_run(tmp_path_factory.mktemp("runs") / name, name))
-
-    return find
 
 
 def evaluate(capsys, run, *flags):

@@ -11,18 +11,6 @@ from jax_ssl import __main__ as command
 from jax_ssl.errors import UserError
 from jax_ssl.study import gallery
 from jax_ssl.visualize import pictures
-from tests.runs import save_run
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folders of runs by the name of their method, made when first asked for."""
-    made = {}
-
-    def find(name):
-        return made.get(name) or made.setdefault(name, save_run(tmp_path_factory.mktemp("runs") / name, name))
-
-    return find
 
 
 @pytest.fixture
