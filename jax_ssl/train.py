@@ -5,6 +5,7 @@ tests shard it over simulated devices.
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -80,26 +81,41 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     )
 
 
-def train(config, workdir: str, profile: tuple[int, int] | None = None, extend: bool = False) -> bool:
-    """Trains to the end (True) or to a signal (False); the same call goes on where it stopped.
+def train(
+    config,
+    workdir: str,
+    profile: tuple[int, int] | None = None,
+    extend: bool = False,
+    at_end: Callable[[], None] = lambda: None,
+) -> bool:
+    """Trains to the last step (returns True) or until a signal (returns False); the same call resumes the run.
 
-    profile: the first and the last step of a profile, kept in the run's folder. extend: the folder's run may have had
-    fewer epochs. Every process of a run calls this.
+    profile: the first and the last step to trace, into the run's folder. extend: the run in that folder may have fewer
+    epochs than the config. at_end: called after the last step, while no other command may write to the folder. Every
+    process of a run calls this. Raises UserError for a mistake of the user, before long work.
     """
     check(config, jax.device_count())
     identity.check_writable(workdir)
-    with lock.held(workdir):
-        notes = []  # what is said before there is a log to say it in
-        epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
-        if config.init_from and not identity.begun(workdir):
-            check_there(config.init_from)
-        data = pipeline.open_data(config, jax.process_index(), jax.process_count())
-        identity.check_data(workdir, data.source)
-        return train_alone(config, workdir, profile, data, epochs, notes)
+    with lock.exclusive(workdir):
+        finished = train_in(workdir, config, profile, extend)
+        if finished:
+            at_end()
+        return finished
 
 
-def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[str]) -> bool:
-    """`train` in a folder that no other command writes to. epochs: of its run until now; notes: to be said first."""
+def train_in(workdir: str, config, profile, extend: bool) -> bool:
+    """`train` in a folder that no other command writes to: checks what the folder already has, then runs the steps."""
+    notes = []  # sentences for the user from before the log is open
+    epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
+    if config.init_from and not identity.has_saved_steps(workdir):
+        check_there(config.init_from)
+    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    identity.check_data(workdir, data.source)
+    return run_steps(config, workdir, profile, data, epochs, notes)
+
+
+def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[str]) -> bool:
+    """Sets up everything around the loop and runs it. epochs: of the run in that folder; notes: printed first."""
     method, tx, clock = build(config, data.source.count)
     notes += check_fit(method, clock, config, data.source.count)
     profiling.check(profile, clock.total_steps)
@@ -255,7 +271,7 @@ def measure(run: Run, state, step: int) -> dict:
     encode = freeze(make_backbone(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
-        run.writer.say(note)
+        run.writer.say_once(note)  # it is the same at every probe
     return offline.scores(measured)
 
 

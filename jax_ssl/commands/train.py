@@ -37,8 +37,10 @@ def run(args, overrides) -> int:
         from jax_ssl.study import measure
         from jax_ssl.train import train
 
-        finished = train(settings, workdir, profile, args.extend)
-        if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
-            measure.at_end(workdir, say)
-            say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+        def evaluate():
+            if settings.evaluate_at_end and hosts.from_first(not measure.has_table(workdir)):
+                measure.measure_at_end(workdir, say)
+                say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+
+        finished = train(settings, workdir, profile, args.extend, evaluate)
     return 0 if finished else args.stopped_exit

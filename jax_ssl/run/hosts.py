@@ -156,7 +156,7 @@ def sync_point() -> Callable[[int], bool] | None:
     return multihost_utils.reached_preemption_sync_point if several() else None
 
 
-def agree(choice: bool) -> bool:
+def from_first(choice: bool) -> bool:
     """What process 0 chooses, on every process."""
     return bool(multihost_utils.broadcast_one_to_all(choice)) if several() else choice
 

@@ -45,7 +45,7 @@ def check_writable(workdir) -> None:
         raise
 
 
-def begun(workdir) -> bool:
+def has_saved_steps(workdir) -> bool:
     """Whether a step was saved there, a damaged one included."""
     folder = paths.resolve(workdir) / "checkpoints"
     places = [place for place in (folder, folder / "damaged") if place.exists()]
@@ -68,7 +68,7 @@ def check_config(workdir, config: dict, extend: bool = False, say: Callable = pr
     except (ValueError, AttributeError):
         raise UserError(f"{file} cannot be read as a config; choose another --workdir, or delete that file.") from None
     differing = [key for key in _differing(stored, wanted) if not _may_differ(key, stored, wanted, folder)]
-    if not begun(folder):
+    if not has_saved_steps(folder):
         if differing:
             said = "; ".join(f"{key}: {_show(wanted, key)} instead of {_show(stored, key)}" for key in differing[:5])
             say(f"nothing was saved in {folder}, so it begins anew with the new config ({said})")
@@ -113,7 +113,7 @@ def check_data(workdir, source) -> None:
     here = dict(name=source.name, count=int(source.count), classes=int(source.classes),
                 class_names=list(source.class_names), identity=source.identity)  # fmt: skip
     there = _read_data(file)
-    changes = _changes(there, here) if there and begun(workdir) else ""
+    changes = _changes(there, here) if there and has_saved_steps(workdir) else ""
     if changes:
         raise UserError(
             f"The images of {source.name} are not those that the run in {workdir} began with ({changes}); restore "

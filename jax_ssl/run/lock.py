@@ -29,7 +29,7 @@ SETTLE = 0.2  # seconds after which of two that came at the same moment one sees
 
 
 @contextlib.contextmanager
-def held(workdir, say: Callable = print):
+def exclusive(workdir, say: Callable = print):
     """What happens in here has the folder to itself. Of several processes the first takes the lock, for all of them.
 
     say: told when this has to wait for an owner on another host. Raises UserError, on every process, if another command

@@ -45,6 +45,7 @@ class Writer:
     def __init__(self, workdir, step: int | None = None, total: int = 0, images_per_step: int = 0, active=True):
         self.clock = Clock(images_per_step)
         self.active = active
+        self._said: set[str] = set()
         if not active:
             return
         self._progress = Progress(total, step or 0)
@@ -61,6 +62,7 @@ class Writer:
             trim(self._folder / "metrics.jsonl", step)
         self._resume_account(step or 0)
         with self._going_on():
+            self._remove_old_events(step)
             self._events = open_events(self._folder / "events", step)
 
     def tick(self) -> None:
@@ -88,6 +90,12 @@ class Writer:
         """The step can be gone on from."""
         self.clock.account.mark(step)
         self._keep_account()
+
+    def say_once(self, sentence: str) -> None:
+        """`say`, unless this process has said the same sentence of this run before."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.say(sentence)
 
     def say(self, sentence: str) -> None:
         """One sentence for the person who watches, and for the log."""
@@ -149,6 +157,14 @@ class Writer:
         record = _parse(path.read_text()) if path.exists() else None
         if record is not None:
             self.clock.account.resume(record, step)
+
+    def _remove_old_events(self, step: int | None) -> None:
+        """Deletes what an earlier try drew for TensorBoard, if the run starts from the beginning (None)."""
+        folder = (self._remote or self._folder) / "events"
+        if step is None and folder.exists():
+            for path in folder.iterdir():
+                if path.name.startswith("events.out.tfevents"):
+                    path.unlink(missing_ok=True)
 
     def _keep_account(self) -> None:
         if self.active:

@@ -184,7 +184,7 @@ def has_table(folder: str) -> bool:
     )
 
 
-def at_end(folder: str, say=tell) -> None:
+def measure_at_end(folder: str, say=tell) -> None:
     """The table of a finished run. Whatever goes wrong with it is one warning: the run itself is done and saved."""
     try:
         measure_frozen(folder, say=say)

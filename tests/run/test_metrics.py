@@ -86,8 +86,20 @@ def test_resumed_run_has_each_step_once(tmp_path):
 
 def test_run_that_starts_again_starts_empty(tmp_path):
     write_run(tmp_path, (10, 20))
+    (tmp_path / "events" / "notes.txt").write_text("a file of somebody else")
     write_run(tmp_path, (10,))
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10]
+    drawn = [event.step for event in events_of(tmp_path / "events") if event.summary.value]
+    assert drawn and set(drawn) == {10}, "TensorBoard shows one curve"
+    assert (tmp_path / "events" / "notes.txt").exists()
+
+
+def test_say_once_says_a_sentence_once(tmp_path, capsys):
+    writer = Writer(tmp_path)
+    for sentence in ("A note.", "A note.", "Another note.", "A note."):
+        writer.say_once(sentence)
+    writer.close()
+    assert capsys.readouterr().out.splitlines() == ["A note.", "Another note."]
 
 
 def test_inactive_process_writes_and_shows_nothing(tmp_path, capsys):
@@ -146,6 +158,8 @@ def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30]
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
     assert len(list((tmp_path / "events").iterdir())) == 2
+    write_run(tmp_path, (10,))
+    assert len(list((tmp_path / "events").iterdir())) == 1, "a run from the start clears the curves of earlier tries"
 
 
 RESULT = dict(task="knn", weights="student", metric="top1", data="cifar10", split="test", k=20)

@@ -110,7 +110,7 @@ def test_a_table_that_fails_is_one_warning_of_a_finished_run(tmp_path):
     said = []
     settings = config.load("simclr:tiny", ["--config.data.name=synthetic:8"])
     identity.write_config(tmp_path, config.to_dict(settings))
-    measure.at_end(str(tmp_path), said.append)
+    measure.measure_at_end(str(tmp_path), said.append)
     assert len(said) == 1 and "no good checkpoint" in said[0] and f"evaluate --run={tmp_path}" in said[0]
 
 
