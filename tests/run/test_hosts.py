@@ -130,7 +130,7 @@ def straight(images, tmp_path_factory):
     """A run of one process with four devices, which also traces two of its steps."""
     folder = tmp_path_factory.mktemp("straight")
     said = run(flags(images, folder, STEPS, "--profile=2:3"), 1, 4)
-    assert f"lies in {folder}/profile" in said and list(folder.glob("profile/**/*.xplane.pb"))
+    assert f"is in {folder}/profile" in said and list(folder.glob("profile/**/*.xplane.pb"))
     return folder
 
 

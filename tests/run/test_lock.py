@@ -28,8 +28,8 @@ with lock.exclusive(sys.argv[1]):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.02)
-    monkeypatch.setattr(lock, "LOOK", 0.01)
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(lock, "POLL", 0.01)
     monkeypatch.setattr(lock, "SETTLE", 0.01)
 
 
@@ -89,10 +89,10 @@ def test_a_process_number_that_was_given_anew_is_not_the_owner(tmp_path):
 @pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"machine": "the same name, another container"}])
 def test_an_owner_elsewhere_without_a_sign_of_life_is_followed(where, tmp_path, monkeypatch):
     said = []
-    owned_by(tmp_path, alive=time.time() - lock.OLD - 1, **where)
+    owned_by(tmp_path, alive=time.time() - lock.TIMEOUT - 1, **where)
     with lock.exclusive(tmp_path, said.append):
-        assert len(said) == 1 and "no sign of life" in said[0]
-    monkeypatch.setattr(lock, "OLD", 0.1)
+        assert len(said) == 1 and "no heartbeat" in said[0]
+    monkeypatch.setattr(lock, "TIMEOUT", 0.1)
     owned_by(tmp_path, **where)  # was alive just now: it is waited for
     with lock.exclusive(tmp_path, said.append):
         assert "waiting up to" in said[1] and "taken over" in said[2]
@@ -116,7 +116,7 @@ def elsewhere(tmp_path):
 
 
 def test_an_owner_elsewhere_that_lives_keeps_its_folder(elsewhere, tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "OLD", 0.2)
+    monkeypatch.setattr(lock, "TIMEOUT", 0.2)
     monkeypatch.setattr(lock.paths, "write", lambda *_: pytest.fail("written to"))
     with pytest.raises(UserError, match="in use by process .* on elsewhere"):
         lock.Lock(tmp_path, lambda sentence: None).take()
@@ -125,7 +125,7 @@ def test_an_owner_elsewhere_that_lives_keeps_its_folder(elsewhere, tmp_path, mon
 @pytest.mark.parametrize("leaves", [True, False], ids=["it ends", "it dies"])
 def test_an_owner_elsewhere_that_ends_meanwhile_is_waited_for(leaves, elsewhere, tmp_path, monkeypatch):
     """A launcher starts the command again while the first is still saving, or before it is known to be dead."""
-    monkeypatch.setattr(lock, "OLD", 0.4)
+    monkeypatch.setattr(lock, "TIMEOUT", 0.4)
 
     def said(sentence):
         elsewhere.set()

@@ -115,15 +115,15 @@ def test_a_table_that_fails_is_one_warning_of_a_finished_run(tmp_path):
 
 
 MISTAKES = {
-    "no epochs": (["--task=finetune", "--epochs=0"], "--epochs: '0' is no whole number of at least 1"),
-    "no labels": (["--task=finetune", "--labels=0"], "--labels: '0' is no whole number of at least 1"),
-    "fewer than no labels": (["--task=finetune", "--labels=-3"], "--labels: '-3' is no whole number"),
+    "no epochs": (["--task=finetune", "--epochs=0"], "--epochs: '0' is not a whole number of at least 1"),
+    "no labels": (["--task=finetune", "--labels=0"], "--labels: '0' is not a whole number of at least 1"),
+    "fewer than no labels": (["--task=finetune", "--labels=-3"], "--labels: '-3' is not a whole number"),
     "more labels than there are": (["--task=finetune", "--labels=41", *FEW], "there are 40 labelled"),
     "a teacher that there is not": (["--task=knn", "--weights=teacher"], "a run of simclr, without a teacher"),
     "a teacher to tune that there is not": (["--task=finetune", "--weights=teacher"], "without a teacher"),
     "pixels to tune": (["--task=knn,finetune", "--weights=pixels"], "take student or teacher"),
     "objects in pixels": (["--task=emergence", "--weights=pixels", "--images=x"], "take untrained or student"),
-    "another network": (["--config.model.width=2.0"], "config.model.width is part of a run that is there"),
+    "another network": (["--config.model.width=2.0"], "config.model.width can't be changed in a saved run"),
     "an unknown key": (["--config.nonsense=1"], "no config key 'nonsense'"),
 }  # fmt: skip
 
