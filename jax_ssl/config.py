@@ -79,13 +79,13 @@ def check_keys(config) -> None:
 
     if not isinstance(config, ConfigDict):
         raise UserError(f"get_config() returns {type(config).__name__}: begin with common.base() of jax_ssl.configs.")
-    _compare(config, common.base().to_dict() | {"optim": common.optim("sgd", 0.1)}, "")
+    _check_same_keys(config, common.base().to_dict() | {"optim": common.optim("sgd", 0.1)}, "")
     for section in ("model", "method"):
         if "name" not in config[section]:
             raise UserError(f"The config has no {section}.name: begin with a shipped one, or see configs/common.py.")
 
 
-def _compare(found, wanted: dict, prefix: str) -> None:
+def _check_same_keys(found, wanted: dict, prefix: str) -> None:
     """Raises UserError unless both have the same keys, in all groups. A group that is empty by default may have any."""
     for key in sorted(set(found) ^ set(wanted)):
         near = difflib.get_close_matches(key, wanted, 1, 0.6)
@@ -93,7 +93,7 @@ def _compare(found, wanted: dict, prefix: str) -> None:
         raise UserError(f"The config {'has an unknown' if key in found else 'lacks the'} key {prefix}{key}; {hint}")
     for key, group in wanted.items():
         if isinstance(group, dict) and group:
-            _compare(found[key], group, f"{prefix}{key}.")
+            _check_same_keys(found[key], group, f"{prefix}{key}.")
 
 
 def override(config: ConfigDict, overrides) -> ConfigDict:
@@ -149,7 +149,7 @@ def _convert(key: str, text: str, old):
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"config.{key} is a number of {len(text)} digits: give one below 1e308.") from None
+            raise UserError(f"config.{key} is a number of {len(text)} digits, which is too large.") from None
     if isinstance(old, tuple) and isinstance(value, list | tuple | int | float):
         return tuple(value) if isinstance(value, list | tuple) else (value,)
     if isinstance(old, ConfigDict) and isinstance(value, dict):

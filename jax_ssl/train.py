@@ -81,16 +81,10 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     )
 
 
-def train(
-    config,
-    workdir: str,
-    profile: tuple[int, int] | None = None,
-    extend: bool = False,
-    at_end: Callable[[], None] = lambda: None,
-) -> bool:
+def train(config, workdir: str, profile=None, extend=False, at_end: Callable[[], None] = lambda: None) -> bool:
     """Trains to the last step (returns True) or until a signal (returns False); the same call resumes the run.
 
-    profile: the first and the last step to trace, into the run's folder. extend: the run in that folder may have fewer
+    profile: (first, last) step to trace into the run's folder, or None. extend: the run in that folder may have fewer
     epochs than the config. at_end: called after the last step, while no other command may write to the folder. Every
     process of a run calls this. Raises UserError for a mistake of the user, before long work.
     """

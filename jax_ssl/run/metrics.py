@@ -15,7 +15,6 @@ sentence says so and the run goes on; checkpoints have errors of their own.
 import contextlib
 import datetime
 import errno
-import functools
 import json
 import math
 import os
@@ -73,7 +72,7 @@ class Writer:
 
     def update(self, step: int, metrics: dict) -> dict:
         """Writes and shows the metrics (scalars on the host) of a step and those of the clock; returns all of them."""
-        metrics = {name: _plain(value) for name, value in metrics.items()} | self.clock.read()
+        metrics = {name: plain_number(value) for name, value in metrics.items()} | self.clock.read()
         metrics["goodput"] = self.clock.account.goodput()
         if self.active:
             with self._tolerate_disk_errors():
@@ -245,47 +244,6 @@ def trim(path: Path, step: int | None) -> None:
     write_whole(path, "".join(kept))
 
 
-def record_result(
-    workdir,
-    task: str,
-    weights: str,
-    metric: str,
-    value: float,
-    data: str,
-    split: str,
-    k: int | None,
-    protocol: dict,
-    step: int,
-    seed: int,
-) -> dict:
-    """Appends one number to results.jsonl and returns the record. Values are fractions: 0.612, not 61.2.
-
-    weights: "pixels", "untrained", "student", "teacher" or a name; k: None where the task has none. If the folder can't
-    be written to, as that of a colleague's run, one sentence says so and the record is returned all the same.
-    """
-    record = dict(task=task, weights=weights, metric=metric, value=_plain(value), data=data, split=split)
-    record |= dict(k=k, protocol=protocol, step=int(step), seed=int(seed))
-    path = paths.resolve(workdir) / "results.jsonl"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_bytes() if path.exists() else b""
-        whole = before[: before.rfind(b"\n") + 1]  # without a last line that a kill cut short
-        if whole != before:
-            path.write_bytes(whole)
-        paths.append(path, json_line(record))
-    except Exception as error:
-        if paths.reason(error) is None:
-            raise
-        print_once(f"not recorded, because {path} can't be written ({paths.reason(error)})")
-    return record
-
-
-@functools.cache
-def print_once(sentence: str) -> None:
-    """Prints a sentence, unless this process has printed it before."""
-    print(sentence, flush=True)
-
-
 def json_line(record: dict) -> str:
     """One line of strict JSON; floats at full precision, `null` for those that are not finite."""
     return json.dumps(_strict(record), allow_nan=False) + "\n"
@@ -301,7 +259,7 @@ def _strict(value):
     return value
 
 
-def _plain(value) -> int | float:
+def plain_number(value) -> int | float:
     """A Python number for any scalar: NumPy's, jax's, bool's."""
     value = value.item() if hasattr(value, "item") else value
     return int(value) if isinstance(value, bool | int) else float(value)

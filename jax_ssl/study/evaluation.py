@@ -10,7 +10,7 @@ from jax_ssl import parts
 from jax_ssl.data import cutouts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import measure, rulers
 
 TASKS = ("knn", "linear", "finetune", "emergence")
@@ -93,7 +93,7 @@ def measure_finetuned(
         protocol |= {"labels": len(chosen), "hardware": measure.hardware()}
         record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
         records.append(
-            metrics.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
+            results.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
         )
     return records
 
@@ -122,7 +122,7 @@ def measure_emergence(
         say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
         for metric, value in found.items():
             records.append(
-                metrics.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
+                results.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
             )
 
     for name, encode in measure.encoders(settings, saved, scenes):

@@ -19,7 +19,7 @@ from jax_ssl.data import pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import checkpoints, checks, metrics
+from jax_ssl.run import checkpoints, checks, results
 
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
 print_now = functools.partial(print, flush=True)
@@ -165,7 +165,7 @@ def record_row(folder, weights: str, measured: offline.Measured, settings, data,
         found.append(dict(task="linear", value=measured.linear["top1"], k=None, protocol=where | chosen))
     if jax.process_index() != 0:
         return [record | common for record in found]
-    return [metrics.record_result(folder, **record, **common) for record in found]
+    return [results.record_result(folder, **record, **common) for record in found]
 
 
 def hardware() -> str:
@@ -174,18 +174,13 @@ def hardware() -> str:
     return f"{jax.device_count()} x {', '.join(kinds)}, {platform.machine()}, jax {jax.__version__}"
 
 
-def results(folder: str) -> list[dict]:
-    """All records of results.jsonl, oldest first, without a last one that a kill cut short."""
-    return paths.json_lines(paths.resolve(folder) / "results.jsonl")
-
-
 def has_table(folder: str) -> bool:
     """Whether results.jsonl has numbers of the last step of a run, and not only of an earlier one."""
     lines = paths.json_lines(paths.resolve(folder) / "metrics.jsonl")
     step = lines[-1].get("step") if lines else None
     return any(
         record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
-        for record in results(folder)
+        for record in results.read_results(folder)
     )
 
 

@@ -16,7 +16,7 @@ import jax
 from jax_ssl import parts
 from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import measure
 
 WIDTH = 10  # columns of a number, at least
@@ -52,7 +52,7 @@ def measure_by(
         for metric, value in numbers.items():
             # All processes measure the same, and process 0 records it.
             if jax.process_index() == 0:
-                records.append(metrics.record_result(folder, name, weights, metric, value, protocol=protocol, **where))
+                records.append(results.record_result(folder, name, weights, metric, value, protocol=protocol, **where))
     return records
 
 

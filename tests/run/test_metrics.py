@@ -19,7 +19,7 @@ from jax_ssl import paths
 from jax_ssl.errors import RunError
 from jax_ssl.losses import diagnostics
 from jax_ssl.run import collapse, metrics, progress
-from jax_ssl.run.metrics import Writer, record_result
+from jax_ssl.run.metrics import Writer
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,15 +141,6 @@ def refuse(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_result_that_can_not_be_written_is_told_once(tmp_path, capsys):
-    (tmp_path / "results.jsonl").mkdir()  # as good as a folder of another user
-    for _ in range(2):
-        record = record_result(tmp_path, **RESULT, value=0.5, protocol={}, step=1, seed=0)
-    assert record["value"] == 0.5
-    said = capsys.readouterr().out
-    assert said.count("not recorded, because") == 1 and said.count("\n") == 1
-
-
 def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "is_remote", lambda path: True)
     monkeypatch.setattr(paths, "resolve", epath.Path)
@@ -160,19 +151,6 @@ def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
     assert len(list((tmp_path / "events").iterdir())) == 2
     write_run(tmp_path, (10,))
     assert len(list((tmp_path / "events").iterdir())) == 1, "a run from the start clears the curves of earlier tries"
-
-
-RESULT = dict(task="knn", weights="student", metric="top1", data="cifar10", split="test", k=20)
-
-
-def test_results_are_appended_and_a_torn_line_is_dropped(tmp_path):
-    protocol = {"temperature": 0.07, "offline": True}
-    first = record_result(tmp_path, **RESULT, value=jnp.float32(0.5), protocol=protocol, step=10, seed=0)
-    with (tmp_path / "results.jsonl").open("a") as file:
-        file.write('{"task": "kn')
-    second = record_result(tmp_path, **RESULT, value=float("nan"), protocol=protocol, step=20, seed=0)
-    assert lines_of(tmp_path / "results.jsonl") == [first, {**second, "value": None}]
-    assert first == {**RESULT, "value": 0.5, "protocol": protocol, "step": 10, "seed": 0}
 
 
 def test_no_tensorflow():

@@ -10,7 +10,7 @@ from jax_ssl import config
 from jax_ssl.data.pipeline import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import identity
+from jax_ssl.run import identity, results
 from jax_ssl.study import measure
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
@@ -18,9 +18,9 @@ FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
 def evaluate(capsys, run, *flags):
     """What the verb printed, and what it added to results.jsonl."""
-    before = len(measure.results(run))
+    before = len(results.read_results(run))
     assert command.main(["evaluate", f"--run={run}", *flags]) == 0
-    return capsys.readouterr().out, measure.results(run)[before:]
+    return capsys.readouterr().out, results.read_results(run)[before:]
 
 
 def test_one_task_alone_and_one_line_about_run_network_and_data(runs, capsys):
@@ -35,10 +35,10 @@ def test_one_task_alone_and_one_line_about_run_network_and_data(runs, capsys):
 
 def test_a_row_is_said_and_recorded_before_the_next_is_measured(runs, monkeypatch):
     run, seen = runs("simclr"), []
-    before = len(measure.results(run))
+    before = len(results.read_results(run))
 
     def fail(*_, **__):
-        seen.append(len(measure.results(run)) - before)
+        seen.append(len(results.read_results(run)) - before)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(offline, "measure", fail)
