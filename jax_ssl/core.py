@@ -83,7 +83,7 @@ def ema(teacher: PyTree, student: PyTree, momentum) -> PyTree:
 def one_view(batch) -> jax.Array:
     """The one view of each image of a batch, (B, H, W, 3). Raises UserError if the config makes more."""
     if {name: views.shape[1] for name, views in batch.items()} != {"views": 1}:
-        raise UserError(f"This method sees one view of an image, and the config makes {_describe_views(batch)}: leave one.")
+        raise UserError(f"This method sees one view of an image, and the config makes {_list_views(batch)}: leave one.")
     return batch["views"][:, 0]
 
 
@@ -91,12 +91,12 @@ def two_views(batch) -> tuple[jax.Array, jax.Array]:
     """The two views of a batch, (B, H, W, 3) each. Raises UserError if the config makes other views than a pair."""
     if {name: views.shape[1] for name, views in batch.items()} != {"views": 2}:
         raise UserError(
-            f"This method compares two views of an image, and the config makes {_describe_views(batch)}: leave one pair."
+            f"This method compares two views of an image, and the config makes {_list_views(batch)}: leave one pair."
         )
     return batch["views"][:, 0], batch["views"][:, 1]
 
 
-def _describe_views(batch) -> str:
+def _list_views(batch) -> str:
     return ", ".join(f"{views.shape[1]} in data.crops.{name}" for name, views in batch.items())
 
 
