@@ -1,14 +1,12 @@
 """Save a run's state in the background, verify it, and restore it onto any mesh.
 
 A step is in `FOLDER/STEP/`: the arrays (Orbax), and a manifest with the checksum of every file (manifest.py). A step
-that
-fails its check is never restored: it is moved to `FOLDER/damaged/STEP`, one sentence says so, and the step before it is
-used.
+that fails its check is never restored: it is moved to `FOLDER/damaged/STEP`, one sentence says so, and the step before
+it is used.
 
 verdict.py: whether a step with good files may be used. storage.py: the arrays on disk. identity.py: whether a folder
 may be continued. An error of the disk is a LostError, so that launchers repeat the command; other errors are a
-RunError. A
-folder can be read while a run writes to it: if a step is deleted meanwhile, the reader looks again.
+RunError. A folder can be read while a run writes to it: if a step is deleted meanwhile, the reader looks again.
 """
 
 import contextlib

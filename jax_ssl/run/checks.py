@@ -105,8 +105,7 @@ def check_division(config, devices: int) -> None:
 
 
 def check_fit(method, clock, config, images: int) -> list[str]:
-    """Compares the config with the data set and the length of the run. Raises UserError, or returns notes, one sentence
-    each.
+    """Notes, one sentence each, on what does not fit the data set or the length of the run. Raises UserError.
 
     images: how many an epoch has. A note is about what may be wanted, in a first try of a few steps for example.
     """

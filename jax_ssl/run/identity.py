@@ -1,9 +1,8 @@
 """Checks that a run's folder is continued with the config and the images with which it began.
 
 Only the keys in FREE may change. If you add a key to a config, decide here whether a run may go on with another value
-of
-it: put it in FREE if it changes no step and no weight. A folder in which no step was saved starts again, with any
-config.
+of it: put it in FREE if it changes no step and no weight. If no step was saved in a folder, its run starts again, with
+any config.
 """
 
 import inspect
