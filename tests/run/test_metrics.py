@@ -86,6 +86,8 @@ def test_resumed_run_has_each_step_once(tmp_path):
 
 def test_run_that_starts_again_starts_empty(tmp_path):
     write_run(tmp_path, (10, 20))
+    (events,) = (tmp_path / "events").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1.host"))  # else a new file of the same second replaces it
     (tmp_path / "events" / "notes.txt").write_text("a file of somebody else")
     write_run(tmp_path, (10,))
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10]
