@@ -67,7 +67,7 @@ def draw(
 
 
 def check_attention(subject: Subject) -> None:
-    emergence.check(subject.encode.backbone)
+    emergence.check_class_token(subject.encode.backbone)
     side = subject.images.shape[1]
     if side > subject.encode.size:
         room.check(lambda: emergence.memory(subject.encode, side), f"Attention at --size={side}", "a smaller --size")
