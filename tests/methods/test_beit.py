@@ -155,7 +155,7 @@ def test_wrong_settings_are_told(override, words):
 
 def test_a_run_of_another_method_is_no_tokenizer(folder, tmp_path):
     identity.write_config(tmp_path, config.to_dict(small("simmim")))
-    with pytest.raises(UserError, match="is a run of simmim: name a run of method dvae"):
+    with pytest.raises(UserError, match="is a run of simmim: give a run of method dvae"):
         train.build(small("beit", f"--config.method.tokenizer={tmp_path}"), examples=320)
     with pytest.raises(UserError, match="model.name='vit'"):
         beit.make(object(), Clock(1.0, 1), tokenizer=folder, beside={})
