@@ -66,8 +66,8 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
         mean_score = scores(teacher_z.mean((0, 1), keepdims=True), teacher_rows)
         new_center = dino_center(center, mean_score, center_momentum) if centring else center
         targets = dino_targets(scores(teacher_z[0, :64], teacher_rows), center, temp)
-        metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(*student_z[:2]) | prototype_use(targets)
-        return value, (stats | {"center": new_center}, metrics)
+        metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(student_z[0], student_z[1])
+        return value, (stats | {"center": new_center}, metrics | prototype_use(targets))
 
     def show(params, state, batch, rng):
         _, teacher_z, _ = embed(params, state, batch, rng)
