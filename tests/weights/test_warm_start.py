@@ -191,7 +191,7 @@ def test_a_ruined_network_that_looks_alive_is_told_at_the_first_step():
             f"dino {LEARNED} --config.model.depth=3",
             r"is \(2, .* and this config needs \(3, .*give the parts to take",
         ),
-        ("backbone=RUN", "mae", "has no .*|has .*position.*network has not"),
+        ("backbone=RUN", "mae", "has no .*|has .*position.*does not have"),
         (f"projector={OFFICIAL}", f"dino {' '.join(AS_OFFICIAL)}", "has no projector: it has backbone"),
         ("/no/such/run", "dino", "no/such/run"),
     ],
