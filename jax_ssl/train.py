@@ -26,7 +26,7 @@ from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
 from jax_ssl.visualize import pictures
-from jax_ssl.weights.warm_start import check_there, start_from, tell_first_step
+from jax_ssl.weights.warm_start import check_exists, start_from, warn_first_step
 
 
 def build(config, examples: int):
@@ -102,7 +102,7 @@ def train_in(workdir: str, config, profile, extend: bool) -> bool:
     notes = []  # sentences for the user from before the log is open
     epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
     if config.init_from and not identity.has_saved_steps(workdir):
-        check_there(config.init_from)
+        check_exists(config.init_from)
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     identity.check_data(workdir, data.source)
     return run_steps(config, workdir, profile, data, epochs, notes)
@@ -206,7 +206,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
         if done == 1 and config.init_from:
-            tell_first_step(config.init_from, jax.device_get(metrics), writer.say)
+            warn_first_step(config.init_from, jax.device_get(metrics), writer.say)
         stopping = stop.asked()  # once per step: a signal that comes later is answered after the next step
         if done < total and not stopping:  # fetch the next batch while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
@@ -290,6 +290,6 @@ def draw(run: Run, state, raw, step: int) -> None:
     shown = {name: views[:8] for name, views in few.items()}
     shown |= jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
     folder = f"{run.workdir}/pictures"
-    pictures.save_shown(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
+    pictures.save_method_pictures(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
     run.writer.flush()
     pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")

@@ -41,7 +41,7 @@ TEXTS = {
         "stronger or more varied crops and colours, a larger batch_size, or a lower optim.base_lr",
     ),
     "uniform_loss": (
-        "the loss is still that of a constant output ({loss:.4f}, uniform is {uniform_loss:.4f})",
+        "the loss is still that of an output without information ({loss:.4f}, uniform is {uniform_loss:.4f})",
         "a tenth of optim.base_lr and a longer optim.warmup_epochs",
     ),
     "target_spread": (

@@ -313,7 +313,7 @@ def test_watch_forgives_what_does_not_persist_and_waits_for_its_grace():
     "sick, healthy, words",
     [
         ({"loss": 6.931, "uniform_loss": 6.93}, {"loss": 6.8, "uniform_loss": 6.93}, "uniform is 6.9300"),
-        ({"loss": -0.0005, "uniform_loss": 0.0}, {"loss": -0.1, "uniform_loss": 0.0}, "a constant output"),
+        ({"loss": -0.0005, "uniform_loss": 0.0}, {"loss": -0.1, "uniform_loss": 0.0}, "without information"),
         ({"target_spread": 0.76}, {"target_spread": 0.70}, "targets are uniform"),
         ({"prototype_use": 5.5}, {"prototype_use": 13.0}, "share one prototype"),
         ({"rankme": 1.5}, {"rankme": 2.5}, "a single direction"),
