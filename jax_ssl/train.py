@@ -160,7 +160,7 @@ def open_probe(config) -> tuple[pipeline.Probe | None, str]:
     Raises UserError for a set that the user has named in data.probe.name; the training set's own labels are a bonus.
     """
     try:
-        probe = pipeline.labelled(config)
+        probe = pipeline.open_probe(config)
     except (UserError, DataError) as error:
         if config.data.probe.name:
             raise
