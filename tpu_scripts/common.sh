@@ -82,7 +82,9 @@ run() { if [ -n "$dry_run" ]; then show "$@"; else "$@"; fi; }
 
 # The commands that ask for its state. $1: run, show or command.
 describe() { "$1" gcloud compute tpus queued-resources describe "$tpu" "${location[@]}" --format='value(state.state)'; }
-machines() { "$1" gcloud compute tpus tpu-vm list "${location[@]}" --filter="name~\"/$tpu(-[0-9]+)?\$\"" --format="$2"; }
+machines() {
+  "$1" gcloud compute tpus tpu-vm list "${location[@]}" --filter="name~\"/$tpu(-[0-9]+)?\$\"" --format="$2"
+}
 
 # Sets `state`: ABSENT, or Google's name, or PREEMPTED if it is ACTIVE but one of its machines is gone.
 read_state() {

@@ -50,7 +50,10 @@ fi
 count_failure() {
   failures=$((failures + 1))
   say "$*; failure $failures of $attempts"
-  if [ "$failures" -ge "$attempts" ]; then say "too many failures; the same command line goes on from the last checkpoint."; exit 1; fi
+  if [ "$failures" -ge "$attempts" ]; then
+    say "too many failures; the same line goes on from the last checkpoint."
+    exit 1
+  fi
   sleep "$poll"
 }
 
@@ -82,7 +85,7 @@ while :; do
     *" 2 "*) say "not started again: the command is wrong, see its message above (exit code 2)."; exit 2 ;;
     *" 3 "*) say "not started again: too much of the data is broken (exit code 3)."; exit 3 ;;
     " 4 ") say "not started again: the run went wrong, see its message above (exit code 4)."; exit 4 ;;
-    " 0 ") say "done. delete.sh deletes the TPU."; exit ;;
+    " 0 ") say "done. The TPU still exists: delete.sh deletes it."; exit ;;
     *" 75 "*) say "stopped and saved; it goes on." ;;
     *" 127 "*) "$here/setup.sh" || count_failure "the software could not be installed" ;;
     *) read_state && [ "$state" != ACTIVE ] || count_failure "the run ended with exit code${codes:- }"

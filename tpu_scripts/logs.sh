@@ -13,5 +13,5 @@ parse "--tpu= --zone= --project= --lines= --node= --worker= --follow" "$@"
 require tpu zone
 [[ $lines =~ ^[0-9]+$ ]] || fail "--lines=$lines is no whole number."
 
-run gcloud compute tpus queued-resources ssh "$tpu" "${location[@]}" --node="$node" --worker="$worker" --batch-size=all \
-  ${ssh_flags[@]+"${ssh_flags[@]}"} --command="tail -n $lines ${follow:+-F }jax_ssl/.worker/log"
+run gcloud compute tpus queued-resources ssh "$tpu" "${location[@]}" --node="$node" --worker="$worker" \
+  --batch-size=all ${ssh_flags[@]+"${ssh_flags[@]}"} --command="tail -n $lines ${follow:+-F }jax_ssl/.worker/log"

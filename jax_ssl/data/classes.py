@@ -45,9 +45,11 @@ class Tree:
         return found
 
     def only(self, *folders: str) -> "Tree":
+        """The tree of the images below these folders, whose names end with a slash."""
         return Tree([name for name in self.names if name.startswith(folders)])
 
     def without(self, *folders: str) -> "Tree":
+        """The tree of all other images."""
         return Tree([name for name in self.names if not name.startswith(folders)])
 
 
@@ -57,6 +59,7 @@ def is_negligible(count: int, total: int) -> bool:
 
 
 def subfolder_names(inside: Counter) -> set[str]:
+    """The names in one entry of `Tree.below`, without "" for the images themselves."""
     return set(inside) - {""}
 
 

@@ -87,10 +87,12 @@ def is_ambiguous(name: str) -> bool:
 
 
 def is_image_folder(name: str) -> bool:
+    """Whether the name says that a folder holds images: `images`, `JPEGImages`."""
     return bool(IMAGES & set(words_of(name))) and not is_annotation_folder(name)
 
 
 def is_annotation_folder(name: str) -> bool:
+    """Whether the name says that a folder holds masks, labels, thumbnails and the like."""
     return bool(ANNOTATIONS & set(words_of(name)))
 
 
