@@ -27,8 +27,8 @@ def max_broken(count: int, limit: float) -> int:
 class Broken(dict):
     """{name: reason} of the images that could not be read; may be filled from many threads.
 
-    count: the images that are read for one purpose, training and test split together, so that one bad image among
-    twenty test images does not end a run. limit: see `max_broken`. lost: the LostError of a reader thread, kept here
+    count: all images that are read for one purpose (to measure: both splits), so that one bad image among twenty test
+    images does not end a run. limit: see `max_broken`. lost: the LostError of a reader thread, kept here
     because tf.data replaces it by an error of its own; `check` raises it.
     """
 

@@ -148,7 +148,7 @@ def _choose_test(tree: Tree, prefix: str, name: str, train: Part, others: dict[s
     for top, part in others.items():
         why = ""
         if top in measured and not fits(part):
-            why = ", none of whose classes is to be trained on" if part.classes else ", which has no class folders"
+            why = ", none of whose classes has training images" if part.classes else ", which has no class folders"
         if top != chosen:
             left.append(f"{plural(len(part.names), 'image')} in {prefix}{top}{why}")
     if test and known:

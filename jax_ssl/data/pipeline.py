@@ -221,11 +221,3 @@ def centre_crop(image: Image.Image, size: int, fraction: float) -> np.ndarray:
         image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
     top, left = (new_height - size) // 2, (new_width - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def eval_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every image once, in batches of one size: (batch, ...) and bool (batch,), which is False for padding."""
-    for first in range(0, len(images), batch):
-        part = images[first : first + batch]
-        padding = np.zeros((batch - len(part), *images.shape[1:]), images.dtype)
-        yield np.concatenate([part, padding]), np.arange(batch) < len(part)

@@ -63,7 +63,7 @@ def in_memory(
 
 
 def held_out_mask(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Which records of a labelled source are its test split: bool (N,). It is a tenth of each class, the lowest keys.
+    """Which records of a labelled source are its test split, a tenth of each class with the lowest keys: bool (N,).
 
     Each class gives at least one image, unless it has only one. labels: integers (N,). keys: integers (N,) that depend
     on the record alone, so that every run holds out the same images.

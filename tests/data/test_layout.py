@@ -79,7 +79,7 @@ SETS = {
     "Omniglot": (
         [*classes("images_background", 9), *classes("images_evaluation", 3, ("d0", "d1"))],
         "27 training images of 3 classes in images_background; "
-        "left out: 6 images in images_evaluation, none of whose classes is to be trained on",
+        "left out: 6 images in images_evaluation, none of whose classes has training images",
     ),
     "class first": (
         ["a/train:9", "b/train:9", "a/val:3", "b/val:3"],
@@ -126,7 +126,7 @@ SETS = {
     "other classes altogether": (
         [*classes("train", 9), "val/a:3", "val/b:3"],
         "27 training images of 3 classes in train; "
-        "left out: 6 images in val, none of whose classes is to be trained on",
+        "left out: 6 images in val, none of whose classes has training images",
     ),
     "a loose picture": (
         [*classes("", 12), ":1"],

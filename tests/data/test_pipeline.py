@@ -11,7 +11,7 @@ from PIL import Image
 
 from jax_ssl.data import disk, pipeline
 from jax_ssl.data.broken import max_broken
-from jax_ssl.data.pipeline import balanced_records, centre_crop, eval_batches, open_data, open_probe
+from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data, open_probe
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import DataError, LostError, UserError
 from jax_ssl.views import device as on_device
@@ -412,11 +412,3 @@ def test_a_very_long_picture_takes_no_memory(sides, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "resize", small)
     assert (centre_crop(Image.new("RGB", sides, (9, 8, 7)), 224, 0.875) == (9, 8, 7)).all()
-
-
-def test_the_last_evaluation_batch_is_padded_and_says_so():
-    images = np.arange(7, dtype=np.uint8)[:, None]
-    batches = list(eval_batches(images, 3))
-    assert [mask.tolist() for _, mask in batches] == [[True] * 3, [True] * 3, [True, False, False]]
-    assert all(part.shape == (3, 1) for part, _ in batches)
-    assert np.concatenate([part[mask] for part, mask in batches]).tolist() == images.tolist()
