@@ -34,7 +34,7 @@ class Source(NamedTuple):
     describe: Callable[[int], str]  # record -> what the log calls it, such as a file name
     about: str = ""  # one line for the log: what was found, and what of it is not used
     class_names: tuple[str, ...] = ()  # class_names[label], where names are known
-    identity: str = ""  # a digest of the records and their order; two data sets with one digest are the same
+    identity: str = ""  # a digest of the records and their order: another digest is another data set
 
 
 def in_memory(
