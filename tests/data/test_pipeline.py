@@ -142,12 +142,12 @@ def test_device_mode_needs_neither_tensorflow_nor_jax():
     program = f"""
 import sys
 from ml_collections import ConfigDict
-from jax_ssl.data.pipeline import labelled, open_data
+from jax_ssl.data.pipeline import open_data, open_probe
 config = ConfigDict({settings("embedded", "device").to_dict()!r})
 data = open_data(config)
 batches = data.batches(0)
 assert next(batches)["index"].shape == (8,) and data.resident.shape == (5000, 32, 32, 3)
-assert labelled(config).test_images.shape == (20, 16, 16, 3)
+assert open_probe(config).test_images.shape == (20, 16, 16, 3)
 assert not {{"tensorflow", "jax"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
