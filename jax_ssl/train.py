@@ -171,7 +171,7 @@ def open_probe(config) -> tuple[pipeline.Probe | None, str]:
     own labels are used if there are any, and it is no error if there are none.
     """
     try:
-        probe = pipeline.labelled(config)
+        probe = pipeline.open_probe(config)
     except (UserError, DataError) as error:
         if config.data.probe.name:
             raise

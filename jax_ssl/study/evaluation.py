@@ -110,7 +110,7 @@ def measure_emergence(
     seed = settings.seed if seed is None else seed
     emergence.check_class_token(parts.make_backbone(settings))
     saved = measure.open_saved(settings, folder, wanted, say)
-    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
+    scenes, outlines = cutouts.load_cutouts(images, CUTOUTS, settings.data.eval_size, say)
     say(f"\n{len(scenes):,} objects of {images} on noise: Jaccard similarity with most of the attention")
     say(f"{'':32}{'best head':>10}{'all heads':>10}")
     where = dict(data=images, split="test", k=None, step=saved.step, seed=seed)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jax_ssl import encoder, parts, paths, train
-from jax_ssl.data import few
+from jax_ssl.data import selection
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
 from jax_ssl.study.subject import Subject, make_method, open_subject
@@ -124,7 +124,7 @@ def check_run(subject: Subject) -> None:
 
 def make_views(subject: Subject) -> dict:
     """{group: views (n, V, h, w, 3), normalised} of the images, as the method gets them."""
-    raw = few.raw_batch(subject.config, subject.images)
+    raw = selection.raw_batch(subject.config, subject.images)
     return jax.jit(train.preparation(subject.config))(raw, subject.images)
 
 

@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import core, encoder, parts
-from jax_ssl.data import few
+from jax_ssl.data import selection
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.optim.schedules import Clock
@@ -53,13 +53,13 @@ def open_subject(run, weights: str, folder, size: int | None, count: int, overri
     check_size(encode.backbone, side)
     check_memory(encode, side, count)
     if folder is not None:
-        shown = few.of_folder(folder, count, side)
+        shown = selection.from_folder(folder, count, side)
     elif config is not None:
-        shown = few.of_source(
+        shown = selection.from_source(
             config.data.probe.name or config.data.name, config.data.dir, count, side, config.data.eval_crop
         )
     else:
-        shown = few.of_source("embedded", "", count, side, 1.0)
+        shown = selection.from_source("embedded", "", count, side, 1.0)
     return Subject(encode, name, shown, config, state)
 
 
