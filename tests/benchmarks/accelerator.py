@@ -4,8 +4,8 @@
     python tests/benchmarks/accelerator.py --minutes=8 --out=found.json --data=parts/   # again: goes on
     python tests/benchmarks/accelerator.py --small --out=found.json                     # on a CPU, under a minute
 
-The machine needs Python with jax, flax, optax, orbax, einops, ml_collections, tensorboardX and pytest, and PyTorch, timm
-and torchvision for the comparison alone; no network, no TensorFlow. `parts/` is CIFAR-10 as `parts.py` writes it.
+The machine needs Python with jax, flax, optax, orbax, einops, ml_collections, tensorboardX and pytest, and PyTorch,
+timm and torchvision for the comparison alone; no network, no TensorFlow. `parts/` is CIFAR-10 as `parts.py` writes it.
 
     tests     of losses, methods, attention and the mesh, as far as one device can run them
     timings   training steps, compiled before, in turns with PyTorch's of the same network where there is one

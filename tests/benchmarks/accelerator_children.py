@@ -150,6 +150,8 @@ def joined(folder: Path | None, run: Path, small: bool) -> str:
 
 def train_cifar(state: dict, clock: Clock, run: Path, data: Path | None, small: bool) -> None:
     """Goes on with the run until it is done or the time is over, then measures kNN; fills `state`."""
+    if "knn" in state:
+        return
     name = joined(data, run, small)
     settings = dict(probe_every=0, picture_every=0, evaluate_at_end=False, checkpoint_every=500, log_every=20)
     settings |= dict(epochs=0.5, batch_size=32) if small else dict(epochs=EPOCHS)
@@ -167,7 +169,7 @@ def train_cifar(state: dict, clock: Clock, run: Path, data: Path | None, small: 
         if ended.code not in (0, None):
             raise RuntimeError(f"train ended with {ended.code}: {last_lines(ended.output)}")
         state["done"] = ended.code == 0 and "stopped at step" not in ended.output
-    if state["done"] and "knn" not in state:
+    if state["done"]:
         ended = child(["-m", "jax_ssl", "evaluate", f"--run={run}", "--task=knn", "--weights=pixels,untrained,student",
                        "--config.data.probe.train=0", "--config.data.probe.test=0"], clock.left() - LAST)  # fmt: skip
         results = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
