@@ -52,31 +52,31 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "3", **more}
 
 
-def end(process: subprocess.Popen, politely: float = 0.0) -> None:
-    """Ends a process and those that it started: asked to first, with so many seconds to comply, then killed."""
-    if politely and process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(politely)
-        except subprocess.TimeoutExpired:
-            pass
+def kill(process: subprocess.Popen) -> None:
+    """Ends a process and those that it started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.wait()
 
 
 def child(arguments: list[str], seconds: float, politely: float = 0.0, **more: str) -> Ended:
-    """Runs Python with these arguments in the repository, for so long at most."""
+    """Runs Python with these arguments in the repository, for so long at most.
+
+    politely: seconds that it gets after that to end on a SIGTERM, before it is killed. more: environment variables.
+    """
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment(**more), text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=max(1.0, seconds))
-        return Ended(process.returncode, output)
-    except subprocess.TimeoutExpired:
-        end(process, politely)
-        return Ended(process.returncode if politely and process.returncode >= 0 else None, process.stdout.read())
+    for wait, signals in ((max(1.0, seconds), False), (politely, True)):
+        if signals:
+            process.terminate()
+        try:
+            output, _ = process.communicate(timeout=wait)
+            return Ended(None if signals and process.returncode < 0 else process.returncode, output)
+        except subprocess.TimeoutExpired:
+            pass
+    kill(process)
+    return Ended(None, process.communicate()[0])
 
 
 DEVICE = """

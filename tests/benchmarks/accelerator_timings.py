@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from accelerator_children import ROOT, Clock, end, environment, last_lines
+from accelerator_children import ROOT, Clock, environment, kill, last_lines
 
 TURNS, SMALL_TURNS = 5, 2
 READY = 240  # seconds that a rival may take to compile
@@ -135,8 +135,8 @@ def summary(seconds: list[float], facts: dict) -> dict:
 
 def stop(running: dict[str, Rival]) -> None:
     for rival in running.values():
-        rival.signal(signal.SIGCONT)
-        end(rival.process)
+        kill(rival.process)
+        rival.process.wait()
 
 
 def line(name: str, result: dict) -> str:

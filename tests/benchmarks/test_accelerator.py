@@ -77,12 +77,13 @@ def test_a_phase_that_fails_is_noted_and_what_was_found_before_is_kept(tmp_path)
 
 
 def test_a_child_ends_with_its_time(tmp_path):
+    waiting = "import time; print('here', flush=True); time.sleep(60)"
     start = time.monotonic()
-    ended = children.child(["-c", "import time; print('here', flush=True); time.sleep(60)"], 2)
+    ended = children.child(["-c", waiting], 3)
     assert ended.code is None and "here" in ended.output and time.monotonic() - start < 20
-    asked = "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(0)); print(1, flush=True); time.sleep(60)"
+    asked = "import signal, sys; signal.signal(15, lambda *a: sys.exit(0)); " + waiting
     assert children.child(["-c", asked], 3, politely=10).code == 0
-    assert children.child(["-c", "raise SystemExit(3)"], 20).code == 3
+    assert children.child(["-c", "raise SystemExit(3)"], 60).code == 3
 
 
 @pytest.mark.parametrize("name", TASKS)
