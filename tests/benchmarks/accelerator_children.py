@@ -154,7 +154,7 @@ def train_cifar(state: dict, clock: Clock, run: Path, data: Path | None, small: 
         return
     name = joined(data, run, small)
     settings = dict(probe_every=0, picture_every=0, evaluate_at_end=False, checkpoint_every=500, log_every=20)
-    settings |= dict(epochs=0.5, batch_size=32) if small else dict(epochs=EPOCHS)
+    settings |= dict(epochs=0.1, batch_size=32) if small else dict(epochs=EPOCHS)
     settings |= {"model.stages": "(1,)", "model.width": 0.125} if small else {}
     overrides = [f"--config.{key}={value}" for key, value in {"data.name": name, **settings}.items()]
     if not state.get("done"):
@@ -170,8 +170,9 @@ def train_cifar(state: dict, clock: Clock, run: Path, data: Path | None, small: 
             raise RuntimeError(f"train ended with {ended.code}: {last_lines(ended.output)}")
         state["done"] = ended.code == 0 and "stopped at step" not in ended.output
     if state["done"]:
-        ended = child(["-m", "jax_ssl", "evaluate", f"--run={run}", "--task=knn", "--weights=pixels,untrained,student",
-                       "--config.data.probe.train=0", "--config.data.probe.test=0"], clock.left() - LAST)  # fmt: skip
+        weights = "student" if small else "pixels,untrained,student"
+        command = ["-m", "jax_ssl", "evaluate", f"--run={run}", "--task=knn", f"--weights={weights}"]
+        ended = child(command, clock.left() - LAST)
         results = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
         state["knn"] = {f"{r['weights']} k={r['k']}": r["value"] for r in results if r["task"] == "knn" and "k" in r}
         if ended.code != 0:
