@@ -4,11 +4,12 @@ import os
 import shutil
 import tempfile
 
+from tests.devices import xla_flags
+
 # JAX_SSL_TESTS_ON names another platform, for the tests that one GPU or TPU can run (tests/benchmarks/accelerator.py).
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_SSL_TESTS_ON", "cpu")
-# Most of the suite's time is XLA compiling small programs that run a few times: without optimisation it takes a third.
 if os.environ["JAX_PLATFORMS"] == "cpu":
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = xla_flags(8)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 # What one test has compiled, the others and the processes that they start need not compile again; kept for one session.

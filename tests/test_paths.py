@@ -11,7 +11,7 @@ from PIL import Image
 from jax_ssl import __main__ as command
 from jax_ssl import config, paths
 from jax_ssl.benchmark import step
-from jax_ssl.data import cache, few, sources, tfds
+from jax_ssl.data import cache, selection, sources, tfds
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound
 from jax_ssl.run import checkpoints, identity, metrics, watchdog
@@ -156,7 +156,7 @@ def test_configs_and_images_follow_the_home_folder(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a.png")
     assert sources.open_source("folder:~/images", "train").count == 1
-    assert few.of_folder("~/images", 1, 8).shape == (1, 8, 8, 3)
+    assert selection.from_folder("~/images", 1, 8).shape == (1, 8, 8, 3)
     asked = []
     monkeypatch.setattr(tfds.tfds, "builder", lambda name, data_dir: asked.append(data_dir) or {}["not there"])
     with pytest.raises(KeyError):

@@ -86,7 +86,7 @@ def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
 
 def labelled(settings, say=tell) -> pipeline.Probe:
     """The labelled images to measure on. Raises UserError where there are none."""
-    data = pipeline.labelled(settings, say)
+    data = pipeline.open_probe(settings, say)
     if data is None:
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
     return data

@@ -10,14 +10,14 @@ import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import core, encoder, parts
-from jax_ssl.data import few
+from jax_ssl.data import selection
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.paths import resolve
 from jax_ssl.run import checkpoints
 from jax_ssl.study import measure
-from jax_ssl.visualize import room
+from jax_ssl.visualize import memory
 from jax_ssl.weights import load
 
 NETWORKS = ("student", "teacher", "untrained")  # of a run
@@ -53,13 +53,13 @@ def open_subject(run, weights: str, folder, size: int | None, count: int, overri
     check_size(encode.backbone, side)
     check_memory(encode, side, count)
     if folder is not None:
-        shown = few.of_folder(folder, count, side)
+        shown = selection.from_folder(folder, count, side)
     elif config is not None:
-        shown = few.of_source(
+        shown = selection.from_source(
             config.data.probe.name or config.data.name, config.data.dir, count, side, config.data.eval_crop
         )
     else:
-        shown = few.of_source("embedded", "", count, side, 1.0)
+        shown = selection.from_source("embedded", "", count, side, 1.0)
     return Subject(encode, name, shown, config, state)
 
 
@@ -111,9 +111,9 @@ def check_memory(encode: Encoder, side: int, count: int) -> None:
         return
     what, remedy = f"--size={side}", "a smaller --size or --count"
     pixels = 48 * count * side * side  # of the images themselves, as they are drawn; known without any tracing
-    room.check(lambda: pixels, what, remedy)
+    memory.check(lambda: pixels, what, remedy)
     patches, width = encoder.shape_of_patches(encode, side)
-    room.check(lambda: pixels + 32 * count * patches * width + encoder.memory(encode, side), what, remedy)
+    memory.check(lambda: pixels + 32 * count * patches * width + encoder.memory(encode, side), what, remedy)
 
 
 def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:
