@@ -71,8 +71,8 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
     number = {name: place for place, name in enumerate(classes)}
     labels = np.array([number[name] for name in part.classes], np.int32) if part.classes else None
 
-    def read(record: int) -> Image.Image:
-        return decode(read_bytes(root, part.names[record]), part.names[record])
+    def read(record: int, *reduction) -> Image.Image:
+        return decode(read_bytes(root, part.names[record]), part.names[record], *reduction)
 
     return Source(
         name=name,

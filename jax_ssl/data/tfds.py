@@ -190,7 +190,7 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
         def encoded(record):
             return fetch(split.files[index.shard[record]], int(index.start[record]), int(index.size[record]))
 
-    def read(record: int) -> Image.Image:
+    def read(record: int, *reduction) -> Image.Image:
         name = f"{split.name}[{record}]"
         try:
             data = retry(
@@ -198,7 +198,7 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
             )  # waits also when the file is gone, as it holds thousands of images
         except example.DAMAGED as error:
             raise BrokenImage(name, f"its record is damaged: {error}") from error
-        return decode(data, name)
+        return decode(data, name, *reduction)
 
     return read
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from jax_ssl.data import disk, pipeline
+from jax_ssl.data import decode, disk, pipeline
 from jax_ssl.data.broken import max_broken
 from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data, open_probe
 from jax_ssl.data.sources import open_source
@@ -40,6 +40,7 @@ def settings(name="synthetic:20", augment="hybrid", **data):
     data = dict(
         name=name, split="train", dir="", augment=augment, crops=crops, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3),
         eval_size=16, eval_crop=0.875, workers=2, broken_limit=0.01, probe=dict(name="", train=50, test=20),
+        reduce_jpegs=False,
     ) | data  # fmt: skip
     return ConfigDict(dict(seed=3, batch_size=8, data=data))
 
@@ -136,6 +137,18 @@ def test_modes_make_the_same_views():
 def test_host_and_hybrid_make_the_same_views_of_files_of_many_sizes(tmp_path):
     name = write_images(tmp_path / "set", 12)
     assert_alike(ready(settings(name, "hybrid"))[2], ready(settings(name, "host"))[2])
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "host"])
+def test_large_jpegs_can_be_decoded_smaller_and_give_nearly_the_same_views(tmp_path, mode, monkeypatch):
+    loaded, decoded = [], decode._decode
+    monkeypatch.setattr(decode, "_decode", lambda *args: loaded.append(decoded(*args)) or loaded[-1])
+    for number in range(8):
+        blurred = Image.fromarray(some_image(200, 267, number)).filter(ImageFilter.GaussianBlur(4))
+        blurred.save(tmp_path / f"{number}.jpg", quality=95)
+    whole, smaller = (ready(settings(f"folder:{tmp_path}", mode, reduce_jpegs=reduce))[2] for reduce in (False, True))
+    assert {267} < {image.width for image in loaded} <= {267, 67, 34}
+    assert np.abs(whole["views"] - smaller["views"]).mean() < 2 / 255 / 0.2
 
 
 def test_device_mode_needs_neither_tensorflow_nor_jax():
