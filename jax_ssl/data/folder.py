@@ -21,7 +21,7 @@ from jax_ssl.data.layout import layout_of
 from jax_ssl.data.listing import Listing, describe_left_out, list_images
 from jax_ssl.data.source import Source, train_or_test
 from jax_ssl.errors import UserError
-from jax_ssl.paths import resolve
+from jax_ssl.paths import is_remote, resolve
 
 
 def open_folder(folder: str, split: str) -> Source:
@@ -74,6 +74,10 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
     def read(record: int, *reduction) -> Image.Image:
         return decode(read_bytes(root, part.names[record]), part.names[record], *reduction)
 
+    def state() -> str:
+        status = (os.stat(os.path.join(root, file)) for file in part.names)
+        return digest(root, *(f"{one.st_size} {one.st_mtime_ns}" for one in status))
+
     return Source(
         name=name,
         count=len(part.names),
@@ -84,4 +88,5 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
         describe=lambda record: printable(part.names[record]),
         class_names=tuple(map(printable, classes)) if part.classes else (),
         identity=digest("\0".join(part.names), labels if labels is not None else "no labels"),
+        state=None if is_remote(root) else state,
     )

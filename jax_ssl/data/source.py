@@ -35,6 +35,7 @@ class Source(NamedTuple):
     about: str = ""  # one line for the log: what was found, and what of it is not used
     class_names: tuple[str, ...] = ()  # class_names[label], where names are known
     identity: str = ""  # a digest of the records and their order: another digest is another data set
+    state: Callable[[], str] | None = None  # a digest of sizes and times of its files, where they can be asked for
 
 
 def in_memory(

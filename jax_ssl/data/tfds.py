@@ -143,6 +143,7 @@ def _open(split: Split) -> Source:
         describe=lambda record: f"{split.name}[{record}]",
         class_names=split.class_names if labels is not None else (),
         identity=digest(split.name, index.shard, index.start, index.size, index.label),
+        state=lambda: key,
     )
     if None in split.shape or count * math.prod(split.shape[:2]) * 3 > IN_MEMORY:
         return source
