@@ -14,10 +14,17 @@ import numpy as np
 import parts
 
 ROOT = Path(__file__).parents[2]
-LOSSES = ["tests/losses"]
-REST = ["tests/methods/test_contract.py", "tests/models", "tests/test_core.py"]
-ONE_DEVICE = "not devices and not mesh and not other_platforms and not over and not cpu and not gathered"
-ONE_FILE = ["tests/losses/test_masked.py"]
+GROUPS = {  # of tests that one device can run: files, what of them, and what the environment has to say
+    "losses": (["tests/losses"], "", {}),
+    "attention": (["tests/models/test_implementation.py", "tests/models/test_fused_attention.py",
+                   "tests/models/test_attend.py"], "not mesh and not devices and not compiler", {}),
+    "methods": (["tests/methods/test_contract.py", "tests/test_core.py"],
+                "(gradient_reaches or gives_the_state_up or cached) and (simclr or byol or dino or mae or ijepa)",
+                {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
+    "the rest": (["tests/evaluate/test_knn.py", "tests/optim", "tests/views/test_device.py"],
+                 "not mesh and not devices", {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
+}  # fmt: skip
+SMALL_GROUPS = {"one file": (["tests/losses/test_masked.py"], "", {})}
 SAVING = 40  # seconds before the end in which a run is told to save and stop
 LAST = 5  # seconds that are left for the table
 EPOCHS = 200
@@ -110,30 +117,30 @@ def last_lines(output: str, count: int = 6) -> str:
 def run_tests(state: dict, clock: Clock, platform: str, small: bool) -> None:
     """Fills `state` with the outcome of each group of tests; a group that passed in an earlier call is left out.
 
-    platform: what JAX calls it; the CPU, where one test compares with the other, comes second.
-
-    The losses run as they are: they ask for the precision that they need. The rest compares networks in float32, which
-    a GPU would multiply in TF32: it runs at the highest precision.
+    Losses ask for the precision that they need, and run as they are. Methods compare networks in float32, which a GPU
+    would multiply in TF32: they run at the highest precision. platform: what JAX calls it; the CPU, which some tests
+    compare with, comes second.
     """
-    groups = {"one file": (ONE_FILE, {})} if small else {
-        "losses": (LOSSES, {}),
-        "the rest": ([*(path for path in REST if (ROOT / path).exists()), "-k", ONE_DEVICE],
-                     {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
-    }  # fmt: skip
-    for name, (chosen, more) in groups.items():
-        if state.get(name, {}).get("failed", 1) == 0 and not state[name].get("cut"):
+    for name, (files, chosen, more) in (SMALL_GROUPS if small else GROUPS).items():
+        if state.get(name, {}).get("failed", 1) == 0 and not state[name]["cut"]:
             continue
-        flags = ["-q", "-x" if small else "--maxfail=20", "-p", "no:cacheprovider", "--no-header", "-W", "default"]
-        ended = child(["-m", "pytest", *flags, *chosen], clock.left(), JAX_SSL_TESTS_ON=platform, **more)
-        found = re.findall(r"(\d+) (passed|failed|skipped|error)", ended.output)
-        counts = {word: int(number) for number, word in found}
-        dots = len(re.findall(r"^[.sxFE]+", ended.output, re.M))
-        state[name] = {"passed": 0, "failed": 0, **counts, "cut": ended.code is None,
-                       "failures": re.findall(r"^(?:FAILED|ERROR) (.{0,300})", ended.output, re.M)}  # fmt: skip
-        if not counts and dots == 0:
-            state[name] |= {"failed": 1, "said": last_lines(ended.output)}
-        if ended.code is None:
-            state[name]["passed"] = sum(line.count(".") for line in re.findall(r"^[.sxFE]+", ended.output, re.M))
+        there = [file for file in files if (ROOT / file).exists()]
+        flags = ["-q", "--no-header", "-p", "no:cacheprovider", "-W", "default", *(["-k", chosen] if chosen else [])]
+        ended = child(["-m", "pytest", *flags, *there], clock.left(), JAX_SSL_TESTS_ON=platform, **more)
+        state[name] = outcome(ended)
+
+
+def outcome(ended: Ended) -> dict:
+    """{"passed", "failed", "cut", "failures"} of a call of pytest. cut: its time was over, and its dots are counted."""
+    marks = "".join(re.findall(r"^([.sxFE]+)(?:\s+\[|$)", ended.output, re.M))
+    found = re.findall(r"(\d+) (passed|failed|skipped|error)", ended.output.splitlines()[-1] if ended.output else "")
+    counts = {word: int(number) for number, word in found}
+    failed = counts.get("failed", 0) + counts.get("error", 0) if counts else sum(map(marks.count, "FE"))
+    state = {"passed": counts.get("passed", marks.count(".")), "failed": failed, "cut": ended.code is None,
+             "failures": re.findall(r"^(?:FAILED|ERROR) (.{0,300})", ended.output, re.M)}  # fmt: skip
+    if not marks and not state["cut"]:  # it did not even begin
+        state |= {"failed": max(1, failed), "failures": state["failures"] or [last_lines(ended.output)]}
+    return state
 
 
 def joined(folder: Path | None, run: Path, small: bool) -> str:

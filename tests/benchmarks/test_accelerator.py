@@ -165,6 +165,16 @@ def test_what_is_there_is_not_done_again(tmp_path):
     assert state["knn"] == {"student k=200": 0.848}
 
 
+def test_outcomes_of_pytest_are_read_also_where_its_time_was_over():
+    done = "..s.F    [100%]\n= FAILURES =\nFAILED tests/x.py::y - E\n1 failed, 3 passed, 1 skipped in 2.1s\n"
+    read = children.outcome(children.Ended(1, done))
+    assert read == {"passed": 3, "failed": 1, "cut": False, "failures": ["tests/x.py::y - E"]}
+    cut = children.outcome(children.Ended(None, "....F..."))
+    assert cut == {"passed": 7, "failed": 1, "cut": True, "failures": []}
+    broken = children.outcome(children.Ended(4, "ImportError: no flax\n"))
+    assert broken["failed"] == 1 and "no flax" in broken["failures"][0]
+
+
 def test_without_images_the_run_says_so(tmp_path):
     with pytest.raises(ValueError, match="--data"):
         children.joined(None, tmp_path / "found.run", small=False)
