@@ -186,7 +186,7 @@ def test_seals_keep_a_run_of_a_bucket(bucket, run, monkeypatch):
 def test_a_profile_goes_to_the_bucket(bucket):
     said = []
     trace = profiling.Profile((1, 1), "gs://bucket/profile", said.append)
-    trace.turn(1, ())
+    trace.before_step(1, ())
     trace.close()
     assert any(name.startswith("profile/plugins/profile/") for name in bucket.names()) and "gs://bucket" in said[0]
 

@@ -14,7 +14,7 @@ from jax_ssl.benchmark import step
 from jax_ssl.data import cache, selection, sources, tfds
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound
-from jax_ssl.run import checkpoints, identity, metrics, watchdog
+from jax_ssl.run import checkpoints, identity, metrics, results, watchdog
 from jax_ssl.study import ablate, gallery, measure, seals
 
 ROOT = Path(__file__).parents[1] / "jax_ssl"
@@ -174,7 +174,7 @@ def test_a_run_below_the_home_folder_is_found_by_every_verb(tmp_path, monkeypatc
     writer.update(1, {"loss": 1.0})
     writer.close()
     assert watchdog.Watchdog(0, "~/run").path == paths.resolve(tmp_path / "run" / "hang_of_process_0.txt")
-    assert measure.load_config("~/run").seed == 1 and measure.results("~/run") == []
+    assert measure.load_config("~/run").seed == 1 and results.read_results("~/run") == []
     assert gallery.draw(weights=str(ROOT.parent / "tests/golden/dino_vit.pth"), what=["pca"], size=16, count=2,
                         out="~/drawn", say=lambda _: None)  # fmt: skip
     with pytest.raises(UserError, match=f"{tmp_path}/run has no results"):

@@ -27,6 +27,7 @@ GROUPS = {  # of tests that one device can run: files, what of them, and what th
 SMALL_GROUPS = {"one file": (["tests/losses/test_masked.py"], "", {})}
 SAVING = 40  # seconds before the end in which a run is told to save and stop
 LAST = 5  # seconds that are left for the table
+TOO_LATE = 90  # seconds that are left when a run that has to compile first is not begun any more
 EPOCHS = 200
 
 
@@ -164,6 +165,8 @@ def train_cifar(state: dict, clock: Clock, run: Path, data: Path | None, small: 
     settings |= dict(epochs=0.1, batch_size=32) if small else dict(epochs=EPOCHS)
     settings |= {"model.stages": "(1,)", "model.width": 0.125} if small else {}
     overrides = [f"--config.{key}={value}" for key, value in {"data.name": name, **settings}.items()]
+    if clock.left() < TOO_LATE and not small:
+        raise RuntimeError(f"{clock.left():.0f} s were left, too few to compile the step and save: give more --minutes")
     if not state.get("done"):
         ended = child(["-m", "jax_ssl", "train", "--config=simclr:resnet18", f"--workdir={run}", *overrides],
                       clock.left() - SAVING, politely=SAVING - LAST)  # fmt: skip

@@ -7,6 +7,7 @@ the seconds of a step in each of its ways. Two processes, so that neither's memo
 """
 
 import argparse
+import gc
 import json
 import math
 import sys
@@ -63,7 +64,7 @@ def jax_side(name: str, small: bool, batch: int) -> tuple[dict, dict]:
     facts = {"jax": jax.__version__, "device_kind": jax.devices()[0].device_kind, "batch": batch,
              "compile_seconds": compile_seconds, "first_step": fed_once, "flops": work,
              "model_flops": plain_flops(config, data, shapes, resident, mesh) or work,
-             "peak": benchmark.peak_flops(jax.devices())}  # fmt: skip
+             "peak": benchmark.peak_flops(jax.devices()), **benchmark.peak_memory()}  # fmt: skip
     return facts, ways
 
 
@@ -90,6 +91,7 @@ def torch_side(name: str, small: bool, batch: int) -> tuple[dict, dict]:
 
     config, on = config_of(name, small), "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
     net = network(config).to(on)
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
     views = sum(recipe["count"] for recipe in config.data.crops["views"])
@@ -126,6 +128,7 @@ def fitting(make, name: str, small: bool) -> tuple[dict, dict]:
             ended = any(word in f"{type(error).__name__} {error}" for word in ("RESOURCE_EXHAUSTED", "OutOfMemory"))
             if share == 4 or not ended:
                 raise
+        gc.collect()
     raise AssertionError
 
 
