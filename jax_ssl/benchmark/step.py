@@ -97,17 +97,13 @@ def peak_memory() -> dict:
 
 
 def utilisation(work: float, seconds: float, devices) -> float | None:
-<<<<<<< HEAD
-    """Share of the devices' bfloat16 peak; None for a device whose peak is not in the table, such as a CPU."""
+    """FLOPs per second as a share of the devices' bfloat16 peak; None if that is not in the table, as for a CPU."""
     peak = peak_flops(devices)
     return None if peak is None else work / seconds / peak
 
 
 def peak_flops(devices) -> float | None:
-    """bfloat16 FLOP/s of all devices together at most; None where `plan/chips.py` does not know them."""
-=======
-    """FLOPs per second as a share of the devices' bfloat16 peak; None if that is not in the table, as for a CPU."""
->>>>>>> main
+    """bfloat16 FLOP/s of all devices together at most; None if that is not in the table of `plan/chips.py`."""
     chip = CHIPS.get(devices[0].device_kind)
     return None if chip is None else len(devices) * chip.peak
 
