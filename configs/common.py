@@ -46,6 +46,8 @@ def base() -> ConfigDict:
                 eval_size=224,  # pixels, for kNN, linear probe and pictures of held-out images
                 eval_crop=0.875,  # part of the short side that the centre crop keeps
                 workers=0,  # threads that decode; 0 = one per core
+                resident_size=0,  # pixels to which augment=device makes images of files square; 0 = they have one size
+                reduce_jpegs=False,  # decode large JPEGs at 1/2, 1/4 or 1/8: faster, 0.3 to 0.5 of 255 off
                 broken_limit=0.01,  # allowed share of unreadable images, and three in a small set; 0 = none
                 probe=dict(name="", train=10000, test=2000),  # labelled images; "" = the training set's own, 0 = all
             ),

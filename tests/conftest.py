@@ -6,8 +6,10 @@ import tempfile
 
 from tests.devices import xla_flags
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = xla_flags(8)
+# JAX_SSL_TESTS_ON names another platform, for the tests that one GPU or TPU can run (tests/benchmarks/accelerator.py).
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_SSL_TESTS_ON", "cpu")
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ["XLA_FLAGS"] = xla_flags(8)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 # What one test has compiled, the others and the processes that they start need not compile again; kept for one session.

@@ -98,8 +98,14 @@ def peak_memory() -> dict:
 
 def utilisation(work: float, seconds: float, devices) -> float | None:
     """FLOPs per second as a share of the devices' bfloat16 peak; None if that is not in the table, as for a CPU."""
+    peak = peak_flops(devices)
+    return None if peak is None else work / seconds / peak
+
+
+def peak_flops(devices) -> float | None:
+    """bfloat16 FLOP/s of all devices together at most; None if that is not in the table of `plan/chips.py`."""
     chip = CHIPS.get(devices[0].device_kind)
-    return None if chip is None else work / seconds / (len(devices) * chip.peak)
+    return None if chip is None else len(devices) * chip.peak
 
 
 def table(result: dict) -> str:

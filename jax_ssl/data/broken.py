@@ -63,16 +63,19 @@ class Broken(dict):
 
 
 def skipping_reader(source: Source, broken: Broken) -> Callable[[int], Image.Image]:
-    """-> function: record -> its image, or that of the next readable record; the same choice in every epoch and run."""
+    """-> function: record -> its image, or that of the next readable record; the same choice in every epoch and run.
+
+    What else the function is given is handed on to `source.read`.
+    """
     known = set()
 
-    def read(record: int) -> Image.Image:
+    def read(record: int, *reduction) -> Image.Image:
         for candidate in range(record, record + source.count):
             candidate %= source.count
             if candidate in known:
                 continue
             try:
-                return source.read(candidate)
+                return source.read(candidate, *reduction)
             except BrokenImage as error:
                 known.add(candidate)
                 broken.note(error)

@@ -21,7 +21,7 @@ from jax_ssl.data.layout import layout_of
 from jax_ssl.data.listing import Listing, describe_left_out, list_images
 from jax_ssl.data.source import Source, train_or_test
 from jax_ssl.errors import UserError
-from jax_ssl.paths import resolve
+from jax_ssl.paths import is_remote, resolve
 
 
 def open_folder(folder: str, split: str) -> Source:
@@ -71,8 +71,12 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
     number = {name: place for place, name in enumerate(classes)}
     labels = np.array([number[name] for name in part.classes], np.int32) if part.classes else None
 
-    def read(record: int) -> Image.Image:
-        return decode(read_bytes(root, part.names[record]), part.names[record])
+    def read(record: int, *reduction) -> Image.Image:
+        return decode(read_bytes(root, part.names[record]), part.names[record], *reduction)
+
+    def state() -> str:
+        status = (os.stat(os.path.join(root, file)) for file in part.names)
+        return digest(root, *(f"{one.st_size} {one.st_mtime_ns}" for one in status))
 
     return Source(
         name=name,
@@ -84,4 +88,5 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
         describe=lambda record: printable(part.names[record]),
         class_names=tuple(map(printable, classes)) if part.classes else (),
         identity=digest("\0".join(part.names), labels if labels is not None else "no labels"),
+        state=None if is_remote(root) else state,
     )

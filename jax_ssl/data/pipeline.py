@@ -18,6 +18,7 @@ from jax_ssl.data.about import plural
 from jax_ssl.data.batch import FACTORS, GROUPS, Plan
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import BrokenImage
+from jax_ssl.data.resident import with_images
 from jax_ssl.data.source import Source
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
@@ -61,10 +62,8 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
     broken = Broken(source.name, source.count, config.data.broken_limit, log)
     if config.data.augment == "device":
         if source.images is None:
-            raise UserError(
-                f"data.augment='device' keeps all images in device memory, so they must have one size and fit; "
-                f"those of {config.data.name} don't: set data.augment='hybrid'."
-            )
+            square = lambda image, size: centre_crop(image, size, 1.0)
+            source = with_images(source, config.data.resident_size, config.data.workers, broken, square)
         return Data(source, source.images, lambda first=0: _prefetch(device_batches(plan, source, first)),
                     example(config, source.images.shape), broken)  # fmt: skip
     from jax_ssl.data.stream import host_batches  # imports TensorFlow, which mode `device` does not need

@@ -30,11 +30,12 @@ class Source(NamedTuple):
     labels: np.ndarray | None  # int32 (count,)
     classes: int  # 0 without labels
     images: np.ndarray | None  # uint8 (count, H, W, 3) when all of them are in memory
-    read: Callable[[int], Image.Image]  # record -> RGB image; raises BrokenImage
+    read: Callable[..., Image.Image]  # record, optionally `reduction` of `decode` -> RGB image; raises BrokenImage
     describe: Callable[[int], str]  # record -> what the log calls it, such as a file name
     about: str = ""  # one line for the log: what was found, and what of it is not used
     class_names: tuple[str, ...] = ()  # class_names[label], where names are known
     identity: str = ""  # a digest of the records and their order: another digest is another data set
+    state: Callable[[], str] | None = None  # a digest of sizes and times of its files, where they can be asked for
 
 
 def in_memory(
@@ -55,7 +56,7 @@ def in_memory(
         labels=labels,
         classes=classes or 0,
         images=images,
-        read=lambda record: Image.fromarray(images[record]),
+        read=lambda record, reduction=None: Image.fromarray(images[record]),
         describe=lambda record: f"{name}[{record}]",
         class_names=tuple(class_names) if labels is not None else (),
         identity=digest(str(images.shape), sample, "no labels" if labels is None else labels),
@@ -111,6 +112,6 @@ def subset(source: Source, records: np.ndarray) -> Source:
         count=len(records),
         labels=None if source.labels is None else source.labels[records],
         images=None if source.images is None else source.images[records],
-        read=lambda record: source.read(int(records[record])),
+        read=lambda record, *reduction: source.read(int(records[record]), *reduction),
         describe=lambda record: source.describe(int(records[record])),
     )

@@ -12,7 +12,7 @@ from jax_ssl.data.batch import FACTORS, Plan
 from jax_ssl.data.broken import Broken, skipping_reader
 from jax_ssl.data.source import Source
 from jax_ssl.views import host as on_host
-from jax_ssl.views.cut import PLACE, cut_views
+from jax_ssl.views.cut import PLACE, cut_views, reduction
 
 PREFETCH = 2  # batches made ahead of time; more only takes memory
 
@@ -28,7 +28,7 @@ def host_batches(plan: Plan, source: Source, broken: Broken, data, first: int) -
     into Python costs about as much as decoding a small image.
     """
     workers = data.workers or os.cpu_count()
-    cut_out = _view_maker(plan, source, broken)
+    cut_out = _view_maker(plan, source, broken, data.reduce_jpegs)
 
     def steps():
         step = first
@@ -59,7 +59,7 @@ def _check_each(batches: Iterator[dict], broken: Broken) -> Iterator[dict]:
         yield batch
 
 
-def _view_maker(plan: Plan, source: Source, broken: Broken):
+def _view_maker(plan: Plan, source: Source, broken: Broken, reduce_jpegs: bool):
     """-> function: the plan of one image -> {group: its views, uint8 (V, h, w, 3)}, cropped and flipped.
 
     One call into Python per image. Pillow releases the interpreter lock while it decodes and resizes. Only the pixels
@@ -68,8 +68,11 @@ def _view_maker(plan: Plan, source: Source, broken: Broken):
     read, groups = skipping_reader(source, broken), plan.crops
 
     def make(record, *drawn):
-        image, drawn = read(int(record)), iter(drawn)
-        return [cut_views(image, {name: next(drawn) for name in PLACE}, group) for group in groups.values()]
+        drawn = iter(drawn)
+        each = [({name: next(drawn) for name in PLACE}, group) for group in groups.values()]
+        least = lambda height, width: min(reduction(*views, height, width) for views in each)
+        image = read(int(record), least) if reduce_jpegs else read(int(record))
+        return [cut_views(image, *views) for views in each]
 
     def cut_out(numbers):
         drawn = [numbers[name][key] for name in groups for key in PLACE]

@@ -143,6 +143,7 @@ def _open(split: Split) -> Source:
         describe=lambda record: f"{split.name}[{record}]",
         class_names=split.class_names if labels is not None else (),
         identity=digest(split.name, index.shard, index.start, index.size, index.label),
+        state=lambda: key,
     )
     if None in split.shape or count * math.prod(split.shape[:2]) * 3 > IN_MEMORY:
         return source
@@ -190,7 +191,7 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
         def encoded(record):
             return fetch(split.files[index.shard[record]], int(index.start[record]), int(index.size[record]))
 
-    def read(record: int) -> Image.Image:
+    def read(record: int, *reduction) -> Image.Image:
         name = f"{split.name}[{record}]"
         try:
             data = retry(
@@ -198,7 +199,7 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
             )  # waits also when the file is gone, as it holds thousands of images
         except example.DAMAGED as error:
             raise BrokenImage(name, f"its record is damaged: {error}") from error
-        return decode(data, name)
+        return decode(data, name, *reduction)
 
     return read
 

@@ -37,5 +37,12 @@ CHIPS = {
     "NVIDIA A100-SXM4-80GB": Chip(None, 312e12, 2039e9, 300e9),
     "NVIDIA H100 80GB HBM3": Chip(None, 989e12, 3350e9, 450e9),
     "NVIDIA H200": Chip(None, 989e12, 4800e9, 450e9),
+    "NVIDIA A100-PCIE-40GB": Chip(None, 312e12, 1555e9, 32e9),
+    "NVIDIA A100 80GB PCIe": Chip(None, 312e12, 1935e9, 32e9),
+    "NVIDIA H100 PCIe": Chip(None, 756e12, 2000e9, 64e9),
+    "NVIDIA L4": Chip(None, 121e12, 300e9, 32e9),
+    "NVIDIA L40S": Chip(None, 362e12, 864e9, 32e9),
+    "NVIDIA A10G": Chip(None, 70e12, 600e9, 32e9),
+    "Tesla T4": Chip(None, 65e12, 320e9, 16e9),  # of float16: it has no bfloat16
 }
 DATA_CENTRE = 25e9  # bytes/s out of a host to another slice; https://jax-ml.github.io/scaling-book/tpus

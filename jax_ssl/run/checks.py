@@ -67,7 +67,7 @@ def check_measuring(config) -> None:
     bounds.bounded("", dict(seed=config.seed), at_least=0, below=SEEDS)
     bounds.whole("", dict(feature_depth=config.feature_depth), at_least=0)
     bounds.whole("data.", dict(eval_size=data.eval_size))
-    bounds.whole("data.", dict(workers=data.workers), at_least=0)
+    bounds.whole("data.", dict(workers=data.workers, resident_size=data.resident_size), at_least=0)
     bounds.whole("data.probe.", dict(train=data.probe.train, test=data.probe.test), at_least=0)
     bounds.bounded("data.", dict(eval_crop=data.eval_crop), above=0, at_most=1)
     bounds.bounded("data.", dict(broken_limit=data.broken_limit), at_least=0, at_most=1)

@@ -1,4 +1,4 @@
-"""PyTorch's side of `vs_torch.py`: the usual program, with what makes it fastest on a CPU."""
+"""PyTorch's side of `vs_torch.py` and `accelerator.py`: the usual networks, with what makes them fastest on a CPU."""
 
 import importlib.util
 import re
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from jax_ssl.benchmark.input import cores
 from jax_ssl.data import pipeline
 from jax_ssl.models.positions import sincos
 from jax_ssl.views.device import blur_radius
@@ -27,12 +28,14 @@ def stub_operators() -> torch.library.Library:
     return library
 
 
-STUBS = stub_operators()  # they are gone when this object is
+STUBS = stub_operators() if torch.version.cuda is None else None  # they are gone when this object is
 from timm.models.vision_transformer import Block  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.models.resnet import BasicBlock  # noqa: E402
 
 AHEAD = 2  # batches that a worker prepares ahead, the DataLoader's default
+ONE_CORE = cores() == 1  # then processor time is measured, which other work on the machine hardly lengthens
+CLOCK = time.process_time if ONE_CORE else time.perf_counter
 
 
 class Side(NamedTuple):
@@ -108,10 +111,10 @@ class SimCLR(nn.Module):
 
     def forward(self, views):  # (B, 2, 3, h, w)
         images = views.transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        embedded = functional.normalize(self.net(images))
-        scores = embedded @ embedded.T / self.temperature
+        embedded = functional.normalize(self.net(images).float())
+        scores = (embedded @ embedded.T).float() / self.temperature
         scores.fill_diagonal_(-1e9)
-        return functional.cross_entropy(scores, torch.arange(len(scores)).roll(len(views)))
+        return functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device).roll(len(views)))
 
 
 class MAE(nn.Module):
@@ -141,43 +144,52 @@ class MAE(nn.Module):
         batch, grid, patch = len(views), self.grid, self.patch
         cut = views.reshape(batch, 3, grid, patch, grid, patch)
         patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid**2, -1)
-        order = torch.rand(batch, grid**2).argsort(1)
+        order = torch.rand(batch, grid**2, device=views.device).argsort(1)
         kept, restore = order[:, : self.keep], order.argsort(1)
         gather = lambda x, index: x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
         x = gather(self.embed(patches) + self.codes, kept)
         x = self.narrow(self.encoder(torch.cat([self.cls.expand(batch, -1, -1), x], 1)))
-        holes = self.hole.expand(batch, grid**2 - self.keep, -1)
+        holes = self.hole.to(x.dtype).expand(batch, grid**2 - self.keep, -1)
         shown = gather(torch.cat([x[:, 1:], holes], 1), restore) + self.inner_codes
         prediction = self.predict(self.decoder(torch.cat([x[:, :1], shown], 1))[:, 1:])
+        prediction = prediction.float()
         target = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
         hidden = restore >= self.keep
         return ((prediction - target).square().mean(-1) * hidden).sum() / hidden.sum()
 
 
-def torch_side(config, compiled: bool, trial: int) -> Side:
-    """DataLoader, network and AdamW. trial: steps run with 0, 1 and 2 workers each, of which the best stays."""
-    model, method, recipe = config.model, config.method, config.data.crops["views"][0]
+def network(config) -> nn.Module:
+    """The config's network and loss in one: views (B, V, 3, h, w) -> the loss."""
+    model, method = config.model, config.method
     if method.name == "simclr":
-        net = SimCLR(int(64 * model.width), *method.projector, method.temperature).to(memory_format=torch.channels_last)
-    else:
-        net = MAE(model, method, recipe["size"])
+        net = SimCLR(int(64 * model.width), *method.projector, method.temperature)
+        return net.to(memory_format=torch.channels_last)
+    return MAE(model, method, config.data.crops["views"][0]["size"])
+
+
+def torch_side(config, compiled: bool, trial: int) -> Side:
+    """DataLoader, network and AdamW. trial: steps run with 0, 1 and 2 workers each, of which the best stays.
+
+    On one core there are no workers: their processor time would not be this process's.
+    """
+    recipe, net = config.data.crops["views"][0], network(config)
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-4, fused=True)
     loss = torch.compile(net) if compiled else net
     views = Views(pipeline.open_data(config).source.images, recipe, config.data.mean, config.data.std)
 
     def runner(batches):
         def run(steps):
-            start = time.perf_counter()
+            start = CLOCK()
             for _ in range(steps):
                 optimiser.zero_grad(set_to_none=True)
                 loss(next(batches)).backward()
                 optimiser.step()
-            return (time.perf_counter() - start) / steps
+            return (CLOCK() - start) / steps
 
         return run
 
     tried = {}
-    for workers in (0, 1, 2):
+    for workers in (0,) if ONE_CORE else (0, 1, 2):
         run = runner(endless(views, config.batch_size, workers))
         run(1 + AHEAD * workers)  # what was prepared while nobody computed
         tried[workers] = (run(trial), run)

@@ -194,3 +194,32 @@ def test_any_flipped_bytes_end_in_pixels_or_in_broken_image():
                 assert decode(bad.tobytes()).shape[-1] == 3
             except BrokenImage:
                 pass
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_can_be_decoded_smaller_and_says_so(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file, asked = encoded(picture(88, 120), "JPEG", exif=exif, quality=95), []
+    image = decoding.decode(file, "x", lambda *sides: asked.append(sides) or 4)
+    whole = decoding.decode(file)
+    assert asked == [(whole.height, whole.width)] and whole.info == {}
+    assert image.info == {"reduction": 4, "full_size": asked[0]}
+    assert np.abs(np.asarray(whole.resize(image.size, Image.Resampling.BOX), int) - np.asarray(image)).mean() < 2
+
+
+def test_a_side_that_cannot_be_divided_is_rounded_up():
+    for times in (2, 4, 8):
+        image = decoding.decode(encoded(picture(90, 121), "JPEG"), "x", lambda *sides, times=times: times)
+        assert image.size == (-(-121 // times), -(-90 // times)) and image.info["full_size"] == (90, 121)
+
+
+def test_nothing_but_a_jpeg_is_decoded_smaller_and_a_file_cannot_say_it_was():
+    from PIL import PngImagePlugin
+
+    text = PngImagePlugin.PngInfo()
+    text.add_text("reduction", "4")
+    for reduction in ((), (lambda height, width: 8,)):
+        image = decoding.decode(encoded(picture(), pnginfo=text), "x", *reduction)
+        assert image.size == (32, 24) and image.info == {}
+    assert decoding.decode(encoded(picture(), "JPEG"), "x", lambda height, width: 1).info == {}

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from jax_ssl.data import disk, pipeline
+from jax_ssl.data import decode, disk, pipeline, resident
 from jax_ssl.data.broken import max_broken
 from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data, open_probe
 from jax_ssl.data.sources import open_source
@@ -40,6 +40,7 @@ def settings(name="synthetic:20", augment="hybrid", **data):
     data = dict(
         name=name, split="train", dir="", augment=augment, crops=crops, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3),
         eval_size=16, eval_crop=0.875, workers=2, broken_limit=0.01, probe=dict(name="", train=50, test=20),
+        reduce_jpegs=False, resident_size=0,
     ) | data  # fmt: skip
     return ConfigDict(dict(seed=3, batch_size=8, data=data))
 
@@ -136,6 +137,18 @@ def test_modes_make_the_same_views():
 def test_host_and_hybrid_make_the_same_views_of_files_of_many_sizes(tmp_path):
     name = write_images(tmp_path / "set", 12)
     assert_alike(ready(settings(name, "hybrid"))[2], ready(settings(name, "host"))[2])
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "host"])
+def test_large_jpegs_can_be_decoded_smaller_and_give_nearly_the_same_views(tmp_path, mode, monkeypatch):
+    loaded, decoded = [], decode._decode
+    monkeypatch.setattr(decode, "_decode", lambda *args: loaded.append(decoded(*args)) or loaded[-1])
+    for number in range(8):
+        blurred = Image.fromarray(some_image(200, 267, number)).filter(ImageFilter.GaussianBlur(4))
+        blurred.save(tmp_path / f"{number}.jpg", quality=95)
+    whole, smaller = (ready(settings(f"folder:{tmp_path}", mode, reduce_jpegs=reduce))[2] for reduce in (False, True))
+    assert {267} < {image.width for image in loaded} <= {267, 67, 34}
+    assert np.abs(whole["views"] - smaller["views"]).mean() < 2 / 255 / 0.2
 
 
 def test_device_mode_needs_neither_tensorflow_nor_jax():
@@ -267,9 +280,32 @@ def test_mistakes_are_answered_with_the_remedy(change, told):
         open_data(settings(**change))
 
 
-def test_device_mode_wants_images_in_memory(tmp_path):
-    with pytest.raises(UserError, match="set data.augment='hybrid'"):
-        open_data(settings(write_images(tmp_path / "set", 3), "device"))
+def test_device_mode_wants_images_of_one_size_that_fit(tmp_path, monkeypatch):
+    name = write_images(tmp_path / "set", 3)
+    with pytest.raises(UserError, match="has 30x24 and 3[12]x24: set data.augment='hybrid', or data.resident_size"):
+        open_data(settings(name, "device"))
+    monkeypatch.setattr(resident, "LIMIT", 3 * 20 * 20 * 3 - 1)
+    with pytest.raises(UserError, match="the 3 of .* would take 0 GB"):
+        open_data(settings(name, "device", resident_size=20))
+    monkeypatch.setattr(resident, "LIMIT", 3 * 20 * 20 * 3)
+    assert open_data(settings(name, "device", resident_size=20)).resident.shape == (3, 20, 20, 3)
+
+
+def test_files_of_one_size_are_decoded_once_for_the_device(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    for number in range(6):
+        Image.fromarray(some_image(24, 30, number)).save(tmp_path / "set" / f"{number}.png")
+    (tmp_path / "set" / "3.png").write_text("no picture")
+    name = f"folder:{tmp_path / 'set'}"
+    device, hybrid = (ready(settings(name, mode, broken_limit=0.5)) for mode in ("device", "hybrid"))
+    assert_alike(device[2], hybrid[2])
+    assert len(device[0].broken) == 1 and (device[0].resident[3] == device[0].resident[4]).all()
+    monkeypatch.setattr(decode, "_decode", None)  # from the cache: nothing but the first record is looked at
+    images = settings(name, "device", broken_limit=0.5)
+    monkeypatch.setattr(resident, "skipping_reader", lambda *args: lambda record: Image.new("RGB", (30, 24)))
+    assert (open_data(images).resident == device[0].resident).all()
+    Image.new("RGB", (30, 24)).save(tmp_path / "set" / "5.png")  # another file: decoded again
+    assert (open_data(images).resident == 0).all()
 
 
 def test_hosts_share_the_batch_evenly():

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from jax_ssl.views import device as on_device
-from jax_ssl.views.cut import crop, cut_views
+from jax_ssl.views.cut import crop, cut_views, reduction
 from jax_ssl.views.draws import boxes
 from tests.pictures import STRONG, drawn_for, some_image
 
@@ -56,3 +56,26 @@ def test_cut_makes_every_view_of_its_own_box():
     (places,) = boxes({name: array[None] for name, array in drawn.items()}, 48, 64)
     for view, box, flip in zip(views, places.tolist(), drawn["flip"], strict=True):
         np.testing.assert_array_equal(view, crop(image, box, flip, 32, "bicubic"))
+
+
+def test_views_of_a_reduced_image_show_the_same_parts():
+    group = [dict(STRONG, count=8, size=16, scale=(0.2, 1.0))]
+    numbers = {name: array[0] for name, array in drawn_for(group, 1).items()}
+    picture = Image.fromarray(some_image(150, 203)).filter(ImageFilter.GaussianBlur(3))
+    times = reduction(numbers, group, 150, 203)
+    padded = np.pad(np.asarray(picture), ((0, -150 % times), (0, -203 % times), (0, 0)), "edge")
+    small = Image.fromarray(padded).reduce(times)
+    small.info = {"reduction": times, "full_size": (150, 203)}
+    difference = np.abs(cut_views(picture, numbers, group).astype(int) - cut_views(small, numbers, group))
+    assert times > 1 and difference.mean() < 1.5 and difference.max() < 20
+    small.info["full_size"] = (160, 203)  # moved by half a pixel or more: the difference is seen
+    assert np.abs(cut_views(picture, numbers, group).astype(int) - cut_views(small, numbers, group)).mean() > 1.5
+
+
+def test_an_image_is_reduced_as_far_as_its_smallest_view_allows():
+    def times(side, scale=(1.0, 1.0)):
+        group = [dict(STRONG, size=10, scale=scale, ratio=(1.0, 1.0))]
+        return reduction({name: array[0] for name, array in drawn_for(group, 1).items()}, group, side, side)
+
+    assert [times(side) for side in (5, 19, 20, 39, 40, 80, 1000)] == [1, 1, 2, 2, 4, 8, 8]
+    assert times(80, (0.25, 0.25)) == 4
