@@ -1,18 +1,14 @@
 """A linear probe behind each block, stage or layer of a run's network: `evaluate --task=layers`.
 
 The probe reads the whole map, pooled to about 9 600 numbers, and not its mean: early layers have few channels and many
-positions. Protocol of the probe: evaluate/linear.py; of the pooling: models/map_pool.py.
+positions. Protocol of the probe: evaluate/linear.py; of the pooling: evaluate/layers.py.
 """
-
-import dataclasses
 
 import jax
 
 from jax_ssl import parts
-from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import offline
-from jax_ssl.models.map_pool import MapPool
+from jax_ssl.evaluate import layers, offline
 from jax_ssl.run import metrics
 from jax_ssl.study import measure, rulers
 
@@ -45,7 +41,7 @@ def measure_layers(
     for label, encode in measure.encoders(settings, saved, data.train_images):
         found = {}
         for depth, name in enumerate(names, 1):
-            probed = offline.measure(map_at(encode, depth, pool), data, seed, tasks=("linear",))
+            probed = offline.measure(layers.map_at(encode, depth, pool), data, seed, tasks=("linear",))
             if not probed.linear:
                 raise UserError(f"Nothing could be measured. {' '.join(probed.notes)}")
             found[name] = probed.linear["top1"]
@@ -58,9 +54,3 @@ def measure_layers(
                 )
         say(rulers.row(label, found, names))
     return records
-
-
-def map_at(encode: Encoder, depth: int, pool: str) -> Encoder:
-    """The network behind its first `depth` parts, its pooled map as features."""
-    short = at_depth(encode, depth)
-    return dataclasses.replace(short, backbone=MapPool(short.backbone, pool))
