@@ -16,7 +16,7 @@ PyTree = Any
 
 
 class Task(NamedTuple):
-    """The puzzle that a pretext method sets itself, as a ruler of held-out images; `evaluate/pretext.py` works it.
+    """The puzzle that a pretext method trains on, to be solved on held-out images: `evaluate/pretext.py` does that.
 
     measure(params, state, batch, rng) -> {metric: its mean over the images}
         batch: {"views": (B, 1, S, S, 3)}, held-out images without augmentation, normalised. Which puzzle is set
