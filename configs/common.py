@@ -24,7 +24,7 @@ def base() -> ConfigDict:
             keep_best=1,  # checkpoints with the best kNN
             probe_every=1000,  # steps between kNN and linear probe on held-out images; 0 = never
             picture_every=1000,  # steps between pictures; 0 = at the end only
-            feature_depth=0,  # kNN and linear probe use the output of this block of a transformer; 0 = last
+            feature_depth=0,  # kNN and linear probe use the output of this block, stage or convolution; 0 = last
             evaluate_at_end=False,  # a table of kNN and linear probe, with raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops
@@ -82,6 +82,16 @@ def vit(size: str = "B", **overrides) -> dict:
     ) | overrides  # fmt: skip
 
 
+def alexnet(kind: str, **overrides) -> dict:
+    """AlexNet's settings; see jax_ssl/models/alexnet.py."""
+    return dict(name="alexnet", kind=kind, width=1.0, stride=4, norm_groups=1, dtype="bfloat16") | overrides
+
+
+def nin(blocks: int = 4, **overrides) -> dict:
+    """Network in Network's settings; see jax_ssl/models/nin.py."""
+    return dict(name="nin", blocks=blocks, width=1.0, norm_groups=1, dtype="bfloat16") | overrides
+
+
 def optim(name: str, base_lr: float, **overrides) -> dict:
     """An optimiser's settings; see jax_ssl/optim/optimizers.py."""
     return (
@@ -90,7 +100,8 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             base_lr=base_lr,
             scaling="linear_256",  # or linear_512, sqrt_1024, sqrt, absolute: how base_lr follows the batch size
             schedule="cosine",  # or step, constant
-            milestones=(),  # epochs at which a step schedule divides by ten
+            milestones=(),  # epochs at which a step schedule goes down
+            milestone_factor=0.1,  # and by how much
             warmup_epochs=0.0,
             warmup_lr=0.0,  # start of the warm-up, scaled like base_lr
             final_lr=0.0,  # end of the cosine, scaled like base_lr

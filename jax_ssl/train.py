@@ -15,9 +15,9 @@ from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import DataError, RunError, UserError
-from jax_ssl.evaluate import offline
+from jax_ssl.evaluate import offline, pretext
 from jax_ssl.optim import optimizers, schedules
-from jax_ssl.parts import images_of, make_backbone, make_method
+from jax_ssl.parts import images_of, make_method, network_of
 from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import describe_extension, introduction
@@ -26,6 +26,7 @@ from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
 from jax_ssl.visualize import pictures
+from jax_ssl.visualize import shown as shown_pictures
 from jax_ssl.weights.warm_start import check_exists, start_from, warn_first_step
 
 
@@ -263,12 +264,13 @@ def values_of(curves, step: int) -> dict:
 
 
 def measure(run: Run, state, step: int) -> dict:
-    """kNN and linear probe of the student on the held-out images."""
-    encode = freeze(make_backbone(run.config), state, **images_of(run.config))
+    """kNN and linear probe of the student on the held-out images, and its own puzzle if it has one."""
+    encode = freeze(network_of(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
         run.writer.say_once(note)  # it is the same at every probe
-    return offline.scores(measured)
+    own = pretext.scores(run.method.task, state, encode, run.probe.test_images, run.config.seed)
+    return offline.scores(measured) | own
 
 
 def judge(run: Run, watcher, step: int, metrics: dict) -> None:
@@ -287,9 +289,9 @@ def draw(run: Run, state, raw, step: int) -> None:
         return  # no process has the whole batch; use `visualize` on one host
     batch = run.prepare(raw, run.resident)
     few = {name: views[:64] for name, views in batch.items()}
-    shown = {name: views[:8] for name, views in few.items()}
-    shown |= jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
-    folder = f"{run.workdir}/pictures"
-    pictures.save_method_pictures(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
+    shown = jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
+    views, shown = jax.device_get(({name: views[:8] for name, views in few.items()}, shown))
+    data, folder = run.config.data, f"{run.workdir}/pictures"
+    shown_pictures.save(run.config.method.name, views, shown, folder, step, data.mean, data.std)
     run.writer.flush()
     pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")

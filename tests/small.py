@@ -25,6 +25,7 @@ SMALL = {  # overrides of the tiny preset
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
     "simmim": [*VIT, "--config.method.mask_cell=16"],
     "beit": [*VIT, "--config.method.beside.width=16", "--config.method.beside.vocabulary=24"],
+    "rotnet": RESNET,
     "dvae": ["--config.model.width=16", "--config.model.vocabulary=24"],
 }  # fmt: skip
 

@@ -34,12 +34,12 @@ def run(args, overrides) -> int:
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
     where = hosts.find_place(args.coordinator, args.processes, args.process, os.environ)
     with hosts.connected(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
-        from jax_ssl.study import measure
+        from jax_ssl.study import evaluation, measure
         from jax_ssl.train import train
 
         def evaluate():
             if settings.evaluate_at_end and hosts.from_first(not measure.has_table(workdir)):
-                measure.measure_at_end(workdir, say)
+                evaluation.measure_at_end(workdir, say)
                 say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
 
         finished = train(settings, workdir, profile, args.extend, evaluate)

@@ -1,7 +1,7 @@
 """The verb `evaluate`: checks its flags, then runs one task after the other.
 
-kNN and the linear probe are in `measure.measure_frozen`, the user's own rulers in rulers.py; fine-tuning and the
-emergence of objects are here.
+kNN and the linear probe are in `measure.measure_frozen`, linear probes of all layers in layers.py, the puzzles of
+pretext methods in pretext.py, the user's own rulers in rulers.py; fine-tuning and the emergence of objects are here.
 """
 
 import time
@@ -11,12 +11,14 @@ from jax_ssl.data import cutouts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
 from jax_ssl.run import results
-from jax_ssl.study import measure, rulers
+from jax_ssl.study import layers, measure, pretext, rulers
 
-TASKS = ("knn", "linear", "finetune", "emergence")
+TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
 NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}
     "knn": measure.WEIGHTS,
     "linear": measure.WEIGHTS,
+    "layers": layers.NETWORKS,
+    "pretext": pretext.NETWORKS,
     "finetune": ("student", "teacher"),  # the same network from scratch is always measured too
     "emergence": ("untrained", "student", "teacher"),
 }
@@ -26,12 +28,13 @@ RATES = (1e-3, 4e-3)  # of fine-tuning, per 256 images; tried for the pre-traine
 
 
 def evaluate(
-    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, say=measure.print_now,
-    overrides=()
-) -> None:
+    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, pool="max",
+    say=measure.print_now, overrides=()
+) -> None:  # fmt: skip
     """Runs each of `tasks` on the networks in `weights`, None = all that the task can measure.
 
-    labels, epochs: of fine-tuning. images: the folder of objects for emergence. Raises UserError before long work.
+    labels, epochs: of fine-tuning. images: the folder of objects for emergence. pool: of the maps, for layers. Raises
+    UserError before long work.
     """
     own = [task for task in tasks if "." in task]
     for flag, given, known in (("task", tasks, (*TASKS, *own)), ("weights", weights or (), (*measure.WEIGHTS, "all"))):
@@ -49,15 +52,38 @@ def evaluate(
     for flag, value in (("epochs", epochs), ("labels", labels)):
         if "finetune" in tasks and value is not None and value < 1:
             raise UserError(f"--{flag}={value}: fine-tuning needs at least 1.")
-    measure.load_config(folder, overrides)
+    settings = measure.load_config(folder, overrides)
+    if "pretext" in tasks:
+        pretext.task_of(settings)
+    if "layers" in tasks:
+        layers.depths_of(settings)
     if set(tasks) & set(offline.TASKS):
         measure.measure_frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
+    if "layers" in tasks:
+        layers.measure_layers(folder, pool, weights or layers.NETWORKS, seed, say, overrides)
+    if "pretext" in tasks:
+        pretext.measure_pretext(folder, weights or pretext.NETWORKS, seed, say, overrides)
     if "finetune" in tasks:
         measure_finetuned(folder, labels, epochs, weights or ("student",), seed, say, overrides)
     if "emergence" in tasks:
         measure_emergence(folder, images, weights or measure.WEIGHTS, seed, say, overrides)
     for task in own:
         rulers.measure_by(task, folder, weights or measure.WEIGHTS, seed, say, overrides)
+
+
+def measure_at_end(folder: str, say=measure.print_now) -> None:
+    """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
+    try:
+        measure.measure_frozen(folder, say=say)
+        if pretext.has_task(measure.load_config(folder)):
+            pretext.measure_pretext(folder, say=say)
+    except Exception as error:
+        cause = (
+            str(error)
+            if isinstance(error, UserError)
+            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        )
+        say(f"The run is finished and saved, but not measured: {cause} (evaluate --run={folder} tries again)")
 
 
 def measure_finetuned(
@@ -90,7 +116,7 @@ def measure_finetuned(
         spent = time.time() - begun
         say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
         protocol = {key: value for key, value in result.items() if key != "top1"}
-        protocol |= {"labels": len(chosen), "hardware": measure.hardware()}
+        protocol |= {"labels": len(chosen), "hardware": measure.hardware()} | encode.protocol
         record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
         records.append(
             results.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
@@ -108,7 +134,7 @@ def measure_emergence(
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
-    emergence.check_class_token(parts.make_backbone(settings))
+    emergence.check_class_token(parts.network_of(settings))
     saved = measure.open_saved(settings, folder, wanted, say)
     scenes, outlines = cutouts.load_cutouts(images, CUTOUTS, settings.data.eval_size, say)
     say(f"\n{len(scenes):,} objects of {images} on noise: Jaccard similarity with most of the attention")

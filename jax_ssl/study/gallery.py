@@ -12,7 +12,7 @@ from jax_ssl.data import selection
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
 from jax_ssl.study.subject import Subject, make_method, open_subject
-from jax_ssl.visualize import attention, correspondences, memory, pca, pictures, reconstruct, views
+from jax_ssl.visualize import attention, correspondences, memory, pca, reconstruct, shown, views
 
 RATIOS = (0.75, 0.85, 0.95)  # how much of an image `reconstruction` hides
 
@@ -189,15 +189,12 @@ def run_show(subject: Subject, **changes) -> dict[str, np.ndarray]:
 
 
 def draw_shown(subject: Subject, path) -> dict[str, str]:
-    sentences, data = {}, subject.config.data
-    for name, array in run_show(subject).items():
-        title = f"shown_{name}"
-        if array.ndim == 5:
-            paths.save_picture(pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160), path(title))
-        else:
-            pictures.save_heat_map(array, f"{name}, step {int(subject.state.step)}", path(title))
-        sentences[title] = f"what {subject.config.method.name} shows of itself"
-    return sentences
+    name, data = subject.config.method.name, subject.config.data
+    layout = dict(rows=None, zoom_to=160)
+    drawn = shown.drawn(name, run_show(subject), data.mean, data.std, int(subject.state.step), **layout)
+    for title, picture in drawn.items():
+        paths.save_picture(picture, path(f"shown_{title}"))
+    return {f"shown_{title}": f"what {name} shows of itself" for title in drawn}
 
 
 def check_reconstruction(subject: Subject) -> None:
@@ -206,15 +203,15 @@ def check_reconstruction(subject: Subject) -> None:
     if "mask_ratio" not in inspect.signature(parts.find_module("methods", name).make).parameters:
         raise UserError(f"{name} has no method.mask_ratio, which this picture changes: take --what=shown.")
     function, arguments = prepare_show(subject)
-    shown = jax.eval_shape(function, *arguments)
-    if "reconstruction" not in shown or shown["reconstruction"].shape[1] != 3:
+    shapes = jax.eval_shape(function, *arguments)
+    if "reconstruction" not in shapes or shapes["reconstruction"].shape[1] != 3:
         raise UserError(f"{name} shows no image, its visible part and its reconstruction: take --what=shown.")
 
 
 def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
-    pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
-    shown = {ratio: pixels(run_show(subject, mask_ratio=ratio)) for ratio in RATIOS}
-    paths.save_picture(reconstruct.draw(shown), path("reconstruction"))
+    pixels = lambda arrays: arrays["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
+    found = {ratio: pixels(run_show(subject, mask_ratio=ratio)) for ratio in RATIOS}
+    paths.save_picture(reconstruct.draw(found), path("reconstruction"))
     settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
     # With norm_pix, a method predicts normalised patches; their mean and deviation are taken from the image.
     known = "norm_pix" in settings and settings.norm_pix

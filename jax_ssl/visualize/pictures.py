@@ -12,8 +12,8 @@ CELL = 192, 96  # pixels, the largest and the smallest side of a cell
 CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # drawn in this order, if logged
 
 
-def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96) -> Image.Image:
-    """Images (R, C, H, W, 3), normalised with mean and std -> one picture of at most `rows` rows.
+def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int | None = 8, zoom_to: int = 96) -> Image.Image:
+    """Images (R, C, H, W, 3), normalised with mean and std -> one picture of at most `rows` rows, None = all.
 
     Images smaller than `zoom_to` pixels are enlarged by a whole factor.
     """
@@ -84,36 +84,22 @@ def heat(maps) -> np.ndarray:
     return colormaps["inferno"](maps / maps.max((1, 2), keepdims=True))[..., :3].astype(np.float32)
 
 
-def save_heat_map(values, title: str, path) -> None:
-    """Writes values (H, W) as a heat map with a title and a colour scale."""
+def heat_map(values, title: str):
+    """Values (H, W) as a figure: a heat map with a title and a colour scale."""
     figure, axes = _figure(1)
     elongated = max(np.shape(values)) > 4 * min(np.shape(values))  # 8 images by 128 prototypes would be a thin line
     aspect = "auto" if elongated else "equal"
     drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest", aspect=aspect)
     axes[0].set_title(title.replace("_", " "))
     figure.colorbar(drawn)
-    paths.save_picture(figure, path)
-
-
-def save_method_pictures(arrays: dict, folder, step: int, mean, std) -> list[str]:
-    """Writes each array that `Method.show` returned to NAME_STEP.png. Returns the file names."""
-    folder = paths.resolve(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for name, array in arrays.items():
-        path = folder / f"{name}_{step:07d}.png"
-        if np.ndim(array) == 5:
-            paths.save_picture(grid(array, mean, std), path)
-        else:
-            save_heat_map(array, f"{name}, step {step}", path)
-        names.append(path.name)
-    return names
+    return figure
 
 
 def save_curves(metrics_file, path) -> None:
-    """Draws metrics.jsonl: one panel for each of CURVES that was logged, against the step."""
+    """Draws metrics.jsonl: one panel for each of CURVES, and of a puzzle's numbers, that was logged, by the step."""
     lines = paths.json_lines(metrics_file)
-    found = [name for name in CURVES if sum(line.get(name) is not None for line in lines) > 1]
+    own = sorted({name for line in lines for name in line if name.startswith("pretext_")})
+    found = [name for name in (*CURVES, *own) if sum(line.get(name) is not None for line in lines) > 1]
     if not found:
         return
     figure, axes = _figure(len(found))

@@ -18,7 +18,7 @@ from jax_ssl.encoder import freeze
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import feature_std
 from jax_ssl.models import positions
-from jax_ssl.parts import make_backbone
+from jax_ssl.parts import network_of
 from jax_ssl.run import checkpoints
 from jax_ssl.weights import load
 
@@ -168,7 +168,7 @@ def backbone_spread(state, settings) -> float:
 
     Batch norm uses the statistics of these images, as in training: the running ones of a diverged run may be useless.
     """
-    encode = freeze(make_backbone(settings), state)
+    encode = freeze(network_of(settings), state)
     stats = [name for name in encode.variables if name != "params"]
     pieces = math.lcm(jax.device_count(), getattr(encode.backbone, "norm_groups", 1))
     count, side = -(-TEST_IMAGES // pieces) * pieces, settings.data.eval_size

@@ -182,6 +182,6 @@ def test_file_is_short_cites_its_source_and_has_a_full_config(name):
 def test_the_backbone_can_be_frozen(name, created):
     config, method, batch, state = created(name)
     for which in ("student", "teacher")[: 1 + bool(method.teacher)]:
-        features = encoder.freeze(parts.make_backbone(config), state, which)(batch["views"][:, 0])
+        features = encoder.freeze(parts.network_of(config), state, which)(batch["views"][:, 0])
         assert features.pooled.ndim == 2 and features.patches.ndim == 3 and features.registers.ndim == 3
         assert jnp.all(jnp.isfinite(features.pooled))
