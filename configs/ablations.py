@@ -171,7 +171,41 @@ mae_augmentation = Suite(
     **MAE_EPOCH,
 )
 
+AT_THE_END_WITH_PUZZLES = {"probe_every": 10**6, "picture_every": 0}  # a probe in the last step, for puzzles
+
+jigsaw_shortcuts = Suite(
+    title="What a jigsaw puzzle must not give away",
+    claim="Without gaps or without standardised tiles, edges and shading solve the puzzle: more are right, and "
+    "features are no better.",
+    source="Noroozi and Favaro 2016, section 4.2 and the table of its ablations",
+    config="jigsaw:cifar",
+    cells={
+        "all remedies": Cell({}),
+        "no gap": Cell({"method.cell": 8}),
+        "tiles as they are": Cell({"method.standardised": False}),
+        "neither": Cell({"method.cell": 8, "method.standardised": False}),
+    },
+    axis="what is done against shortcuts",
+    numbers=("pretext_accuracy", "knn", "linear"),
+    budget="2 epochs, 100 000 images",
+    overrides=AT_THE_END_WITH_PUZZLES | {"epochs": 2.0},
+)
+
+cpc_norm = Suite(
+    title="Do patches tell each other what they are?",
+    claim="By the statistics of a batch a patch knows of the others of its image: with batch norm more patches are "
+    "found, and features are no better.",
+    source="Henaff et al. 2019, CPC v2, section 4.1",
+    config="cpc:cifar",
+    cells={"layer norm": Cell({"model.norm": "layer"}), "batch norm": Cell({"model.norm": "batch"})},
+    axis="normalisation of the encoder",
+    numbers=("pretext_accuracy", "knn", "linear"),
+    budget="1 epoch, 50 000 images",
+    overrides=AT_THE_END_WITH_PUZZLES | {"epochs": 1.0},
+)
+
 SUITES = dict(
     augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
     mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
+    jigsaw_shortcuts=jigsaw_shortcuts, cpc_norm=cpc_norm,
 )  # fmt: skip

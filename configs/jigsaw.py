@@ -43,7 +43,7 @@ def resnet50():
 
 
 def cifar():
-    """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels would be 0.25 here."""
+    """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here."""
     config = common.cifar(3.0, [crops.jigsaw(32, flip=0.5)])
     config.data.update(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config.model = common.small_cpu_resnet()
