@@ -24,7 +24,7 @@ def base() -> ConfigDict:
             keep_best=1,  # checkpoints with the best kNN
             probe_every=1000,  # steps between kNN and linear probe on held-out images; 0 = never
             picture_every=1000,  # steps between pictures; 0 = at the end only
-            feature_depth=0,  # blocks of a transformer behind which kNN and linear probe read it; 0 = all
+            feature_depth=0,  # blocks, stages or layers behind which kNN and linear probe read the network; 0 = all
             evaluate_at_end=False,  # a table of kNN and linear probe beside raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops

@@ -195,3 +195,8 @@ def cpc(size=256, grey=0.25):
 def rotnet(size=224):
     """gidariss/FeatureLearningRotNet dataloader.py; spec 1.5: torchvision's crop and flip, rotated after them."""
     return plain(size, interpolation="bilinear")
+
+
+def cifar_rotnet(size=32):
+    """gidariss/FeatureLearningRotNet dataloader.py; spec 1.5. There pad 4 and crop 32, here a crop of 28 to 32 px."""
+    return plain(size, (0.77, 1.0), "bilinear", ratio=(1.0, 1.0))

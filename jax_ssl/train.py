@@ -14,9 +14,9 @@ from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import DataError, RunError, UserError
-from jax_ssl.evaluate import offline
+from jax_ssl.evaluate import offline, pretext
 from jax_ssl.optim import optimizers, schedules
-from jax_ssl.parts import images_of, make_backbone, make_method
+from jax_ssl.parts import images_of, make_method, network_of
 from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import extended, introduction
@@ -25,6 +25,7 @@ from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
 from jax_ssl.visualize import pictures
+from jax_ssl.visualize import shown as shown_pictures
 from jax_ssl.weights.warm_start import check_there, start_from, tell_first_step
 
 
@@ -251,12 +252,19 @@ def values_of(curves, step: int) -> dict:
 
 
 def measure(run: Run, state, step: int) -> dict:
-    """kNN and linear probe of the student on the held-out images."""
-    encode = freeze(make_backbone(run.config), state, **images_of(run.config))
+    """kNN and linear probe of the student on the held-out images, and its own puzzle if it has one."""
+    encode = freeze(network_of(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
         run.writer.say(note)
-    return offline.scores(measured)
+    return offline.scores(measured) | puzzles(run, state, encode)
+
+
+def puzzles(run: Run, state, encode) -> dict:
+    """How well a pretext method solves its own puzzle on the held-out images; nothing for the others."""
+    task = run.method.task
+    found = pretext.of_state(task, state, encode, run.probe.test_images, run.config.seed) if task else {}
+    return {f"pretext_{metric}": value for metric, value in found.items()}
 
 
 def judge(run: Run, watcher, step: int, metrics: dict) -> None:
@@ -275,9 +283,9 @@ def draw(run: Run, state, raw, step: int) -> None:
         return  # the batch is spread over hosts; pictures are for `visualize` on one of them
     batch = run.prepare(raw, run.resident)
     few = {name: views[:64] for name, views in batch.items()}
-    shown = {name: views[:8] for name, views in few.items()}
-    shown |= jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
-    folder = f"{run.workdir}/pictures"
-    pictures.save_shown(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
+    shown = jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
+    views, shown = jax.device_get(({name: views[:8] for name, views in few.items()}, shown))
+    data, folder = run.config.data, f"{run.workdir}/pictures"
+    shown_pictures.save(run.config.method.name, views, shown, folder, step, data.mean, data.std)
     run.writer.flush()
     pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")

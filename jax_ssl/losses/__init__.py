@@ -1,5 +1,6 @@
 """Losses of self-supervised learning: pure functions of arrays for the global batch, fp32 inside."""
 
+from jax_ssl.losses.classification import label_cross_entropy
 from jax_ssl.losses.contrastive import clip, cpc, info_nce, moco_v3, nt_xent, unit
 from jax_ssl.losses.distillation import (
     cross_entropy,
@@ -21,7 +22,7 @@ from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
     "barlow_twins", "beit", "byol", "clip", "cpc", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
-    "ibot_patch", "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent", "patch_weights",
-    "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "sum_in_chunks",
+    "ibot_patch", "info_nce", "koleo", "label_cross_entropy", "mae", "masked_cross_entropy", "moco_v3", "nt_xent",
+    "patch_weights", "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "sum_in_chunks",
     "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg", "view_cross_entropy",
 ]  # fmt: skip
