@@ -1,4 +1,4 @@
-"""Jigsaw, 1 000 permutations of 3 x 3 tiles: in which order do they lie?
+"""Jigsaw, AlexNet, 1 000 permutations of 3 x 3 tiles: in which order do they lie?
 
     python -m jax_ssl train --config=configs/jigsaw.py --config.data.name=folder:/data/imagenet --workdir=runs/jigsaw
 
@@ -16,10 +16,11 @@ def paper():
     config.batch_size, config.epochs = 256, 70.0
     config.data.update(name="tfds:imagenet2012", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), eval_size=256)
     config.data.crops = dict(views=[crops.jigsaw(256)])
-    config.model = common.resnet(50)
+    config.model = dict(name="alexnet", kind="caffe", width=1.0, stride=2, norm_groups=1, dtype="bfloat16")
     config.method = dict(
         name="jigsaw", permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
         standardised=True, channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5, norm=False,
+        whole_map=True,
     )  # fmt: skip
     config.optim = common.optim(
         "sgd", 0.01, scaling="absolute", schedule="step", milestones=(20.0, 40.0, 60.0), weight_decay=5e-4,
@@ -34,7 +35,8 @@ def resnet50():
     config.data.crops = dict(views=[crops.jigsaw(256, grey=0.66)])
     config.model = common.resnet(50)
     config.method.update(
-        permutations=100, permutations_per_image=8, channel_drop=0.0, channel_offset=0, embedding=1000, norm=True
+        permutations=100, permutations_per_image=8, channel_drop=0.0, channel_offset=0, embedding=1000, norm=True,
+        whole_map=False,
     )
     config.optim = common.optim(
         "sgd", 0.1, schedule="step", milestones=(15.0, 25.0), warmup_epochs=5.0, weight_decay=1e-4
@@ -49,7 +51,7 @@ def cifar():
     config.model = common.small_cpu_resnet()
     config.method = dict(
         paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, channel_offset=0, embedding=128,
-        hidden=512, dropout=0.0, norm=True,
+        hidden=512, dropout=0.0, norm=True, whole_map=False,
     )  # fmt: skip
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
     return config

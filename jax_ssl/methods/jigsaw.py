@@ -30,13 +30,13 @@ def input_stage(backbone, *, cell=85, tile=64, standardised=True, **_):
 
 def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
          standardised=True, channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5,
-         norm=False) -> Method:  # fmt: skip
+         norm=False, whole_map=True) -> Method:  # fmt: skip
     """permutations: of the set to choose from, found from permutation_seed; permutations_per_image: puzzles of each.
 
     cell, tile: sides in pixels of the view; what is between tiles is the gap. standardised: each tile has mean zero and
     spread one. channel_drop: share of the images without green against magenta; channel_offset: pixels by which each
     channel of a tile may move. embedding, hidden: widths of the head, for a tile and for nine; behind both dropout, and
-    norm: batch norm.
+    norm: batch norm. whole_map: the head reads all places of a tile's last map, or their mean.
     """
     stage = input_stage(backbone, cell=cell, tile=tile, standardised=standardised)
     bounds.whole("method.", dict(permutations_per_image=permutations_per_image, embedding=embedding, hidden=hidden))
@@ -49,7 +49,7 @@ def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permut
         raise UserError(f"method.permutations={permutations}: nine tiles have {most} permutations, take fewer.")
     answers = permutation_set(permutations, permutation_seed)
     orders = jnp.asarray(answers.rows, jnp.int32)
-    net = Solver(backbone, permutations, embedding, hidden, dropout, norm)
+    net = Solver(backbone, permutations, embedding, hidden, dropout, norm, whole_map)
     prepared = lambda tiles: stages.standardise(tiles) if standardised else tiles
 
     def puzzles(rng, images, offset=0):

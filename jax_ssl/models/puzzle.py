@@ -70,6 +70,7 @@ class Solver(nn.Module):
 
     The backbone sees one tile at a time, and each once: the orders are those of its vectors, so that several puzzles of
     an image cost little more than one. norm: batch norm behind the two hidden layers (VISSL), or none (the paper).
+    whole_map: a tile's vector is made of all places of the backbone's last map (the paper), or of their mean.
     """
 
     backbone: nn.Module
@@ -78,6 +79,7 @@ class Solver(nn.Module):
     hidden: int
     dropout: float
     norm: bool
+    whole_map: bool = False
 
     @nn.compact
     def __call__(self, tiles, orders, train: bool = False):
@@ -90,9 +92,10 @@ class Solver(nn.Module):
             # "drop_path" is the one stream of random numbers that networks have in training.
             return nn.Dropout(self.dropout, rng_collection="drop_path", deterministic=not train)(nn.relu(x))
 
-        pooled = self.backbone(rearrange(tiles, "b n h w c -> (b n) h w c"), train).pooled
-        vectors = layer(rearrange(pooled, "(b n) d -> b n d", n=TILES), self.embedding, "embed")
+        seen = self.backbone(rearrange(tiles, "b n h w c -> (b n) h w c"), train)
+        read = rearrange(seen.patches, "b p d -> b (p d)") if self.whole_map else seen.pooled
+        vectors = layer(rearrange(read, "(b n) d -> b n d", n=TILES), self.embedding, "embed")
         puzzles = rearrange(shuffle(vectors, orders), "b p n d -> b p (n d)")
         compared = layer(puzzles, self.hidden, "compare")
         scores = nn.Dense(self.permutations, dtype=self.backbone.dtype, name="answer")(compared)
-        return scores.astype(jnp.float32), pooled
+        return scores.astype(jnp.float32), seen.pooled
