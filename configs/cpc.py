@@ -23,7 +23,7 @@ def paper():
     config.data.crops = dict(views=[crops.cpc(300)])
     config.model = common.resnet(50, stages=(3, 4, 6), norm="layer")
     config.method = dict(
-        name="cpc", patch=80, stride=36, farthest=3, directions=4, context_depth=5, context_width=256, target_width=64,
+        name="cpc", patch=80, stride=36, offsets=1, directions=4, context_depth=5, context_width=256, target_width=64,
         embed_scale=0.1, jitter=0, mirror=0.5, channel_drop=0.8, relight=0.4, warp=15.0,
     )  # fmt: skip
     config.optim = common.optim("adamw", 2e-4, scaling="absolute", warmup_epochs=5.0, weight_decay=1e-5)
@@ -35,17 +35,18 @@ def paper_v1():
     config.data.update(eval_size=256)
     config.data.crops = dict(views=[crops.cpc(256)])
     config.model = common.resnet(101, stages=(3, 4, 23), norm="layer")
-    config.method.update(V1, patch=64, stride=32, farthest=5, target_width=0, embed_scale=1.0, jitter=4)
+    config.method.update(V1, patch=64, stride=32, offsets=4, target_width=0, embed_scale=1.0, jitter=4)
     config.optim.update(schedule="constant", warmup_epochs=0.0)
     return config
 
 
 def cifar():
     config = common.cifar(3.0, [crops.cpc(32)])
-    config.batch_size = 64
+    config.batch_size = 32
     config.model = common.small_cpu_resnet(norm="layer")
     config.method = dict(
-        paper().method, patch=8, stride=4, context_depth=2, context_width=128, channel_drop=0.5, relight=0.2, warp=0.0
+        paper().method, patch=8, stride=4, offsets=1, context_depth=2, context_width=64, channel_drop=0.5, relight=0.2,
+        warp=0.0,
     )
     config.optim = common.optim("adamw", 1e-3, scaling="absolute", warmup_epochs=0.2, weight_decay=1e-5)
     return config
@@ -53,7 +54,7 @@ def cifar():
 
 def cifar_v1():
     config = cifar()
-    config.method.update(V1, farthest=5)
+    config.method.update(V1, offsets=4)
     return config
 
 

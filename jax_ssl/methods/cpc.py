@@ -30,17 +30,17 @@ def input_stage(backbone, *, patch=64, stride=32, **_):
     return stages.Patches(backbone, patch, stride)
 
 
-def make(backbone, clock, *, patch=64, stride=32, farthest=5, directions=4, context_depth=5, context_width=256,
+def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, context_depth=5, context_width=256,
          target_width=64, embed_scale=0.1, jitter=0, mirror=0.5, channel_drop=0.8, relight=0.2,
          warp=0.0) -> Method:  # fmt: skip
-    """patch, stride: side of a patch and from one to the next, in pixels. farthest: rows below that are predicted, from
-    the first that shares no pixel with what was seen. directions: 1 is down, 2 and up, 4 all. context_depth,
+    """patch, stride: side of a patch and from one to the next, in pixels. offsets: how many rows below are predicted,
+    from the first that shares no pixel with what was seen. directions: 1 is down, 2 and up, 4 all. context_depth,
     context_width: of the masked network. target_width: of what is compared, 0 = the encoder's own vectors; embed_scale:
     times the scores. Of each patch on its own, jitter: pixels by which a smaller part moves; mirror, channel_drop:
     shares that are mirrored, or keep one channel; relight: contrast and brightness; warp: degrees of turn and shear.
     """
     stage = input_stage(backbone, patch=patch, stride=stride)
-    bounds.whole("method.", dict(farthest=farthest, context_depth=context_depth, context_width=context_width))
+    bounds.whole("method.", dict(offsets=offsets, context_depth=context_depth, context_width=context_width))
     bounds.whole("method.", dict(target_width=target_width, jitter=jitter), at_least=0)
     bounds.one_of("method.", dict(directions=directions), (1, 2, 4))
     bounds.bounded("method.", dict(embed_scale=embed_scale), above=0)
@@ -48,24 +48,18 @@ def make(backbone, clock, *, patch=64, stride=32, farthest=5, directions=4, cont
     bounds.bounded("method.", dict(relight=relight), at_least=0, below=1)
     bounds.bounded("method.", dict(warp=warp), at_least=0, below=45)
     first = -(-patch // stride)  # rows below, from which on no pixel is shared
-    if farthest < first:
-        raise UserError(
-            f"method.farthest={farthest}: patches of {patch} pixels, {stride} apart, share some with those less than "
-            f"{first} rows below; take {first} or more."
-        )
     if jitter and jitter >= patch:
         raise UserError(f"method.jitter={jitter} leaves nothing of method.patch={patch}: take less.")
-    steps = farthest - first + 1
-    net = Cpc(backbone, directions, context_depth, context_width, steps, target_width)
+    net = Cpc(backbone, directions, context_depth, context_width, offsets, target_width)
 
     def starts(images):
         """First rows and columns of the patches. Raises UserError where nothing can be predicted."""
         stage.side(min(images.shape[1:3]))
         rows, columns = (stage.starts(side) for side in images.shape[1:3])
-        if len(rows) <= farthest:
+        if len(rows) < first + offsets:
             raise UserError(
-                f"CPC predicts patches up to method.farthest={farthest} rows below, and images of {images.shape[1]} "
-                f"pixels have {len(rows)} rows of patches of {patch} pixels, {stride} apart: take smaller patches."
+                f"CPC predicts patches up to {first + offsets - 1} rows below, and {images.shape[1]} pixels have {len(rows)} "
+                f"rows of method.patch={patch}, {stride} apart: take smaller patches, or fewer method.offsets."
             )
         return rows, columns
 
@@ -93,7 +87,7 @@ def make(backbone, clock, *, patch=64, stride=32, farthest=5, directions=4, cont
         each = jax.checkpoint(cpc, static_argnums=(2, 3))  # the scores of all directions would be gigabytes
         values = [
             jnp.mean(jnp.stack([each(p[..., step, :], t, first + step, embed_scale) for p, t in zip(preds, targets)]))
-            for step in range(steps)
+            for step in range(offsets)
         ]
         count = targets[0, ..., 0].size
         metrics = {"uniform_loss": jnp.log(float(count)), "feature_std": feature_std(z.reshape(-1, z.shape[-1]))}

@@ -72,9 +72,8 @@ def test_the_loss_is_the_mean_over_directions_and_offsets_that_share_no_pixels(s
     value, (_, metrics) = jax.jit(method.loss)(still, state, batch, jax.random.key(0))
     np.testing.assert_allclose(value, np.log(16 * ROWS**2), rtol=1e-5)
     np.testing.assert_allclose(metrics["uniform_loss"], value, rtol=1e-5)
-    offsets = config.load("cpc:tiny").method.farthest - 1  # from 2 on, with half of a patch shared
     width = state.params["predict"]["steps"]["kernel"].shape[-1] // state.params["target"]["bias"].size
-    assert width == offsets
+    assert width == config.load("cpc:tiny").method.offsets
 
 
 def test_candidates_are_set_by_the_key(started):
@@ -102,10 +101,9 @@ def test_a_person_sees_what_is_seen_what_comes_and_what_was_chosen(started):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["patch=32"], "have 1 rows of patches of 32 pixels"), (["farthest=1"], "take 2 or more"),
-    (["farthest=7"], "method.farthest=7"), (["patch=40"], "can't be cut from 32 pixels"),
+    (["patch=32"], "have 1 rows of method.patch=32"), (["offsets=6"], "up to 7 rows below"), (["offsets=0"], "at least 1"),
+    (["patch=40"], "can't be cut from 32 pixels"), (["patch=16", "stride=16"], "have 2 rows of method.patch=16"),
     (["jitter=8"], "method.jitter=8"), (["directions=3"], "choose one of 1, 2, 4"),
-    (["patch=8", "stride=2"], "4 or more"),
 ])  # fmt: skip
 def test_grids_on_which_nothing_can_be_predicted_are_told(flags, words):
     with pytest.raises(UserError, match=words):
