@@ -72,7 +72,7 @@ MISTAKES = {
     "more permutations than there are": (["train", "--config=jigsaw:tiny", "--config.method.permutations=362881"],
                                          "nine tiles have 362880"),
     "a tile that the stem does not divide": (["train", "--config=jigsaw:tiny", "--config.method.tile=10"], "patch=4"),
-    "one row of patches": (["train", "--config=cpc:tiny", "--config.method.patch=32"], "have 1 rows of method.patch=32"),
+    "one row of patches": (["train", "--config=cpc:tiny", "--config.method.patch=32"], "have 1 rows of"),
     "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),
 }
 RUN = {  # overrides of an evaluation of a run that is there

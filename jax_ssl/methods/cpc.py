@@ -58,8 +58,8 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
         rows, columns = (stage.starts(side) for side in images.shape[1:3])
         if len(rows) < first + offsets:
             raise UserError(
-                f"CPC predicts patches up to {first + offsets - 1} rows below, and {images.shape[1]} pixels have {len(rows)} "
-                f"rows of method.patch={patch}, {stride} apart: take smaller patches, or fewer method.offsets."
+                f"CPC predicts patches up to {first + offsets - 1} rows below, and {images.shape[1]} pixels have "
+                f"{len(rows)} rows of method.patch={patch}, {stride} apart: take smaller ones, or fewer method.offsets."
             )
         return rows, columns
 
