@@ -14,7 +14,7 @@ from jax_ssl.configs import common, crops
 def paper():
     config = common.base()
     config.batch_size, config.epochs = 256, 70.0
-    config.data.update(name="tfds:imagenet2012", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), eval_size=256)
+    config.data.update(name="tfds:imagenet2012", eval_size=256)
     config.data.crops = dict(views=[crops.jigsaw(256)])
     config.model = dict(name="alexnet", kind="caffe", width=1.0, stride=2, norm_groups=1, dtype="bfloat16")
     config.method = dict(
@@ -47,7 +47,6 @@ def resnet50():
 def cifar():
     """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here."""
     config = common.cifar(3.0, [crops.jigsaw(32, flip=0.5)])
-    config.data.update(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config.model = common.small_cpu_resnet()
     config.method = dict(
         paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, channel_offset=0, embedding=128,
