@@ -16,7 +16,7 @@ def paper():
     config.batch_size, config.epochs = 256, 70.0
     config.data.update(name="tfds:imagenet2012", eval_size=256)
     config.data.crops = dict(views=[crops.jigsaw(256)])
-    config.model = dict(name="alexnet", kind="caffe", width=1.0, stride=2, norm_groups=1, dtype="bfloat16")
+    config.model = common.alexnet("caffe", stride=2)
     config.method = dict(
         name="jigsaw", permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
         standardised=True, channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5, norm=False,
