@@ -103,7 +103,7 @@ def test_a_person_sees_what_is_seen_what_comes_and_what_was_chosen(started):
 @pytest.mark.parametrize("flags, words", [
     (["patch=32"], "have 1 rows of method.patch=32"), (["offsets=6"], "up to 7 rows below"),
     (["offsets=0"], "at least 1"),
-    (["patch=40"], "can't be cut from 32 pixels"), (["patch=16", "stride=16"], "have 2 rows of method.patch=16"),
+    (["patch=40"], "can't be cut from 32 pixels"), (["patch=16", "stride=16", "offsets=2"], "have 2 rows"),
     (["jitter=8"], "method.jitter=8"), (["directions=3"], "choose one of 1, 2, 4"),
 ])  # fmt: skip
 def test_grids_on_which_nothing_can_be_predicted_are_told(flags, words):
