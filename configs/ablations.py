@@ -182,8 +182,8 @@ jigsaw_shortcuts = Suite(
     cells={
         "all remedies": Cell({}),
         "no gap": Cell({"method.cell": 8}),
-        "tiles as they are": Cell({"method.standardised": False}),
-        "neither": Cell({"method.cell": 8, "method.standardised": False}),
+        "tiles as they are": Cell({"method.standardised": "none"}),
+        "neither": Cell({"method.cell": 8, "method.standardised": "none"}),
     },
     axis="what is done against shortcuts",
     numbers=("pretext_accuracy", "knn", "linear"),

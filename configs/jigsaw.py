@@ -19,7 +19,7 @@ def paper():
     config.model = common.alexnet("caffe", stride=2)
     config.method = dict(
         name="jigsaw", permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
-        standardised=True, channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5, norm=False,
+        standardised="channel", channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5, norm=False,
         whole_map=True,
     )  # fmt: skip
     config.optim = common.optim(
@@ -35,7 +35,8 @@ def resnet50():
     config.data.crops = dict(views=[crops.jigsaw(256, grey=0.66)])
     config.model = common.resnet(50)
     config.method.update(
-        permutations=100, permutations_per_image=8, channel_drop=0.0, channel_offset=0, embedding=1000, norm=True,
+        permutations=100, permutations_per_image=8, standardised="tile", channel_drop=0.0, channel_offset=0,
+        embedding=1000, norm=True,
         whole_map=False,
     )
     config.optim = common.optim(
@@ -49,8 +50,8 @@ def cifar():
     config = common.cifar(3.0, [crops.jigsaw(32, flip=0.5)])
     config.model = common.small_cpu_resnet()
     config.method = dict(
-        paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, channel_offset=0, embedding=128,
-        hidden=512, dropout=0.0, norm=True, whole_map=False,
+        paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, standardised="tile",
+        channel_offset=0, embedding=128, hidden=512, dropout=0.0, norm=True, whole_map=False,
     )  # fmt: skip
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
     return config

@@ -22,21 +22,23 @@ from jax_ssl.models.puzzle import GRID, Solver, assemble, draw_answers, draw_til
 from jax_ssl.models.squares import without_green_magenta
 
 
-def input_stage(backbone, *, cell=85, tile=64, standardised=True, **_):
+def input_stage(backbone, *, cell=85, tile=64, standardised="channel", **_):
     """Features are the mean over the nine tiles of an image, as in revisiting-self-supervised."""
     bounds.whole("method.", dict(cell=cell, tile=tile))
+    bounds.one_of("method.", dict(standardised=standardised), stages.STANDARDISED)
     return stages.Tiles(backbone, cell, tile, GRID, standardised)
 
 
 def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
-         standardised=True, channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5,
+         standardised="channel", channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5,
          norm=False, whole_map=True) -> Method:  # fmt: skip
     """permutations: of the set to choose from, found from permutation_seed; permutations_per_image: puzzles of each.
 
-    cell, tile: sides in pixels of the view; what is between tiles is the gap. standardised: each tile has mean zero and
-    spread one. channel_drop: share of the images without green against magenta; channel_offset: pixels by which each
-    channel of a tile may move. embedding, hidden: widths of the head, for a tile and for nine; behind both dropout, and
-    norm: batch norm. whole_map: the head reads all places of a tile's last map, or their mean.
+    cell, tile: sides in pixels of the view; what is between tiles is the gap. standardised: each `channel` of a tile has
+    mean zero and spread one, or each `tile`, or `none`. channel_drop: share of the images without green against magenta;
+    channel_offset: pixels by which each channel of a tile may move. embedding, hidden: widths of the head, for a tile
+    and for nine; behind both dropout, and norm: batch norm. whole_map: the head reads all places of a tile's last map,
+    or their mean.
     """
     stage = input_stage(backbone, cell=cell, tile=tile, standardised=standardised)
     bounds.whole("method.", dict(permutations_per_image=permutations_per_image, embedding=embedding, hidden=hidden))
@@ -50,7 +52,7 @@ def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permut
     answers = permutation_set(permutations, permutation_seed)
     orders = jnp.asarray(answers.rows, jnp.int32)
     net = Solver(backbone, permutations, embedding, hidden, dropout, norm, whole_map)
-    prepared = lambda tiles: stages.standardise(tiles) if standardised else tiles
+    prepared = lambda tiles: stages.standardise(tiles, standardised)
 
     def puzzles(rng, images, offset=0):
         """Tiles (B, 9, tile, tile, 3) in their right order, and which permutations they are to be given, (B, P)."""

@@ -75,7 +75,7 @@ def test_features_are_the_mean_over_standardised_tiles():
     assert features.patches.shape[1] == 9 and network.protocol["tiles"] == 9
     np.testing.assert_allclose(features.pooled, features.patches.mean(1), rtol=1e-5)
     np.testing.assert_allclose(network.apply(variables, images * 0.5 + 0.1).pooled, features.pooled, rtol=1e-3)
-    plain = parts.network_of(small("jigsaw", "--config.method.standardised=False"))
+    plain = parts.network_of(small("jigsaw", "--config.method.standardised=none"))
     assert not np.allclose(plain.apply(variables, images * 0.5 + 0.1).pooled, plain.apply(variables, images).pooled)
 
 
@@ -84,7 +84,7 @@ def test_features_are_the_mean_over_standardised_tiles():
     (["permutations=362881"], "nine tiles have 362880 permutations"),
     (["tile=10"], "10 pixels are no multiple of model.patch=4"),
     (["cell=11"], "3 x 3 cells of 11 pixels"),
-    (["tile=12"], "tiles of 12"),
+    (["tile=12"], "tiles of 12"), (["standardised=image"], "choose one of channel, tile, none"),
 ])  # fmt: skip
 def test_puzzles_that_can_not_be_made_are_told(flags, words):
     with pytest.raises(UserError, match=words):
