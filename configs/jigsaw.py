@@ -19,8 +19,8 @@ def paper():
     config.model = common.alexnet("caffe", stride=2)
     config.method = dict(
         name="jigsaw", permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
-        standardised="channel", channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5, norm=False,
-        whole_map=True,
+        standardised="channel", channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5,
+        norm=False, whole_map=True,
     )  # fmt: skip
     config.optim = common.optim(
         "sgd", 0.01, scaling="absolute", schedule="step", milestones=(20.0, 40.0, 60.0), weight_decay=5e-4,
@@ -36,8 +36,7 @@ def resnet50():
     config.model = common.resnet(50)
     config.method.update(
         permutations=100, permutations_per_image=8, standardised="tile", channel_drop=0.0, channel_offset=0,
-        embedding=1000, norm=True,
-        whole_map=False,
+        embedding=1000, norm=True, whole_map=False,
     )
     config.optim = common.optim(
         "sgd", 0.1, schedule="step", milestones=(15.0, 25.0), warmup_epochs=5.0, weight_decay=1e-4

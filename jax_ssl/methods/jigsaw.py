@@ -34,11 +34,11 @@ def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permut
          norm=False, whole_map=True) -> Method:  # fmt: skip
     """permutations: of the set to choose from, found from permutation_seed; permutations_per_image: puzzles of each.
 
-    cell, tile: sides in pixels of the view; what is between tiles is the gap. standardised: each `channel` of a tile has
-    mean zero and spread one, or each `tile`, or `none`. channel_drop: share of the images without green against magenta;
-    channel_offset: pixels by which each channel of a tile may move. embedding, hidden: widths of the head, for a tile
-    and for nine; behind both dropout, and norm: batch norm. whole_map: the head reads all places of a tile's last map,
-    or their mean.
+    cell, tile: sides in pixels of the view; what is between tiles is the gap. standardised: each `channel` of a tile
+    has mean zero and spread one, or each `tile`, or `none`. channel_drop: share of the images without green against
+    magenta; channel_offset: pixels by which each channel of a tile may move. embedding, hidden: widths of the head, for
+    a tile and for nine; behind both dropout, and norm: batch norm. whole_map: the head reads all places of a tile's
+    last map, or their mean.
     """
     stage = input_stage(backbone, cell=cell, tile=tile, standardised=standardised)
     bounds.whole("method.", dict(permutations_per_image=permutations_per_image, embedding=embedding, hidden=hidden))
