@@ -9,7 +9,7 @@ import jax
 from jax_ssl import parts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import layers, offline
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import measure, rulers
 
 NETWORKS = ("untrained", "student", "teacher")
@@ -24,7 +24,7 @@ def depths_of(settings) -> int:
 
 
 def measure_layers(
-    folder: str, pool: str, wanted=NETWORKS, seed=None, say=measure.tell, overrides=()
+    folder: str, pool: str, wanted=NETWORKS, seed=None, say=measure.print_now, overrides=()
 ) -> list[dict]:
     """A row for each network, a column for each depth; records in results.jsonl. pool: `max` or `mean`."""
     settings = measure.load_config(folder, overrides)
@@ -48,7 +48,7 @@ def measure_layers(
             protocol = counts | measure.protocol_of(label, encode, depth)
             if jax.process_index() == 0:
                 records.append(
-                    metrics.record_result(
+                    results.record_result(
                         folder, "layers", label.partition(", ")[0], value=found[name], protocol=protocol, **where
                     )
                 )
