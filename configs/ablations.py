@@ -171,6 +171,39 @@ mae_augmentation = Suite(
     **MAE_EPOCH,
 )
 
+PUZZLES_AT_THE_END = {"probe_every": 1_000_000, "picture_every": 0}  # they are asked with the probe of the last step
+
+jigsaw_shortcuts = Suite(
+    title="What a jigsaw puzzle must not give away",
+    claim="Without gaps or without standardised tiles, edges and shading solve the puzzle: more are right, and "
+    "features are no better.",
+    source="Noroozi and Favaro 2016, section 4.2 and the table of its ablations",
+    config="jigsaw:cifar",
+    cells={
+        "all remedies": Cell({}),
+        "no gap": Cell({"method.cell": 8}),
+        "tiles as they are": Cell({"method.standardised": "none"}),
+        "neither": Cell({"method.cell": 8, "method.standardised": "none"}),
+    },
+    axis="what is done against shortcuts",
+    numbers=("pretext_accuracy", "knn", "linear"),
+    budget="2 epochs, 100 000 images",
+    overrides=PUZZLES_AT_THE_END | {"epochs": 2.0},
+)
+
+cpc_norm = Suite(
+    title="Do patches tell each other what they are?",
+    claim="By the statistics of a batch a patch knows of the others of its image: with batch norm more patches are "
+    "found, and features are no better.",
+    source="Henaff et al. 2019, CPC v2, section 4.1",
+    config="cpc:cifar",
+    cells={"layer norm": Cell({"model.norm": "layer"}), "batch norm": Cell({"model.norm": "batch"})},
+    axis="normalisation of the encoder",
+    numbers=("pretext_accuracy", "knn", "linear"),
+    budget="1 epoch, 50 000 images",
+    overrides=PUZZLES_AT_THE_END | {"epochs": 1.0},
+)
+
 turned = Suite(
     title="Where to turn an image",
     claim="Turned before the crop, a picture shows its bars: the puzzle gets easy, and the features do not get better.",
@@ -183,11 +216,11 @@ turned = Suite(
     axis="when an image is turned",
     numbers=("pretext_accuracy", "knn", "linear"),
     budget="1 epoch, 50 000 images in four turns each: 5 to 10 minutes",
-    overrides={"probe_every": 1_000_000, "picture_every": 0, "epochs": 1.0},  # its puzzle is asked at the end
+    overrides=PUZZLES_AT_THE_END | {"epochs": 1.0},
 )
 
 SUITES = dict(
     augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
     mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
-    turned=turned,
+    turned=turned, jigsaw_shortcuts=jigsaw_shortcuts, cpc_norm=cpc_norm,
 )  # fmt: skip

@@ -61,8 +61,8 @@ def base() -> ConfigDict:
 def resnet(depth: int = 50, **overrides) -> dict:
     """A ResNet's settings; see jax_ssl/models/resnet.py."""
     return dict(
-        name="resnet", depth=depth, width=1.0, stem="imagenet", patch=4, stages=(), norm_groups=1, zero_init=True,
-        dtype="bfloat16",
+        name="resnet", depth=depth, width=1.0, stem="imagenet", patch=4, stages=(), norm="batch", norm_groups=1,
+        zero_init=True, dtype="bfloat16",
     ) | overrides  # fmt: skip
 
 

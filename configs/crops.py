@@ -179,6 +179,19 @@ def clip(size=224):
     return plain(size, (0.9, 1.0), flip=0.0, ratio=(1.0, 1.0))
 
 
+def jigsaw(size=256, grey=0.5, flip=0.0):
+    """MehdiNoroozi/JigsawPuzzleSolver data_transformer.cpp; spec 2.5: the central square, half of them grey.
+
+    No resize of a part: gaps between tiles are counted in pixels of the picture. VISSL: flip 0.5, grey 0.66.
+    """
+    return dict(plain(size, (1.0, 1.0), "bilinear", flip, ratio=(1.0, 1.0)), grey=grey)
+
+
+def cpc(size=256, grey=0.25):
+    """lightning-bolts, CPC transforms; spec 5.5 and supplement E: a crop of most of it, flip, jitter and grey."""
+    return coloured(plain(size, (0.7, 1.0), "bilinear"), (0.4, 0.4, 0.4, 0.2), blur=0.0, grey=grey)
+
+
 def rotnet(size=224):
     """RotNet's view, which the method then rotates: torchvision's crop and flip, gidariss/FeatureLearningRotNet."""
     return plain(size, interpolation="bilinear")

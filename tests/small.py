@@ -25,6 +25,9 @@ SMALL = {  # overrides of the tiny preset
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
     "simmim": [*VIT, "--config.method.mask_cell=16"],
     "beit": [*VIT, "--config.method.beside.width=16", "--config.method.beside.vocabulary=24"],
+    "jigsaw": [*RESNET, *(f"--config.method.{key}" for key in (
+        "permutations=6", "permutations_per_image=2", "embedding=8", "hidden=16", "dropout=0.2"))],
+    "cpc": [*RESNET, *(f"--config.method.{key}" for key in ("context_width=16", "context_depth=1", "target_width=8"))],
     "rotnet": RESNET,
     "dvae": ["--config.model.width=16", "--config.model.vocabulary=24"],
 }  # fmt: skip

@@ -68,6 +68,11 @@ MISTAKES = {
     "one patch for blocks": (["train", "--config=ijepa:tiny", "--config.model.patch=32"], "1 x 1 patches"),
     "one patch to hide and show": (["train", "--config=mae:tiny", "--config.model.patch=32"], "hides 1 of the 1 x 1"),
     "one square to hide and show": (["train", "--config=simmim:tiny", "--config.method.mask_cell=32"], "1 x 1 patches"),
+    "one permutation": (["train", "--config=jigsaw:tiny", "--config.method.permutations=1"], "at least 2"),
+    "more permutations than there are": (["train", "--config=jigsaw:tiny", "--config.method.permutations=362881"],
+                                         "nine tiles have 362880"),
+    "a tile that the stem does not divide": (["train", "--config=jigsaw:tiny", "--config.method.tile=10"], "patch=4"),
+    "one row of patches": (["train", "--config=cpc:tiny", "--config.method.patch=32"], "have 1 rows of"),
     "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),
 }
 RUN = {  # overrides of an evaluation of a run that is there

@@ -5,7 +5,7 @@ otherwise. Shapes are not checked: arrays that do not fit raise JAX's own errors
 """
 
 from jax_ssl.losses.classification import label_cross_entropy
-from jax_ssl.losses.contrastive import clip, info_nce, moco_v3, nt_xent, unit
+from jax_ssl.losses.contrastive import clip, cpc, info_nce, moco_v3, nt_xent, unit
 from jax_ssl.losses.distillation import (
     cross_entropy,
     dino,
@@ -25,7 +25,7 @@ from jax_ssl.losses.redundancy import barlow_twins, vicreg
 from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
-    "barlow_twins", "beit", "byol", "clip", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
+    "barlow_twins", "beit", "byol", "clip", "cpc", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
     "ibot_patch", "info_nce", "koleo", "label_cross_entropy", "mae", "masked_cross_entropy", "moco_v3", "nt_xent",
     "patch_weights", "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "sum_in_chunks",
     "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg", "view_cross_entropy",

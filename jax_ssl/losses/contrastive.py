@@ -86,3 +86,19 @@ def clip(image, text, logit_scale):
     scores = jnp.matmul(image, text.T, precision=HIGHEST) * logit_scale
     normaliser = (logsumexp(scores, axis=0) + logsumexp(scores, axis=1)) / 2
     return jnp.mean(normaliser - jnp.diagonal(scores))
+
+
+def cpc(preds, targets, offset=2, embed_scale=0.1):
+    """Cross-entropy of finding what a patch of the grid looks like `offset` rows below, among all patches of the batch.
+
+    preds, targets: (B, h, w, D) of any float type and length, not made unit. Row r of `preds` tells row r + offset of
+    `targets` in its own column; the last `offset` rows have nothing to tell. Negatives are all other B h w - 1 targets,
+    those of the same image too. embed_scale: times the scores. Returns a fp32 scalar; log(B h w) if nothing is known.
+    Henaff et al. 2019, https://arxiv.org/abs/1905.09272, Eq. 2 and its pseudo-code; van den Oord et al. 2018,
+    https://arxiv.org/abs/1807.03748, Eq. 4, has one matrix for each offset where `preds` are.
+    """
+    preds = preds[:, : preds.shape[1] - offset].astype(jnp.float32) * embed_scale
+    targets = targets.astype(jnp.float32)
+    rows = lambda x: x.reshape(-1, x.shape[-1])
+    normaliser = logsumexp(jnp.matmul(rows(preds), rows(targets).T, precision=HIGHEST), axis=1)
+    return jnp.mean(normaliser) - jnp.mean(jnp.sum(preds * targets[:, offset:], axis=-1))

@@ -18,6 +18,7 @@ POINTS = np.array([0.0, 0.75, -0.75, 1.5, -1.5])
 TILE, TAPS = 4, 3  # outputs and kernel weights along one axis
 SIDE = TILE + TAPS - 1  # inputs that a tile sees along one axis
 TILES_AT_ONCE = 256  # their transforms stay in the cache
+SMALL = 16  # positions of a map on which XLA's CPU convolutions are slower than one matmul of its shifts
 
 
 def cook_toom() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,6 +130,21 @@ def native(x, kernel, stride: int):
     )
 
 
+def by_shifts(x, kernel, stride: int):
+    """The same as one matmul of the shifted maps side by side; shifts that hold nothing but padding are left out."""
+    taps, pad = len(kernel), len(kernel) // 2
+    counts = [(side - 1) // stride + 1 for side in x.shape[1:3]]
+    inside = [
+        [tap for tap in range(taps) if any(0 <= stride * n + tap - pad < side for n in range(count))]
+        for side, count in zip(x.shape[1:3], counts)
+    ]
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    read = lambda start, count: slice(start, start + stride * (count - 1) + 1, stride)
+    shifts = [padded[:, read(i, counts[0]), read(j, counts[1])] for i in inside[0] for j in inside[1]]
+    rows, columns = (slice(taps[0], taps[-1] + 1) for taps in inside)
+    return jnp.concatenate(shifts, axis=-1) @ kernel[rows, columns].reshape(-1, kernel.shape[-1])
+
+
 def native_kernel_gradient(x, g, taps: int, stride: int):
     kernel = jnp.zeros((taps, taps, x.shape[-1], g.shape[-1]), x.dtype)
     return jax.linear_transpose(lambda kernel: native(x, kernel, stride), kernel)(g)[0]
@@ -150,7 +166,7 @@ def matmul_kernel_gradient(x, g, taps: int, stride: int):
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv(x, kernel, stride: int):
     """float32 (N, H, W, C), (k, k, C, K), k odd -> (N, H/stride, W/stride, K)."""
-    cpu = winograd if tileable(x, kernel, stride) else partial(native, stride=stride)
+    cpu = winograd if tileable(x, kernel, stride) else partial(on_a_cpu(x), stride=stride)
     return jax.lax.platform_dependent(x, kernel, cpu=cpu, default=partial(native, stride=stride))
 
 
@@ -159,6 +175,11 @@ def tileable(x, kernel, stride: int) -> bool:
     _, height, width, _ = x.shape
     tiles = len(x) * height * width // TILE**2
     return stride == 1 and len(kernel) == TAPS and height % TILE == width % TILE == 0 and 4 * tiles >= kernel.shape[-1]
+
+
+def on_a_cpu(x):
+    """How a convolution that Winograd's way is not for is done: by its shifts where the map is small."""
+    return by_shifts if x.shape[1] * x.shape[2] <= SMALL else native
 
 
 def _forward(x, kernel, stride):
@@ -170,7 +191,8 @@ def _backward(stride, saved, g):
     if stride == 1:  # a convolution of the same kind, with the kernel turned around
         back = conv(g, kernel[::-1, ::-1].swapaxes(2, 3), 1)
     else:
-        back = jax.linear_transpose(lambda x: native(x, kernel, stride), x)(g)[0]
+        back = lambda way: lambda g: jax.linear_transpose(lambda x: way(x, kernel, stride), x)(g)[0]
+        back = jax.lax.platform_dependent(g, cpu=back(on_a_cpu(x)), default=back(native))
     shape = dict(taps=len(kernel), stride=stride)
     fast = winograd_kernel_gradient if tileable(x, kernel, stride) else partial(matmul_kernel_gradient, **shape)
     return back, jax.lax.platform_dependent(x, g, cpu=fast, default=partial(native_kernel_gradient, **shape))

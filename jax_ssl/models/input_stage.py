@@ -8,6 +8,8 @@ A stage has `protocol`, what stands beside a number that was measured behind it,
 what the backbone gets.
 """
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
@@ -15,6 +17,8 @@ from einops import rearrange
 from jax_ssl.errors import UserError
 from jax_ssl.models.features import Features
 from jax_ssl.models.lab import rgb_to_lab
+
+STANDARDISED = dict(channel=(-3, -2), tile=(-3, -2, -1), none=())  # the axes of a tile that share a mean
 
 
 def inner(name: str, default) -> property:
@@ -60,14 +64,14 @@ class Tiles(nn.Module):
     """The backbone on the grid x grid tiles of an image, one by one: pooled is their mean, patches are the tiles.
 
     tile: the side of one in pixels, in the middle of a cell of `cell` pixels; the cells are the middle of the image.
-    standardised: each tile in units of its own mean and spread, as in `standardise`.
+    standardised: a key of STANDARDISED, which numbers of a tile share a mean and a spread; `none` leaves them alone.
     """
 
     backbone: nn.Module
     cell: int
     tile: int
     grid: int = 3
-    standardised: bool = True
+    standardised: str = "channel"
     norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
     shortened = shortened
 
@@ -79,7 +83,7 @@ class Tiles(nn.Module):
         gap, starts = (self.cell - self.tile) // 2, [(x - self.grid * self.cell) // 2 for x in images.shape[1:3]]
         rows, columns = ([start + gap + i * self.cell for i in range(self.grid)] for start in starts)
         tiles = cut(images, rows, columns, self.tile)
-        return each(self.backbone, standardise(tiles) if self.standardised else tiles, train)
+        return each(self.backbone, standardise(tiles, self.standardised), train)
 
     def side(self, image_size: int) -> int:
         if not 0 < self.tile <= self.cell or self.grid * self.cell > image_size:
@@ -91,7 +95,7 @@ class Tiles(nn.Module):
 
     @property
     def protocol(self) -> dict:
-        return {"input": "tiles", "tiles": self.grid**2, "tile": self.tile}
+        return {"input": "tiles", "tiles": self.grid**2, "tile": self.tile, "standardised": self.standardised}
 
 
 class Patches(nn.Module):
@@ -138,10 +142,18 @@ def cut(images, rows, columns, side: int):
     return jnp.stack([images[:, y : y + side, x : x + side] for y in rows for x in columns], axis=1)
 
 
-def standardise(tiles):
-    """Each tile and channel less its mean, over its deviation (n - 1), or over 1 where that is 0: (..., h, w, C)."""
-    centred = tiles - tiles.mean((-3, -2), keepdims=True)
-    variance = jnp.square(centred).sum((-3, -2), keepdims=True) / (tiles.shape[-3] * tiles.shape[-2] - 1)
+def standardise(tiles, by: str = "channel"):
+    """Tiles less their mean, over their deviation (n - 1), or over 1 where that is 0: (..., h, w, C).
+
+    by: `channel` of a tile, as in JigsawPuzzlePytorch, or the whole `tile`, which leaves it its colour, as in
+    google/revisiting-self-supervised.
+    """
+    axes = STANDARDISED[by]
+    if not axes:
+        return tiles
+    centred = tiles - tiles.mean(axes, keepdims=True)
+    count = math.prod(tiles.shape[axis] for axis in axes)
+    variance = jnp.square(centred).sum(axes, keepdims=True) / (count - 1)
     return centred / jnp.sqrt(jnp.where(variance > 1e-12, variance, 1.0))
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation whose result depends on the config, never on the mesh."""
+"""Normalisation in convolutional networks: of a batch, by the config and never by the mesh, or of each image alone."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -50,3 +50,22 @@ class BatchNorm(nn.Module):
         spread = (factor.shape[0],) + (1,) * (grouped.ndim - 2) + (width,)
         y = grouped.astype(jnp.float32) * factor.reshape(spread) + shift.reshape(spread)
         return batch_constraint(y.reshape(x.shape).astype(x.dtype))
+
+
+class LayerNorm(nn.Module):
+    """Normalises each image over space and channels, with a learned scale and offset a channel: nothing leaks.
+
+    Henaff et al. 2019 (CPC v2), https://arxiv.org/abs/1905.09272, Sec. 4.1: by the statistics of a batch a patch knows
+    what the others of its image look like.
+    """
+
+    epsilon: float = 1e-5
+    zero_scale: bool = False  # as of BatchNorm
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        """x (B, ..., C), any float dtype; returned in the same dtype. train changes nothing."""
+        scale = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+        axes = tuple(range(1, x.ndim))
+        norm = nn.LayerNorm(self.epsilon, jnp.float32, reduction_axes=axes, feature_axes=-1, scale_init=scale)
+        return norm(x.astype(jnp.float32)).astype(x.dtype)

@@ -14,7 +14,7 @@ from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.features import Features
-from jax_ssl.models.norm import BatchNorm
+from jax_ssl.models.norm import BatchNorm, LayerNorm
 
 STAGES = {
     10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3),
@@ -60,13 +60,14 @@ class ResNet(nn.Module):
     norm_groups: int
     zero_init: bool
     dtype: jnp.dtype
+    normalisation: str = "batch"
 
     @nn.compact
     def __call__(self, images, train: bool = False):
         conv = partial(
             nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=KERNEL_INIT, conv_general_dilated=convolve
         )
-        norm = partial(BatchNorm, groups=self.norm_groups)
+        norm = LayerNorm if self.normalisation == "layer" else partial(BatchNorm, groups=self.norm_groups)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
             x = nn.relu(norm()(conv(self.width, (7, 7), 2, padding=((3, 3), (3, 3)))(x), train))
@@ -105,16 +106,18 @@ def _padded(conv, features, kernel, stride=1):
 
 
 def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm_groups: int,
-         zero_init: bool, dtype: str) -> ResNet:  # fmt: skip
+         zero_init: bool, dtype: str, norm: str = "batch") -> ResNet:  # fmt: skip
     """depth 10..200; width multiplies 64 channels (2, 4, 0.25); stem `imagenet`, `cifar` or `patch`.
 
     zero_init: each block begins as the identity, its last norm's scale at zero (SimCLR, BYOL; not MoCo v1/v2, SwAV).
+    norm: `batch`, or `layer`, each image by itself (CPC v2). norm_groups: of the batch, see BatchNorm.
     stages overrides the blocks of each stage (a shorter tuple makes a smaller network); () = by depth.
     """
     if depth not in STAGES:
         raise UserError(f"model.depth={depth}: a ResNet has one of {sorted(STAGES)} layers.")
     bounds.one_of("model.", dict(stem=stem), ("imagenet", "cifar", "patch"))
     bounds.one_of("model.", dict(dtype=dtype), bounds.DTYPES)
+    bounds.one_of("model.", dict(norm=norm), ("batch", "layer"))
     bounds.bounded("model.", dict(width=width), at_least=1 / 64)
     bounds.whole("model.", dict(patch=patch, stages=stages, norm_groups=norm_groups))
     return ResNet(
@@ -126,6 +129,7 @@ def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm
         norm_groups=norm_groups,
         zero_init=zero_init,
         dtype=jnp.dtype(dtype),
+        normalisation=norm,
     )
 
 

@@ -9,6 +9,8 @@ GAP = 2  # pixels between the images of a grid
 TITLE = 24  # pixels above a column for its title
 WIDE = 8  # columns of a sheet, at most, for cells of full size
 CELL = 192, 96  # pixels, the largest and the smallest side of a cell
+FRAME = 4  # pixels around an image that says whether an answer was right, in the colour of
+RIGHT, WRONG = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0)  # Okabe and Ito's green and vermilion: told apart by everybody
 CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # drawn in this order, if logged
 
 
@@ -74,6 +76,14 @@ def fit(images, side: int, smooth: bool = False) -> np.ndarray:
     resized = [[Image.fromarray(plane).resize((side, side), how) for plane in np.moveaxis(image, -1, 0)]
                for image in planes]  # fmt: skip
     return np.stack([np.stack(image, axis=-1) for image in resized]).reshape(len(images), side, side, *images.shape[3:])
+
+
+def framed(images: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Images (N, S, S, 3) in a frame of the colour of right or wrong, (N,) bool."""
+    colour = np.where(right[:, None, None, None], np.float32(RIGHT), np.float32(WRONG))
+    inner = np.zeros(images.shape[1:3], bool)
+    inner[FRAME:-FRAME, FRAME:-FRAME] = True
+    return np.where(inner[None, :, :, None], images, colour)
 
 
 def heat(maps) -> np.ndarray:

@@ -100,3 +100,46 @@ def test_unit_rows_have_length_one_and_zero_stays_finite():
     x = jnp.array([[3.0, 4.0], [0.0, 0.0], [1e-4, 0.0]])
     np.testing.assert_allclose(losses.unit(x), [[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], rtol=1e-6)
     assert jnp.isfinite(jax.grad(lambda x: losses.unit(x).sum())(x)).all()
+
+
+@pytest.mark.seal(2, "cpc")
+def test_cpc_and_its_gradients_are_those_of_lightning_bolts(golden):
+    g = golden("cpc")
+    preds, targets, height = g["preds"], g["targets"], g["preds"].shape[1]
+
+    def each(preds, targets):
+        return jnp.stack([losses.cpc(preds, targets, i + 1, g["embed_scale"]) for i in range(1, height - 1)])
+
+    # Bolts adds the loss of the offset i + 1 so many times as i says.
+    weighted = lambda *arrays: jnp.sum(each(*arrays) * jnp.arange(1, height - 1))
+    np.testing.assert_allclose(each(preds, targets), g["losses"], rtol=1e-5)
+    for function, name in ((lambda *arrays: each(*arrays)[0], "first"), (weighted, "bolts")):
+        value, grads = jax.value_and_grad(function, (0, 1))(preds, targets)
+        for gradient, key in zip(grads, (f"dpreds_{name}", f"dtargets_{name}")):
+            np.testing.assert_allclose(gradient, g[key], rtol=1e-5, atol=1e-6 * float(jnp.abs(g[key]).max()))
+    np.testing.assert_allclose(value, g["loss_bolts"], rtol=1e-5)
+
+
+def cpc_by_hand(preds, targets, offset, scale):
+    """InfoNCE written out from the paper in float64: one query after the other."""
+    batch, height, width, size = preds.shape
+    everything, costs = targets.reshape(-1, size).astype(np.float64), []
+    for image, row, column in np.ndindex(batch, height - offset, width):
+        scores = scale * everything @ preds[image, row, column].astype(np.float64)
+        right = (image * height + row + offset) * width + column
+        costs.append(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[right])
+    return np.mean(costs)
+
+
+@pytest.mark.seal(2, "cpc")
+@pytest.mark.parametrize("offset, scale", [(1, 1.0), (2, 0.1), (3, 0.5)])
+def test_cpc_is_that_of_an_oracle_written_from_the_paper(offset, scale):
+    preds, targets = np.random.default_rng(offset).normal(size=(2, 3, 4, 5, 6)).astype(np.float32) * 2
+    np.testing.assert_allclose(
+        losses.cpc(jnp.asarray(preds), jnp.asarray(targets), offset, scale),
+        cpc_by_hand(preds, targets, offset, scale), rtol=1e-5,
+    )  # fmt: skip
+
+
+def test_cpc_of_predictions_that_say_nothing_is_log_of_all_patches():
+    np.testing.assert_allclose(losses.cpc(jnp.zeros((3, 4, 5, 2)), jnp.ones((3, 4, 5, 2))), np.log(60), rtol=1e-6)

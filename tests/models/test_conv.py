@@ -14,6 +14,10 @@ SHAPES = [  # images, side, channels in, out, taps, stride
     (4, 8, 32, 48, 1, 2),
     (4, 6, 32, 32, 3, 1),  # no multiple of four
     (2, 4, 32, 256, 3, 1),  # too few tiles
+    (4, 2, 32, 48, 3, 1),  # small maps, by their shifts
+    (4, 2, 32, 48, 3, 2),
+    (4, 2, 32, 48, 1, 2),
+    (4, 1, 32, 48, 3, 1),  # one position: all but the middle of the kernel lies outside
 ]
 
 

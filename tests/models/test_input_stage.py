@@ -47,7 +47,7 @@ def test_grey_features_do_not_change_with_colour(transformer):
 
 
 def test_tiles_see_nothing_between_them(backbone):
-    read = encode(Tiles(backbone, cell=10, tile=8, standardised=False))
+    read = encode(Tiles(backbone, cell=10, tile=8, standardised="none"))
     inside = np.zeros((32, 32), bool)
     for y in range(3):
         for x in range(3):
@@ -69,6 +69,10 @@ def test_a_tile_in_units_of_its_own_mean_and_spread():
     spread = tiles.std((2, 3), keepdims=True, ddof=1)
     spread[0, 0] = 1
     np.testing.assert_allclose(standardise(jnp.asarray(tiles)), centred / spread, atol=1e-5)
+    together = np.asarray(standardise(jnp.asarray(tiles), "tile")).reshape(*tiles.shape[:-3], -1)
+    np.testing.assert_allclose(together.mean(-1), 0, atol=1e-5)
+    assert np.isclose(together.std(-1, ddof=1), 1, atol=1e-4).sum() >= together[..., 0].size - 1  # but a flat one
+    np.testing.assert_array_equal(standardise(tiles, "none"), tiles)
 
 
 def test_patches_overlap_and_are_averaged(backbone):

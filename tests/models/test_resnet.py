@@ -109,3 +109,15 @@ def test_wrong_settings_are_told_with_the_right_ones():
     with pytest.raises(UserError, match="multiple of model.patch=5"):
         resnet.check(32, stem="patch", patch=5)
     resnet.check(33, stem="imagenet", patch=4)
+
+
+def test_with_layer_norm_no_image_knows_of_another_and_there_are_no_statistics():
+    net = make(stages=(1,), stem="patch", width=0.125, norm="layer")
+    images = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
+    variables = net.init(jax.random.key(1), images)
+    assert set(variables) == {"params"}
+    run = lambda images: net.apply(variables, images, train=True).pooled
+    np.testing.assert_allclose(run(images)[:1], run(images[:1]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run(7 * images), run(images), rtol=1e-3)  # each in units of its own spread
+    with pytest.raises(UserError, match="model.norm='instance'"):
+        make(norm="instance")
