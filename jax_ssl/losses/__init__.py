@@ -1,5 +1,23 @@
 """Losses of self-supervised learning: pure functions of arrays for the global batch, fp32 inside."""
 
+from jax_ssl.losses.adversarial import (
+    adversarial_game,
+    binary_cross_entropy,
+    context_encoder,
+    critic,
+    hole_weight,
+    reconstruction,
+)
+from jax_ssl.losses.colorization import (
+    annealed_mean,
+    colorization,
+    colour_bins,
+    colour_code,
+    colour_weights,
+    colourful,
+    nearest_bin,
+    smooth_prior,
+)
 from jax_ssl.losses.contrastive import clip, info_nce, moco_v3, nt_xent, unit
 from jax_ssl.losses.distillation import (
     cross_entropy,
@@ -20,8 +38,11 @@ from jax_ssl.losses.redundancy import barlow_twins, vicreg
 from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
-    "barlow_twins", "beit", "byol", "clip", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
-    "ibot_patch", "info_nce", "koleo", "mae", "masked_cross_entropy", "moco_v3", "nt_xent", "patch_weights",
-    "patchify", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "sum_in_chunks",
-    "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg", "view_cross_entropy",
+    "adversarial_game", "annealed_mean", "barlow_twins", "beit", "binary_cross_entropy", "byol", "clip",
+    "colorization", "colour_bins", "colour_code", "colour_weights", "colourful", "context_encoder", "critic",
+    "cross_entropy", "dino", "dino_center", "dino_targets", "dvae", "hole_weight", "ibot_patch", "info_nce",
+    "koleo", "mae", "masked_cross_entropy", "moco_v3", "nearest_bin", "nt_xent", "patch_weights", "patchify",
+    "reconstruction", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "smooth_prior",
+    "sum_in_chunks", "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg",
+    "view_cross_entropy",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     use_bias: bool = True
     zero_scale: bool = False  # gamma starts at 0: a residual branch that begins as the identity
+    scale_spread: float = 0.0  # gamma starts around 1 with this deviation (DCGAN)
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -41,8 +42,7 @@ class BatchNorm(nn.Module):
             mean, var = mean_run.value[None], var_run.value[None]
         scale = jnp.ones(width, jnp.float32)
         if self.use_scale:
-            init = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
-            scale = self.param("scale", init, (width,), jnp.float32)
+            scale = self.param("scale", self.first_scale, (width,), jnp.float32)
         factor = scale / jnp.sqrt(var + self.epsilon)
         shift = -mean * factor
         if self.use_bias:
@@ -50,3 +50,7 @@ class BatchNorm(nn.Module):
         spread = (factor.shape[0],) + (1,) * (grouped.ndim - 2) + (width,)
         y = grouped.astype(jnp.float32) * factor.reshape(spread) + shift.reshape(spread)
         return batch_constraint(y.reshape(x.shape).astype(x.dtype))
+
+    def first_scale(self, rng, shape, dtype):
+        noise = self.scale_spread * nn.initializers.normal(1.0)(rng, shape, dtype) if self.scale_spread else 0.0
+        return jnp.zeros(shape, dtype) if self.zero_scale else jnp.ones(shape, dtype) + noise
