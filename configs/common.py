@@ -24,7 +24,7 @@ def base() -> ConfigDict:
             keep_best=1,  # checkpoints with the best kNN
             probe_every=1000,  # steps between kNN and linear probe on held-out images; 0 = never
             picture_every=1000,  # steps between pictures; 0 = at the end only
-            feature_depth=0,  # blocks of a transformer behind which kNN and linear probe read it; 0 = all
+            feature_depth=0,  # blocks, stages or layers behind which kNN and linear probe read the network; 0 = all
             evaluate_at_end=False,  # a table of kNN and linear probe beside raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops
@@ -111,6 +111,7 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             layer_decay=1.0,  # times the learning rate, per block down from the head
             embed_rate=1.0,  # times the learning rate, for the patch embedding
             constant_rate=(),  # parameters that keep the peak learning rate, such as "predictor"
+            rates={},  # {"critic": 0.1}: parts of the network, and times the learning rate for each
             vector_rate=1.0,  # times the learning rate, for biases and scales of norms
             unit_rows=(),  # parameters whose rows have length one, such as "prototypes"
         )

@@ -15,6 +15,30 @@ from jax_ssl.sharding import split_strided
 PyTree = Any
 
 
+class Task(NamedTuple):
+    """The puzzle that a pretext method sets itself, as a ruler of held-out images; `evaluate/pretext.py` works it.
+
+    measure(params, state, batch, rng) -> {metric: its mean over the images}
+        batch: {"views": (B, 1, S, S, 3)}, held-out images without augmentation, normalised. Which puzzle is set
+        follows from `rng` alone, and is the same for everybody who is measured. Running statistics, no training mode.
+    metric, better: the number that says whether the puzzle is solved, and whether more of it is better or less.
+    chance: {metric: what a guess gets}, where that is known.
+    baselines: {name: fit}, cheap ways to solve it without learning features.
+        fit(batches, rng, linear) -> function(batch, rng) -> {metric: mean}, as `measure`. batches: of training images,
+        an iterable to go through once; linear(features (N, D), labels (N,), classes) -> function(features) -> labels
+        fits a linear model. A baseline that learns nothing leaves all three alone.
+    summary(means) -> {metric: number}
+        What the means over all images become: a root, or the ratio of two of them.
+    """
+
+    measure: Callable
+    metric: str = "accuracy"
+    better: str = "higher"  # or "lower"
+    chance: Mapping[str, float] = MappingProxyType({})
+    baselines: Mapping[str, Callable] = MappingProxyType({})
+    summary: Callable = lambda means: means
+
+
 class Method(NamedTuple):
     """A self-supervised method: pure functions, and how its teacher follows.
 
@@ -28,7 +52,8 @@ class Method(NamedTuple):
         like random directions, 0 = collapsed).
     show(params, state, batch, rng) -> {name: array}
         What a person should see: (rows, columns, H, W, 3) in the batch's own units is drawn as a grid of images,
-        (H, W) as a heat map. Called now and then, outside the training step.
+        (H, W) as a heat map; `visualize/NAME.py` of the method's name may draw it in another way. Called now and then,
+        outside the training step.
     """
 
     init: Callable
@@ -43,6 +68,10 @@ class Method(NamedTuple):
     curves: Mapping[str, Callable] = MappingProxyType({})  # {metric: schedule of the step}, such as a temperature's
     lengths: Mapping[str, float] = MappingProxyType({})  # {config key: steps} of what should end before the run does
     memories: Mapping[str, int] = MappingProxyType({})  # {config key: images} of what should fit into the data set
+    task: Task | None = None  # the puzzle by which `evaluate --task=pretext` and a run's log measure it
+    pixels: tuple[float, float] | None = None  # data.mean and data.std that it counts on: (0, 1) for colours in [0, 1]
+    look: Callable = lambda images: None  # raises UserError where images, uint8 (n, S, S, 3), can't teach it anything
+    tallies: Mapping[str, Callable] = MappingProxyType({})  # {name in `extra`: images -> numbers}, see run/tallies.py
 
 
 @flax.struct.dataclass

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_ssl.errors import UserError
-from jax_ssl.models import vit
 from jax_ssl.models.features import Features
 from jax_ssl.sharding import batch_constraint, everywhere
 
@@ -29,6 +28,11 @@ class Encoder:
 
     def __call__(self, images) -> Features:
         return _run(self.backbone, self.variables, images)
+
+    @property
+    def protocol(self) -> dict:
+        """What a number of these features has to say of their input; nothing where it is the whole image in colour."""
+        return dict(getattr(self.backbone, "protocol", {}))
 
     def normalise(self, images):
         """uint8 (B, H, W, 3) -> the float32 that the encoder takes."""
@@ -74,21 +78,25 @@ def freeze(backbone, state, which: str = "student", **image) -> Encoder:
 
 def check_depth(backbone, depth: int) -> None:
     """Raises UserError for a depth that the network does not have."""
-    if depth and not (isinstance(backbone, vit.ViT) and 0 < depth <= backbone.depth):
-        raise UserError(f"feature_depth={depth}: give a transformer's block from 1 to model.depth, or 0 for its end.")
+    depths = getattr(backbone, "depths", 0)
+    if depth and not 0 < depth <= depths:
+        remedy = f"give 1 to {depths}, of its blocks, stages or layers, or 0 for its end" if depths else "set it to 0"
+        raise UserError(f"feature_depth={depth}: this network can't be read there: {remedy}.")
 
 
 def at_depth(encode: Encoder, depth: int) -> Encoder:
-    """The same transformer read behind its first `depth` blocks, 0 = all.
+    """The same network read behind its first `depth` parts, 0 = all.
 
-    Where nothing stands between a transformer and the pixels or codes that it predicts, its last blocks are the
-    decoder and the middle knows more: Chen et al. 2020 (iGPT), figure 2; Bao et al. 2022 (BEiT), appendix D.
+    Parts are the blocks of a transformer, the stages of a ResNet, the blocks of NIN, the convolutions of AlexNet: what
+    has `depths` of them and `shortened`. Where little stands between a network and the puzzle that it was trained on,
+    its last parts only work for that, and the middle knows more: Chen et al. 2020 (iGPT), figure 2; Bao et al. 2022
+    (BEiT), appendix D; Gidaris et al. 2018 (RotNet), table 1.
     """
     check_depth(encode.backbone, depth)
     if not depth:
         return encode
-    short, params = vit.first_blocks(encode.backbone, encode.variables["params"], depth)
-    return dataclasses.replace(encode, backbone=short, variables={**encode.variables, "params": params})
+    short, variables = encode.backbone.shortened(depth, encode.variables)
+    return dataclasses.replace(encode, backbone=short, variables=variables)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -188,8 +188,8 @@ def largest_block(share, ratio, grid: tuple[int, int]) -> int:
 def region(rng, side: int, share: float, cells: int):
     """Pixels of one blotchy region with random shapes: bool (side, side), `share` of them True (context encoder).
 
-    cells: about how many blotches fit side by side. Coarse noise is made larger, a random part is cut out, and its lowest
-    values are the region; the official code, train_random.lua, cuts until 20 to 30 % of the part are below 0.25.
+    cells: about how many blotches fit side by side. Coarse noise is made larger, a random part is cut out, and its
+    lowest values are the region; the official code, train_random.lua, cuts until 20 to 30 % of the part are below 0.25.
     """
     across = -(-side // cells)  # pixels of a cell
     noise_key, place_key = jax.random.split(rng)

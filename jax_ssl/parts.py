@@ -123,6 +123,19 @@ def make_method(config, clock):
     return core.in_pieces(method, size) if method.per_image else on(MicroBatched(make_backbone(config), size))
 
 
+def network_of(config):
+    """The network whose features are read: the backbone, behind the input that its method trains it on.
+
+    A method says so by a function `input_stage(backbone, *, ...)` in its file, which gets the keys of `config.method`
+    and returns one of models/input_stage.py around the backbone. Most have none: they see images as they are.
+    """
+    backbone, method = make_backbone(config), find_module("methods", config.method.name)
+    if not hasattr(method, "input_stage"):
+        return backbone
+    check_keywords("method", method.make, config.method)
+    return method.input_stage(backbone, **without_name(config.method))
+
+
 def images_of(config) -> dict:
     """What an Encoder of this config has to know of its images."""
     return dict(mean=tuple(config.data.mean), std=tuple(config.data.std), size=config.data.eval_size)

@@ -14,10 +14,10 @@ from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
 from jax_ssl.errors import DataError, RunError, UserError
-from jax_ssl.evaluate import offline
+from jax_ssl.evaluate import offline, pretext
 from jax_ssl.optim import optimizers, schedules
-from jax_ssl.parts import images_of, make_backbone, make_method
-from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling
+from jax_ssl.parts import images_of, make_method, network_of
+from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling, tallies
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import extended, introduction
 from jax_ssl.run.metrics import Writer
@@ -25,6 +25,7 @@ from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
 from jax_ssl.visualize import pictures
+from jax_ssl.visualize import shown as shown_pictures
 from jax_ssl.weights.warm_start import check_there, start_from, tell_first_step
 
 
@@ -102,6 +103,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
     """`train` in a folder that no other command writes to. epochs: of its run until now; notes: to be said first."""
     method, tx, clock = build(config, data.source.count)
     notes += check_fit(method, clock, config, data.source.count)
+    tallies.look(method, config, data.source)
     profiling.check(profile, clock.total_steps)
     curves = {**optimizers.curves(config.optim, config.batch_size, clock), **method.curves}
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -117,6 +119,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
         stack.callback(keeper.close)
         stack.enter_context(hosts.exit_on_error())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
+        state = state if first else tallies.count(method, state, config, data.source, notes.append)
         if first and epochs != config.epochs:
             notes.append(extended(config, epochs, clock, first))
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
@@ -251,12 +254,19 @@ def values_of(curves, step: int) -> dict:
 
 
 def measure(run: Run, state, step: int) -> dict:
-    """kNN and linear probe of the student on the held-out images."""
-    encode = freeze(make_backbone(run.config), state, **images_of(run.config))
+    """kNN and linear probe of the student on the held-out images, and its own puzzle if it has one."""
+    encode = freeze(network_of(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
         run.writer.say(note)
-    return offline.scores(measured)
+    return offline.scores(measured) | puzzles(run, state, encode)
+
+
+def puzzles(run: Run, state, encode) -> dict:
+    """How well a pretext method solves its own puzzle on the held-out images; nothing for the others."""
+    task = run.method.task
+    found = pretext.of_state(task, state, encode, run.probe.test_images, run.config.seed) if task else {}
+    return {f"pretext_{metric}": value for metric, value in found.items()}
 
 
 def judge(run: Run, watcher, step: int, metrics: dict) -> None:
@@ -275,9 +285,9 @@ def draw(run: Run, state, raw, step: int) -> None:
         return  # the batch is spread over hosts; pictures are for `visualize` on one of them
     batch = run.prepare(raw, run.resident)
     few = {name: views[:64] for name, views in batch.items()}
-    shown = {name: views[:8] for name, views in few.items()}
-    shown |= jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
-    folder = f"{run.workdir}/pictures"
-    pictures.save_shown(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
+    shown = jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
+    views, shown = jax.device_get(({name: views[:8] for name, views in few.items()}, shown))
+    data, folder = run.config.data, f"{run.workdir}/pictures"
+    shown_pictures.save(run.config.method.name, views, shown, folder, step, data.mean, data.std)
     run.writer.flush()
     pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")

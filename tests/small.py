@@ -25,6 +25,9 @@ SMALL = {  # overrides of the tiny preset
     "mae": [*VIT, *(f"--config.method.decoder_{key}" for key in ("width=16", "depth=1", "heads=2"))],
     "simmim": [*VIT, "--config.method.mask_cell=16"],
     "beit": [*VIT, "--config.method.beside.width=16", "--config.method.beside.vocabulary=24"],
+    "rotnet": RESNET,
+    "colorization": [*RESNET, "--config.method.decoder=(8,)", "--config.method.rebalance=1.0"],
+    "context_encoder": [*RESNET, "--config.method.painter=(8,)", "--config.method.critic=(4,8)"],
     "dvae": ["--config.model.width=16", "--config.model.vocabulary=24"],
 }  # fmt: skip
 

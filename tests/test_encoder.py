@@ -34,7 +34,20 @@ def test_the_end_keeps_its_norm(encode):
 
 
 def test_a_depth_that_is_not_there_is_refused(encode):
-    with pytest.raises(UserError, match="model.depth"):
+    with pytest.raises(UserError, match="give 1 to 2, of its blocks"):
         at_depth(encode, encode.backbone.depth + 1)
-    with pytest.raises(UserError, match="transformer"):
-        at_depth(Encoder(parts.make_backbone(small("simclr")), {"params": {}}), 1)
+    with pytest.raises(UserError, match="set it to 0"):
+        at_depth(Encoder(parts.make_backbone(small("dvae")), {"params": {}}), 1)
+
+
+def test_a_resnet_is_read_behind_each_of_its_stages():
+    net = parts.make_backbone(small("simclr"))
+    images = jax.random.normal(jax.random.key(2), (2, 16, 16, 3))
+    encode = Encoder(net, dict(net.init(jax.random.key(0), images)))
+    first, last = at_depth(encode, 1), at_depth(encode, 2)
+    assert first(images).patches.shape == (2, 16, 8) and last(images).patches.shape == (2, 4, 16)
+    np.testing.assert_array_equal(last(images).pooled, encode(images).pooled)
+    assert "Block_1" not in first.variables["params"] and "Block_1" not in first.variables["batch_stats"]
+    changed = jax.tree.map(lambda x: x + 1, encode.variables["params"]["Block_0"])
+    other = Encoder(net, encode.variables | {"params": encode.variables["params"] | {"Block_0": changed}})
+    assert not np.allclose(at_depth(other, 1)(images).pooled, first(images).pooled)

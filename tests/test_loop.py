@@ -10,7 +10,7 @@ from jax_ssl import __main__ as command
 from jax_ssl import train
 from jax_ssl.methods import simclr
 from jax_ssl.run import checkpoints
-from jax_ssl.visualize import pictures
+from jax_ssl.visualize import shown
 from tests.small import overrides
 from tests.test_train import STEP, lines
 
@@ -35,7 +35,7 @@ def test_what_fails_beside_training_is_one_line_and_training_goes_on(broken, tmp
     def fail(*_, **__):
         raise ValueError("no room\nand more that nobody reads")
 
-    monkeypatch.setattr(*{"probe": (train.offline, "measure"), "pictures": (pictures, "save_shown")}[broken], fail)
+    monkeypatch.setattr(*{"probe": (train.offline, "measure"), "pictures": (shown, "save")}[broken], fail)
     assert run(tmp_path, 4, "--config.log_every=1", "--config.probe_every=2", "--config.picture_every=2") == 0
     said = [line for line in log(tmp_path).splitlines() if "failed, and training goes on" in line]
     assert len(said) == 2 and all(line.endswith("ValueError: no room") for line in said)

@@ -15,7 +15,7 @@ from jax_ssl.run import identity
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
-    "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=1"], "or 0 for its end"),
+    "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=3"], "or 0 for its end"),
     "an unknown key": ([*SIMCLR, "--config.optim.base_lrr=1"], "did you mean config.optim.base_lr?"),
     "an unknown config": (["train", "--config=simclrr"], "did you mean 'simclr'?"),
     "an unknown preset": (["train", "--config=simclr:huge"], "choose one of paper"),

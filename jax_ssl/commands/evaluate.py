@@ -7,8 +7,8 @@ HELP = "measure a run's frozen or fine-tuned features"
 
 def add_flags(parser) -> None:
     parser.add_argument("--run", required=True, help="a run's folder")
-    parser.add_argument("--task", default="knn,linear", help="knn, linear, finetune, emergence, or a module of your "
-                          "own with a dot in its name; several with commas")  # fmt: skip
+    parser.add_argument("--task", default="knn,linear", help="knn, linear, pretext, finetune, emergence, or a module "
+                          "of your own with a dot in its name; several with commas")  # fmt: skip
     parser.add_argument("--weights", default="all", help="pixels, untrained, student, teacher; several with commas")
     parser.add_argument("--labels", type=at_least(1), help="finetune: how many labelled images; default 1000, or all")
     parser.add_argument("--epochs", type=at_least(1), default=20, help="finetune: passes over them")

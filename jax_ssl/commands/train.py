@@ -34,11 +34,11 @@ def run(args, overrides) -> int:
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
     where = hosts.place(args.coordinator, args.processes, args.process, os.environ)
     with hosts.joined(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
-        from jax_ssl.study import measure
+        from jax_ssl.study import evaluation, measure
         from jax_ssl.train import train
 
         finished = train(settings, workdir, profile, args.extend)
         if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
-            measure.at_end(workdir, say)
+            evaluation.at_end(workdir, say)
             say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
     return 0 if finished else args.stopped_exit

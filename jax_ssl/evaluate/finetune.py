@@ -116,6 +116,8 @@ def check(train_images, train_labels, test_images, pool: str) -> int:
 
 def adjusted(backbone: nn.Module, drop_path: float) -> nn.Module:
     """The same network with this rate of dropped branches, and with batch norm over the whole batch."""
+    if hasattr(backbone, "backbone"):  # one behind an input stage
+        return backbone.clone(backbone=adjusted(backbone.backbone, drop_path))
     if drop_path and not hasattr(backbone, "drop_path"):
         raise UserError(f"A {type(backbone).__name__} has no branches to drop: set drop_path to 0.")
     changes = ("drop_path", drop_path), ("norm_groups", 1)

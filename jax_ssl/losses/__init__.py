@@ -8,7 +8,10 @@ from jax_ssl.losses.adversarial import (
     hole_weight,
     reconstruction,
 )
+from jax_ssl.losses.classification import label_cross_entropy
 from jax_ssl.losses.colorization import (
+    COLOUR_BINS,
+    RELEASED_TEMPERATURE,
     annealed_mean,
     colorization,
     colour_bins,
@@ -38,11 +41,11 @@ from jax_ssl.losses.redundancy import barlow_twins, vicreg
 from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
-    "adversarial_game", "annealed_mean", "barlow_twins", "beit", "binary_cross_entropy", "byol", "clip",
-    "colorization", "colour_bins", "colour_code", "colour_weights", "colourful", "context_encoder", "critic",
-    "cross_entropy", "dino", "dino_center", "dino_targets", "dvae", "hole_weight", "ibot_patch", "info_nce",
-    "koleo", "mae", "masked_cross_entropy", "moco_v3", "nearest_bin", "nt_xent", "patch_weights", "patchify",
-    "reconstruction", "simmim", "simsiam", "sinkhorn", "sinkhorn_center", "smooth_l1", "smooth_prior",
-    "sum_in_chunks", "swapped_prediction", "swav", "swav_targets", "unit", "unpatchify", "vicreg",
-    "view_cross_entropy",
+    "COLOUR_BINS", "RELEASED_TEMPERATURE", "adversarial_game", "annealed_mean", "barlow_twins", "beit",
+    "binary_cross_entropy", "byol", "clip", "colorization", "colour_bins", "colour_code", "colour_weights",
+    "colourful", "context_encoder", "critic", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
+    "hole_weight", "ibot_patch", "info_nce", "koleo", "label_cross_entropy", "mae", "masked_cross_entropy", "moco_v3",
+    "nearest_bin", "nt_xent", "patch_weights", "patchify", "reconstruction", "simmim", "simsiam", "sinkhorn",
+    "sinkhorn_center", "smooth_l1", "smooth_prior", "sum_in_chunks", "swapped_prediction", "swav", "swav_targets",
+    "unit", "unpatchify", "vicreg", "view_cross_entropy",
 ]  # fmt: skip

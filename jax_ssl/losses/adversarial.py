@@ -15,7 +15,7 @@ BORDER_WEIGHT = 10.0  # of pixels that the network sees and paints again
 
 
 def hole_weight(size: int, overlap: int, border: float = BORDER_WEIGHT) -> np.ndarray:
-    """How much each pixel of a square painting counts: `border` where it overlaps what is seen, else 1: (size, size)."""
+    """How much each pixel of a square painting counts: `border` where it overlaps what is seen, else 1. (size, size)"""
     weight = np.full((size, size), border, np.float32)
     weight[overlap : size - overlap, overlap : size - overlap] = 1.0
     return weight

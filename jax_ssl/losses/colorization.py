@@ -10,7 +10,7 @@ from jax.lax import Precision, stop_gradient
 
 STEP = 10  # between bins, in a and b
 LOWEST = -90  # the first row's a
-ROWS = {  # the lowest and the highest b of each row of bins; a row has no holes
+COLOUR_BINS = {  # the lowest and the highest b of each row of bins; a row has no holes
     # The 313 of the released network: convex, and with 52 that are the nearest bin of no sRGB colour.
     "official": (
         (50, 90), (20, 90), (0, 90), (-20, 90), (-30, 100), (-40, 100), (-50, 100), (-50, 100), (-60, 100), (-70, 100),
@@ -29,37 +29,38 @@ RELEASED_TEMPERATURE = 0.38  # of the annealed mean
 
 
 def colour_bins(which: str = "official") -> np.ndarray:
-    """The centres (a, b) of the bins, in the order of the official file: float32 (K, 2). which: see `ROWS`."""
-    rows = enumerate(ROWS[which])
+    """The centres (a, b) of the bins, in the order of the official file: float32 (K, 2). which: see `COLOUR_BINS`."""
+    rows = enumerate(COLOUR_BINS[which])
     points = [(LOWEST + STEP * i, b) for i, (low, high) in rows for b in range(low, high + 1, STEP)]
     return np.array(points, np.float32)
 
 
 def squared_distances(ab, bins):
-    """From each colour to each bin: (..., 2), (K, 2) -> float32 (K, ...), which a CPU goes through fastest that way."""
-    along = lambda axis: ab[..., axis].astype(jnp.float32) - bins[:, axis].reshape(-1, *[1] * (ab.ndim - 1))
+    """From each colour to each bin: (..., 2), (K, 2) -> float32 (..., K)."""
+    along = lambda axis: ab[..., axis, None].astype(jnp.float32) - jnp.asarray(bins)[:, axis]
     return jnp.square(along(0)) + jnp.square(along(1))
 
 
 def nearest_bin(ab, bins):
     """The number of the bin that is nearest to a colour: (..., 2) -> int32 (...)."""
-    return jnp.argmin(squared_distances(ab, jnp.asarray(bins)), axis=0).astype(jnp.int32)
+    return jnp.argmin(squared_distances(ab, bins), axis=-1).astype(jnp.int32)
 
 
 def colour_code(ab, bins, neighbours: int = 10, sigma: float = 5.0):
-    """Soft targets: each colour's nearest bins, by a Gaussian of their distance. (..., 2) -> float32 (..., K), sums one.
+    """Soft targets: a colour's nearest bins, by a Gaussian of their distance. (..., 2) -> float32 (..., K), sums one.
 
     ab: a and b, of any float type. bins: (K, 2), as `colour_bins` makes them. Bins that are just as far as the last
     neighbour all count. Zhang et al. 2016, Sec. 2.1; official code NNEncode.encode_points_mtx_nd.
     """
-    distance = squared_distances(ab, jnp.asarray(bins))
+    distance = squared_distances(ab, bins)
     # The next larger distance, again and again: on a CPU a tenth of the time that a sort of all bins takes.
-    farther = lambda last, _: (jnp.min(jnp.where(distance > last, distance, jnp.inf), axis=0), None)
-    first = jnp.full(distance.shape[1:], -1.0)
-    last = jax.lax.scan(farther, first, None, length=min(neighbours, len(distance)))[0]
+    farther = lambda last, _: (jnp.min(distance, -1, keepdims=True, initial=jnp.inf, where=distance > last), None)
+    first = jnp.full((*ab.shape[:-1], 1), -1.0)
+    last, _ = jax.lax.scan(farther, first, None, length=min(neighbours, len(bins)))
     # Counted from the nearest, so that a colour far from all bins does not divide nothing by nothing.
-    weight = jnp.where(distance <= last, jnp.exp((distance.min(0) - distance) / (2 * sigma**2)), 0.0)
-    return jnp.moveaxis(weight / weight.sum(0), 0, -1)
+    nearest = jnp.min(distance, axis=-1, keepdims=True)
+    weight = jnp.where(distance <= last, jnp.exp((nearest - distance) / (2 * sigma**2)), 0.0)
+    return weight / weight.sum(-1, keepdims=True)
 
 
 def smooth_prior(counts, bins, sigma: float = 5.0):

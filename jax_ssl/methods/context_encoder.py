@@ -61,7 +61,7 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
             raise UserError(f"method.hole={hole} is larger than the images of {side} pixels: take {side // 2}.")
         made = dcgan.Painter(bottleneck, tuple(painter)).side() if bottleneck else painted
         if made != painted:
-            raise UserError(f"method.painter={bounds.shown(painter)} paints {made} pixels, {painted} are due: change it.")
+            raise UserError(f"method.painter={bounds.shown(painter)} paints {made} pixels, not {painted}: change it.")
         if share < 1 and painted % 2 ** len(critic):
             raise UserError(f"method.critic={bounds.shown(critic)} can't halve {painted} pixels so often: take fewer.")
 
@@ -123,9 +123,7 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         _, filled, hidden = fill(params, state, images, rng)
         return painting.hole_errors(filled, images, hidden)
 
-    def filled_by(how):
-        """The baseline that fills holes by how(images, hidden)."""
-
+    def filled_by(how):  # the baseline that fills holes by how(images, hidden)
         def measure(batch, rng):
             images = batch["views"][:, 0]
             hidden = jnp.asarray(cover(rng, images)[1])

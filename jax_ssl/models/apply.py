@@ -46,6 +46,6 @@ def train_with_teacher(student, teacher, params, state, batches, *, rng):
 
 def without_drop_path(backbone):
     """The same backbone as a teacher takes it: with the same parameters, and all of its branches."""
-    if hasattr(backbone, "backbone"):  # one that looks at a batch in pieces
+    if hasattr(backbone, "backbone"):  # in pieces of a batch, or behind an input stage
         return backbone.clone(backbone=without_drop_path(backbone.backbone))
     return backbone.clone(drop_path=0.0) if hasattr(backbone, "drop_path") else backbone

@@ -86,6 +86,18 @@ class ResNet(nn.Module):
         patches = rearrange(x, "b h w d -> b (h w) d")
         return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
 
+    @property
+    def depths(self) -> int:
+        return len(self.stages)
+
+    def shortened(self, depth: int, variables: dict):
+        """The network of the first `depth` stages and its variables."""
+        kept = sum(self.stages[:depth])
+        left = lambda name: name.startswith("Block_") and int(name.removeprefix("Block_")) >= kept
+        return self.clone(stages=self.stages[:depth]), {
+            kind: {name: tree for name, tree in parts.items() if not left(name)} for kind, parts in variables.items()
+        }
+
 
 def _padded(conv, features, kernel, stride=1):
     side = kernel[0] // 2

@@ -84,6 +84,22 @@ class ViT(nn.Module):
         x = norm(x)
         return Features(x[:, 0] if first else x[:, start:].mean(1), x[:, start:], x[:, first:start])
 
+    @property
+    def depths(self) -> int:
+        return self.depth
+
+    def shortened(self, depth: int, variables: dict):
+        """The network of the first `depth` blocks and its variables.
+
+        A norm that was learned for the end gives way to one of scale one and offset zero.
+        """
+        params = variables["params"]
+        stack = params["encoder"]
+        params = params | {"encoder": stack | {"blocks": jax.tree.map(lambda x: x[:depth], stack["blocks"])}}
+        if depth < self.depth:
+            params["norm"] = {"scale": jnp.ones(self.width), "bias": jnp.zeros(self.width)}
+        return self.clone(depth=depth), {**variables, "params": params}
+
     def embed(self, images):
         """A patch embedding is a matmul on cut-out patches: what a strided convolution computes, in (p q c) order."""
         x = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=self.patch, q=self.patch)
@@ -150,18 +166,6 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     if registers and relative_bias != "none":
         raise UserError(f"model.registers={registers} have no relative position: set one of the two to none.")
     return net
-
-
-def first_blocks(backbone: ViT, params: dict, depth: int) -> tuple[ViT, dict]:
-    """The network of the first `depth` blocks and its parameters.
-
-    A norm that was learned for the end gives way to one of scale one and offset zero.
-    """
-    stack = params["encoder"]
-    params = params | {"encoder": stack | {"blocks": jax.tree.map(lambda x: x[:depth], stack["blocks"])}}
-    if depth < backbone.depth:
-        params["norm"] = {"scale": jnp.ones(backbone.width), "bias": jnp.zeros(backbone.width)}
-    return backbone.clone(depth=depth), params
 
 
 def attention(backbone: nn.Module, variables: dict, images):

@@ -15,7 +15,7 @@ from jax_ssl.encoder import check_depth
 from jax_ssl.errors import UserError
 from jax_ssl.optim import optimizers
 from jax_ssl.optim.schedules import Clock
-from jax_ssl.parts import find_module, make_backbone, make_method, without_name
+from jax_ssl.parts import find_module, make_method, network_of, without_name
 
 SEEDS = 2**32  # NumPy, which cuts and balances the probe, takes no others
 STEPS = 2**31  # the state counts them in 32 bits
@@ -38,6 +38,7 @@ def check(config, devices: int) -> None:
         check_size(config, size)
     clock = Clock(1.0, 1)  # any: the length of the run is for `check_fit`
     method = make_method(config, clock)
+    check_pixels(config, method)
     optimizers.make(config.optim, config.batch_size, clock)
     groups = config.model.get("norm_groups", 1)
     if config.batch_size < method.min_batch * groups:
@@ -76,15 +77,27 @@ def check_measuring(config) -> None:
     for key in ("mean", "std"):
         if len(data[key]) != 3:
             raise UserError(f"data.{key}={bounds.shown(data[key])} must be three numbers, for red, green and blue.")
-    check_depth(make_backbone(config), config.feature_depth)
+    check_depth(network_of(config), config.feature_depth)
     check_size(config, data.eval_size)
 
 
 def check_size(config, size: int) -> None:
     """Raises UserError if the network can't take images of `size` pixels; a model of the user's own need not say."""
-    model = find_module("models", config.model.name)
+    network, model = network_of(config), find_module("models", config.model.name)
+    side = network.side(size) if hasattr(network, "side") else size  # behind an input stage: of a tile, a patch
     if hasattr(model, "check"):
-        model.check(size, **without_name(config.model))
+        model.check(side, **without_name(config.model))
+
+
+def check_pixels(config, method) -> None:
+    """Raises UserError where a method counts on other pixels than the config makes."""
+    for key, value in zip(("mean", "std"), method.pixels or ()):
+        if tuple(config.data[key]) != (value,) * 3:
+            low, high = -method.pixels[0] / method.pixels[1], (1 - method.pixels[0]) / method.pixels[1]
+            raise UserError(
+                f"{config.method.name} needs pixels from {low:g} to {high:g}: set data.{key}="
+                f"{bounds.shown((float(value),) * 3)}."
+            )
 
 
 def check_division(config, devices: int) -> None:

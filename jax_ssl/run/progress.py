@@ -19,6 +19,12 @@ SHOWN = {"loss": "loss", "learning_rate": "lr", "knn": "knn", "linear": "linear"
          "rankme": "rankme"}  # fmt: skip
 
 
+def shown(metrics: dict) -> dict[str, str]:
+    """{metric: its name in a line} of those worth a column; a method's own puzzle comes last."""
+    own = {name: name.removeprefix("pretext_") for name in metrics if name.startswith("pretext_")}
+    return {name: short for name, short in SHOWN.items() if name in metrics} | own
+
+
 class Clock:
     """Throughput and data wait between two readings; pauses (compiling, evaluating, saving) do not count.
 
@@ -118,7 +124,7 @@ def plain_line(step: int, total: int, metrics: dict) -> str:
     """`step   120/2000  loss   5.1234  1830 images/s  data wait  3 %  ETA 0:01:30`: columns stay where they are."""
     digits = len(str(total or 10**6))
     parts = [f"step {step:>{digits}}" + (f"/{total}" if total else "")]
-    parts += [f"{short} {_number(metrics[name]):>{WIDTH}}" for name, short in SHOWN.items() if name in metrics]
+    parts += [f"{short} {_number(metrics[name]):>{WIDTH}}" for name, short in shown(metrics).items()]
     if "images_per_second" in metrics:
         parts.append(f"{metrics['images_per_second']:>{WIDTH},.0f} images/s")
         parts.append(f"data wait {100 * metrics['data_wait_share']:>3.0f} %")

@@ -1,7 +1,7 @@
 """The verb `evaluate`: the mistakes of its flags, then one task after the other.
 
-kNN and linear probe are `measure.measure_frozen`, rulers of the user's own rulers.py; here are fine-tuning and the
-emergence of objects.
+kNN and linear probe are `measure.measure_frozen`, the puzzles of pretext methods pretext.py, rulers of the user's own
+rulers.py; here are fine-tuning and the emergence of objects.
 """
 
 import time
@@ -11,12 +11,13 @@ from jax_ssl.data import cutouts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
 from jax_ssl.run import metrics
-from jax_ssl.study import measure, rulers
+from jax_ssl.study import measure, pretext, rulers
 
-TASKS = ("knn", "linear", "finetune", "emergence")
+TASKS = ("knn", "linear", "pretext", "finetune", "emergence")
 NETWORKS = {  # of measure.WEIGHTS: what a task can measure
     "knn": measure.WEIGHTS,
     "linear": measure.WEIGHTS,
+    "pretext": pretext.NETWORKS,
     "finetune": ("student", "teacher"),  # the same network from scratch always stands beside
     "emergence": ("untrained", "student", "teacher"),
 }
@@ -48,15 +49,34 @@ def evaluate(
     for flag, value in (("epochs", epochs), ("labels", labels)):
         if "finetune" in tasks and value is not None and value < 1:
             raise UserError(f"--{flag}={value}: fine-tuning needs 1 at least.")
-    measure.load_config(folder, overrides)
+    settings = measure.load_config(folder, overrides)
+    if "pretext" in tasks:
+        pretext.task_of(settings)
     if set(tasks) & set(offline.TASKS):
         measure.measure_frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
+    if "pretext" in tasks:
+        pretext.measure_pretext(folder, weights or pretext.NETWORKS, seed, say, overrides)
     if "finetune" in tasks:
         measure_finetuned(folder, labels, epochs, weights or ("student",), seed, say, overrides)
     if "emergence" in tasks:
         measure_emergence(folder, images, weights or measure.WEIGHTS, seed, say, overrides)
     for task in own:
         rulers.measure_by(task, folder, weights or measure.WEIGHTS, seed, say, overrides)
+
+
+def at_end(folder: str, say=measure.tell) -> None:
+    """The tables of a finished run. Whatever goes wrong with one is one warning: the run itself is done and saved."""
+    try:
+        measure.measure_frozen(folder, say=say)
+        if pretext.has_task(measure.load_config(folder)):
+            pretext.measure_pretext(folder, say=say)
+    except Exception as error:
+        cause = (
+            str(error)
+            if isinstance(error, UserError)
+            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        )
+        say(f"The run is finished and saved, but not measured: {cause} (evaluate --run={folder} tries again)")
 
 
 def measure_finetuned(
@@ -88,7 +108,7 @@ def measure_finetuned(
         spent = time.time() - begun
         say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
         protocol = {key: value for key, value in result.items() if key != "top1"}
-        protocol |= {"labels": len(chosen), "hardware": measure.hardware()}
+        protocol |= {"labels": len(chosen), "hardware": measure.hardware()} | encode.protocol
         record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
         records.append(
             metrics.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
@@ -105,7 +125,7 @@ def measure_emergence(
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
-    emergence.check(parts.make_backbone(settings))
+    emergence.check(parts.network_of(settings))
     saved = measure.open_saved(settings, folder, wanted, say)
     scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
     say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")

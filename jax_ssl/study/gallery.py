@@ -12,7 +12,7 @@ from jax_ssl.data import few
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
 from jax_ssl.study.subject import Subject, make_method, open_subject
-from jax_ssl.visualize import attention, correspondences, pca, pictures, reconstruct, room, views
+from jax_ssl.visualize import attention, correspondences, pca, reconstruct, room, shown, views
 
 RATIOS = (0.75, 0.85, 0.95)  # how much of an image `reconstruction` hides
 
@@ -188,15 +188,12 @@ def show(subject: Subject, **changes) -> dict[str, np.ndarray]:
 
 
 def draw_shown(subject: Subject, path) -> dict[str, str]:
-    sentences, data = {}, subject.config.data
-    for name, array in show(subject).items():
-        title = f"shown_{name}"
-        if array.ndim == 5:
-            paths.save_picture(pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160), path(title))
-        else:
-            pictures.save_heat_map(array, f"{name}, step {int(subject.state.step)}", path(title))
-        sentences[title] = f"what {subject.config.method.name} shows of itself"
-    return sentences
+    name, data = subject.config.method.name, subject.config.data
+    layout = dict(rows=None, zoom_to=160)
+    drawn = shown.drawn(name, show(subject), data.mean, data.std, int(subject.state.step), **layout)
+    for title, picture in drawn.items():
+        paths.save_picture(picture, path(f"shown_{title}"))
+    return {f"shown_{title}": f"what {name} shows of itself" for title in drawn}
 
 
 def check_reconstruction(subject: Subject) -> None:
@@ -205,15 +202,15 @@ def check_reconstruction(subject: Subject) -> None:
     if "mask_ratio" not in inspect.signature(parts.find_module("methods", name).make).parameters:
         raise UserError(f"{name} has no method.mask_ratio to hide more and more by: take --what=shown.")
     function, arguments = showing(subject)
-    shown = jax.eval_shape(function, *arguments)
-    if "reconstruction" not in shown or shown["reconstruction"].shape[1] != 3:
+    shapes = jax.eval_shape(function, *arguments)
+    if "reconstruction" not in shapes or shapes["reconstruction"].shape[1] != 3:
         raise UserError(f"{name} shows no image, left over and filled in, at any mask_ratio: take --what=shown.")
 
 
 def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
-    pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
-    shown = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
-    paths.save_picture(reconstruct.draw(shown), path("reconstruction"))
+    pixels = lambda filled: filled["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
+    filled = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
+    paths.save_picture(reconstruct.draw(filled), path("reconstruction"))
     settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
     # Such a method predicts a patch in units of its own mean and spread, which must come from the image to be drawn.
     known = "norm_pix" in settings and settings.norm_pix

@@ -22,6 +22,7 @@ from jax_ssl.evaluate import offline
 from jax_ssl.run import checkpoints, checks, metrics
 
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
+ADAPTED, WHOLE = "statistics adapted", "whole, in colour"  # of untrained networks
 tell = functools.partial(print, flush=True)
 
 
@@ -70,18 +71,38 @@ def open_saved(settings, folder: str, wanted, say=tell) -> Saved:
 def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
     """The networks of `saved`, one after the other, each with the name it has in a table.
 
-    An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`.
+    An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`; one
+    behind an input stage once more, without that.
     """
-    backbone, sizes = parts.make_backbone(settings), parts.images_of(settings)
+    network, sizes = parts.network_of(settings), parts.images_of(settings)
     for name in saved.names:
         if name == "untrained":
-            encode = freeze(backbone, untrained_state(settings), **sizes)
+            encode = freeze(network, untrained_state(settings), **sizes)
             yield name, encode
             adapted = adapt(encode, images)
             if adapted is not encode:
-                yield "untrained, statistics adapted", adapted
+                yield f"untrained, {ADAPTED}", adapted
+            plain = whole(settings, sizes) if encode.protocol else None
+            if plain is not None:
+                yield f"untrained, {WHOLE}", adapt(plain, images)
         elif name != "pixels":
-            yield name, freeze(backbone, saved.arrays, name, **sizes)
+            yield name, freeze(network, saved.arrays, name, **sizes)
+
+
+def whole(settings, sizes: dict) -> Encoder | None:
+    """The untrained backbone without its input stage, on whole images in colour: a baseline of those that have one.
+
+    None where it can't take images of that size: it may be made for small tiles.
+    """
+    backbone, side = parts.make_backbone(settings), settings.data.eval_size
+    model = parts.find_module("models", settings.model.name)
+    try:
+        if hasattr(model, "check"):
+            model.check(side, **parts.without_name(settings.model))
+    except UserError:
+        return None
+    variables = jax.jit(backbone.init)(jax.random.key(settings.seed), jnp.zeros((1, side, side, 3)))
+    return Encoder(backbone, {name: tree for name, tree in variables.items() if name != "intermediates"}, **sizes)
 
 
 def labelled(settings, say=tell) -> pipeline.Probe:
@@ -140,10 +161,15 @@ def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, 
         del pixels
     depth = settings.feature_depth
     for label, encode in encoders(settings, saved, data.train_images):
-        weights, _, statistics = label.partition(", ")
-        protocol = {"feature_depth": depth} if depth else {}
-        protocol |= {"batch_statistics": statistics} if statistics else {}
+        weights, protocol = label.partition(", ")[0], protocol_of(label, encode, depth)
         yield weights, label, offline.measure(at_depth(encode, depth), data, seed, tasks=tasks), protocol
+
+
+def protocol_of(label: str, encode: Encoder, depth: int = 0) -> dict:
+    """What a number of a network of `encoders` has to say of it, beside its name."""
+    variant = label.partition(", ")[2]
+    protocol = encode.protocol | ({"feature_depth": depth} if depth else {})
+    return protocol | {ADAPTED: {"batch_statistics": ADAPTED}, WHOLE: {"input": WHOLE}}.get(variant, {})
 
 
 def record_row(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
@@ -182,16 +208,3 @@ def has_table(folder: str) -> bool:
         record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
         for record in results(folder)
     )
-
-
-def at_end(folder: str, say=tell) -> None:
-    """The table of a finished run. Whatever goes wrong with it is one warning: the run itself is done and saved."""
-    try:
-        measure_frozen(folder, say=say)
-    except Exception as error:
-        cause = (
-            str(error)
-            if isinstance(error, UserError)
-            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        )
-        say(f"The run is finished and saved, but not measured: {cause} (evaluate --run={folder} tries again)")

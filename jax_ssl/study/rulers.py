@@ -14,6 +14,7 @@ import jax
 from jax_ssl import parts
 from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
+from jax_ssl.evaluate import offline
 from jax_ssl.run import metrics
 from jax_ssl.study import measure
 
@@ -39,19 +40,28 @@ def measure_by(
     records, header = [], None
     for label, encode in measure.encoders(settings, saved, data.train_images):
         numbers = run(ruler, name, at_depth(encode, settings.feature_depth), data, seed)
-        widths = [max(WIDTH, len(metric) + 2) for metric in numbers]
         if header != list(numbers):
             header = list(numbers)
-            say(f"{name:32}" + "".join(f"{metric:>{width}}" for metric, width in zip(numbers, widths)))
-        say(f"{label:32}" + "".join(f"{value:>{width}.4g}" for value, width in zip(numbers.values(), widths)))
-        weights, _, statistics = label.partition(", ")
-        protocol = counts | ({"batch_statistics": statistics} if statistics else {})
-        protocol |= {"feature_depth": settings.feature_depth} if settings.feature_depth else {}
+            say(heading(name, header))
+        say(row(label, numbers, header))
+        weights = label.partition(", ")[0]
+        protocol = counts | measure.protocol_of(label, encode, settings.feature_depth)
         for metric, value in numbers.items():
             # Of several processes that measure the same, one writes it down.
             if jax.process_index() == 0:
                 records.append(metrics.record_result(folder, name, weights, metric, value, protocol=protocol, **where))
     return records
+
+
+def heading(name: str, metrics) -> str:
+    """The first line of a table of numbers: the ruler's name and a column for each metric."""
+    return f"{name:32}" + "".join(f"{metric:>{max(WIDTH, len(metric) + 2)}}" for metric in metrics)
+
+
+def row(label: str, numbers: dict[str, float], metrics) -> str:
+    """A line of it; what is not among the numbers is a dash."""
+    cells = {metric: f"{numbers[metric]:.4g}" if metric in numbers else offline.ABSENT for metric in metrics}
+    return f"{label:32}" + "".join(f"{cell:>{max(WIDTH, len(metric) + 2)}}" for metric, cell in cells.items())
 
 
 def run(ruler: Callable, name: str, encode, data, seed: int) -> dict[str, float]:

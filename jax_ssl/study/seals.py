@@ -23,8 +23,12 @@ EVIDENCE = CHECKOUT / "docs" / "evidence.md"
 BEGIN, END = "<!-- seals: begin -->", "<!-- seals: end -->"
 # Methods whose frozen features are known to be weak: they are fine-tuned as well.
 FINE_TUNED = ("mae", "simmim", "beit", "dvae", "context_encoder")
+# These may be fine-tuned instead, where their linear probe does not beat raw pixels: they have seen grey images alone.
+FINE_TUNED_OR_LINEAR = ("colorization",)
+# These set themselves a puzzle, and have to solve it better than chance and than its cheap baselines.
+PRETEXT = ("rotnet", "jigsaw", "colorization", "context_encoder", "cpc")
 # Raw pixels stand beside all on kNN; joint-embedding and self-distillation have to beat them, these need not.
-BESIDE_PIXELS = (*FINE_TUNED, "ijepa")
+BESIDE_PIXELS = (*FINE_TUNED, "ijepa", *PRETEXT)
 SEEDS = 2
 # Without these a run proves nothing, and a plan can't be shown.
 NEEDED_OF_A_RUN = tuple(f"{task} {who}" for task in ("knn@20", "linear") for who in ("pixels", "untrained", "trained"))
@@ -113,10 +117,10 @@ def record_run(folder, name: str) -> None:
     if not results:
         raise UserError(f"{folder} has no results: {command}.")
     for result in results:
-        k = f"@{result['k']}" if result["k"] else ""
-        statistics = result["protocol"].get("batch_statistics")
-        numbers[f"{result['task']}{k} {result['weights']}{', ' + statistics if statistics else ''}"] = result["value"]
+        numbers[named(result)] = result["value"]
     missing = [need for need in NEEDED_OF_A_RUN if best(numbers, *need.split(" ")) is None]
+    if settings["method"]["name"] in PRETEXT and not any(name.startswith("pretext ") for name in numbers):
+        missing.append("its own puzzle (--task=pretext)")
     if missing:
         raise UserError(f"{folder} can't be evidence without {missing[0]}: {command}, with all of its weights.")
     steps = read_lines(folder / "metrics.jsonl", "take the line out")
@@ -126,9 +130,19 @@ def record_run(folder, name: str) -> None:
         hardware=results[-1]["protocol"].get("hardware", ""), seconds=round(seconds), steps=results[-1]["step"],
         data=results[-1]["data"], batch_size=settings["batch_size"], results=numbers,
         feature_depth=max(result["protocol"].get("feature_depth", 0) for result in results),
+        puzzle=next(({"metric": result["metric"], "better": result["protocol"]["better"]} for result in results
+                     if result["protocol"].get("decides")), None),
     )  # fmt: skip
     check_method(new["method"], folder)
     merge("runs.jsonl", [new], key=lambda run: (run["method"], run["config"], run["seed"]))
+
+
+def named(result: dict) -> str:
+    """What a number of results.jsonl is called in a record: ruler, and whose it is with what is special about that."""
+    protocol, ruler = result["protocol"], result["task"]
+    ruler += f" {result['metric']}" if ruler == "pretext" else f"@{result['k']}" if result["k"] else ""
+    whole = protocol.get("input") if "whole" in protocol.get("input", "") else None
+    return ", ".join(filter(None, [f"{ruler} {result['weights']}", protocol.get("batch_statistics"), whole]))
 
 
 def check_method(name: str, path) -> None:
@@ -149,13 +163,37 @@ def best(numbers: dict, task: str, who: str) -> float | None:
     return max((value for value in found if value is not None), default=None)
 
 
-def learned(method: str, numbers: dict) -> bool:
-    """The bar of the fifth seal, for one run; a number that is missing leaves the seal open."""
+def learned(method: str, numbers: dict, puzzle: dict | None = None) -> bool:
+    """The bar of the fifth seal, for one run; a number that is missing leaves the seal open.
+
+    puzzle: which of a pretext method's own numbers decides, {"metric", "better"}.
+    """
+
+    def beats(task: str, below: str) -> bool:
+        pair = best(numbers, task, "trained"), best(numbers, task, below)
+        return None not in pair and pair[0] > pair[1]
+
     bars = [("knn@20", "untrained"), ("linear", "untrained"), ("linear", "pixels")]
     bars += [("finetune", "scratch")] if method in FINE_TUNED else []
     bars += [("knn@20", "pixels")] if method not in BESIDE_PIXELS else []
-    pairs = [(best(numbers, task, "trained"), best(numbers, task, below)) for task, below in bars]
-    return all(None not in pair and pair[0] > pair[1] for pair in pairs)
+    if method in FINE_TUNED_OR_LINEAR and beats("finetune", "scratch"):
+        bars.remove(("linear", "pixels"))
+    return all(beats(*bar) for bar in bars) and (method not in PRETEXT or solved(numbers, puzzle))
+
+
+def puzzle_numbers(numbers: dict, puzzle: dict) -> dict:
+    """{who: number} of the metric that decides a puzzle, of a record's numbers."""
+    start = f"pretext {puzzle['metric']} "
+    return {name.removeprefix(start): value for name, value in numbers.items() if name.startswith(start)}
+
+
+def solved(numbers: dict, puzzle: dict | None) -> bool:
+    """Whether a trained network beats chance, the untrained one and every baseline at its puzzle, one at least."""
+    found = puzzle_numbers(numbers, puzzle) if puzzle else {}
+    trained, others = found.pop("student", None), found
+    if trained is None or not set(others) - {"chance", "untrained"}:
+        return False
+    return all(trained > other if puzzle["better"] == "higher" else trained < other for other in others.values())
 
 
 def holds(method: str) -> list[bool]:
@@ -164,7 +202,7 @@ def holds(method: str) -> list[bool]:
     by_test = lambda seal: [r["passed"] for r in tests if r["seal"] == seal]
     fits = [plan["fits"] for plan in whole_plans() if plan["method"] == method]
     runs = [run for run in read("runs.jsonl") if run["method"] == method]
-    seeds = {run["seed"] for run in runs if learned(method, run["results"])}
+    seeds = {run["seed"] for run in runs if learned(method, run["results"], run.get("puzzle"))}
     passed = lambda outcomes: bool(outcomes) and all(outcomes)
     return [
         passed(by_test(1)), passed(by_test(2)), passed(by_test(3)),
@@ -187,7 +225,8 @@ def evidence() -> str:
     """The runs and plans behind seals four and five, in Markdown."""
     lines = ["## Runs", ""]
     lines += ["| run | seed | data | steps | seconds | kNN k=20: pixels, untrained, trained | linear: the same | "
-              "fine-tuned: scratch, trained |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+              "fine-tuned: scratch, trained | own puzzle: best baseline, trained |",
+              "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     percent = lambda values: ", ".join("-" if value is None else f"{100 * value:.1f}" for value in values)
     for run in read("runs.jsonl"):
         three = lambda task, numbers=run["results"]: percent(
@@ -196,7 +235,8 @@ def evidence() -> str:
         tuned = [best(run["results"], "finetune", who) for who in ("scratch", "trained")]
         name = f"`{run['config']}`" + (f", behind block {run['feature_depth']}" if run.get("feature_depth") else "")
         lines.append(f"| {name} | {run['seed']} | {run['data']} | {run['steps']} | {run['seconds']} | "
-                     f"{three('knn@20')} | {three('linear')} | {percent(tuned) if any(tuned) else ''} |")  # fmt: skip
+                     f"{three('knn@20')} | {three('linear')} | {percent(tuned) if any(tuned) else ''} | "
+                     f"{told_puzzle(run)} |")  # fmt: skip
     lines += ["", "## Plans", ""]
     lines += ["| paper preset | pod | HBM a device, GiB | says the TPU compiler | images/s a chip, at most | by | "
               "chip-hours, at least | compiled in |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
@@ -210,6 +250,17 @@ def evidence() -> str:
                      f"{'fits' if plan['fits'] else 'does not fit'} | {most} | {least} | "
                      f"{plan['compile_seconds']:.0f} s{', quickly' if plan.get('quick') else ''} |")  # fmt: skip
     return "\n".join([*lines, "", "## Published runs", "", published.table(whole_plans())])
+
+
+def told_puzzle(run: dict) -> str:
+    """A run's own puzzle in a cell: the metric, the best of what it has to beat and whose that is, and its own."""
+    puzzle = run.get("puzzle")
+    found = puzzle_numbers(run["results"], puzzle) if puzzle else {}
+    if len(found) < 2 or "student" not in found:
+        return ""
+    trained, pick = found.pop("student"), max if puzzle["better"] == "higher" else min
+    who = pick(found, key=found.get)
+    return f"{puzzle['metric']} {found[who]:.3f} ({who}), {trained:.3f}"
 
 
 def refresh(say=print) -> str:

@@ -69,7 +69,7 @@ def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.Tr
     if which == "teacher" and "backbone" not in state.teacher:
         raise UserError(f"{run} is a run of {config.method.name}, without a teacher: take --weights=student.")
     kind = "teacher" if which == "teacher" else "student"
-    return freeze(parts.make_backbone(config), state, kind, **parts.images_of(config)), state
+    return freeze(parts.network_of(config), state, kind, **parts.images_of(config)), state
 
 
 def restore(run: str, config: ConfigDict) -> core.TrainState:

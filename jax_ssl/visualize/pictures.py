@@ -12,7 +12,7 @@ CELL = 192, 96  # pixels, the largest and the smallest side of a cell
 CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # in this order, where they exist
 
 
-def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96) -> Image.Image:
+def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int | None = 8, zoom_to: int = 96) -> Image.Image:
     """(R, C, H, W, 3) normalised with mean and std -> one picture of at most `rows` rows, small images enlarged."""
     pixels = np.asarray(images[:rows], np.float32) * np.asarray(std) + np.asarray(mean)
     pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
@@ -80,36 +80,22 @@ def heat(maps) -> np.ndarray:
     return colormaps["inferno"](maps / maps.max((1, 2), keepdims=True))[..., :3].astype(np.float32)
 
 
-def save_heat_map(values, title: str, path) -> None:
-    """(H, W) -> a labelled picture with its colour scale."""
+def heat_map(values, title: str):
+    """(H, W) -> a labelled figure with its colour scale."""
     figure, axes = _figure(1)
     longish = max(np.shape(values)) > 4 * min(np.shape(values))  # 8 images by 128 prototypes would be a thin line
     aspect = "auto" if longish else "equal"
     drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest", aspect=aspect)
     axes[0].set_title(title.replace("_", " "))
     figure.colorbar(drawn)
-    paths.save_picture(figure, path)
-
-
-def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
-    """What `Method.show` returned, one file each: NAME_STEP.png. Returns the file names."""
-    folder = paths.resolve(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for name, array in shown.items():
-        path = folder / f"{name}_{step:07d}.png"
-        if np.ndim(array) == 5:
-            paths.save_picture(grid(array, mean, std), path)
-        else:
-            save_heat_map(array, f"{name}, step {step}", path)
-        names.append(path.name)
-    return names
+    return figure
 
 
 def save_curves(metrics_file, path) -> None:
-    """metrics.jsonl -> one panel for each of CURVES that was logged, against the step."""
+    """metrics.jsonl -> a panel for each of CURVES, and of a puzzle's numbers, that was logged, against the step."""
     lines = paths.json_lines(metrics_file)
-    found = [name for name in CURVES if sum(line.get(name) is not None for line in lines) > 1]
+    own = sorted({name for line in lines for name in line if name.startswith("pretext_")})
+    found = [name for name in (*CURVES, *own) if sum(line.get(name) is not None for line in lines) > 1]
     if not found:
         return
     figure, axes = _figure(len(found))

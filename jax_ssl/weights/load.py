@@ -110,7 +110,7 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
     state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
-    return freeze(parts.make_backbone(settings), state, which, **parts.images_of(settings))
+    return freeze(parts.network_of(settings), state, which, **parts.images_of(settings))
 
 
 def _read_file(path, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> tuple[dict, Scheme]:

@@ -18,7 +18,7 @@ from jax_ssl.encoder import freeze
 from jax_ssl.errors import UserError
 from jax_ssl.losses.diagnostics import feature_std
 from jax_ssl.models import positions
-from jax_ssl.parts import make_backbone
+from jax_ssl.parts import network_of
 from jax_ssl.run import checkpoints
 from jax_ssl.weights import load
 
@@ -168,7 +168,7 @@ def spread_of(state, settings) -> float:
     With batch norm it is read as in training, by the statistics of these pictures: a run that exploded may leave
     running ones that say nothing.
     """
-    encode = freeze(make_backbone(settings), state)
+    encode = freeze(network_of(settings), state)
     stats = [name for name in encode.variables if name != "params"]
     pieces = math.lcm(jax.device_count(), getattr(encode.backbone, "norm_groups", 1))
     count, side = -(-SHOWN // pieces) * pieces, settings.data.eval_size

@@ -32,7 +32,7 @@ def config(**changes):
         warmup_lr=0.0, final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95,
         momentum=0.9, nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
         clip_per="network", frozen=(), late=(), late_epochs=0.0, late_moments=False, layer_decay=1.0, embed_rate=1.0,
-        constant_rate=(), vector_rate=1.0, unit_rows=(),
+        constant_rate=(), vector_rate=1.0, rates={}, unit_rows=(),
     )  # fmt: skip
     return ConfigDict({**values, **changes})
 

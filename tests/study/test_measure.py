@@ -11,7 +11,7 @@ from jax_ssl.data.pipeline import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import identity
-from jax_ssl.study import measure
+from jax_ssl.study import evaluation, measure
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
@@ -110,7 +110,7 @@ def test_a_table_that_fails_is_one_warning_of_a_finished_run(tmp_path):
     said = []
     settings = config.load("simclr:tiny", ["--config.data.name=synthetic:8"])
     identity.write_config(tmp_path, config.to_dict(settings))
-    measure.at_end(str(tmp_path), said.append)
+    evaluation.at_end(str(tmp_path), said.append)
     assert len(said) == 1 and "no good checkpoint" in said[0] and f"evaluate --run={tmp_path}" in said[0]
 
 

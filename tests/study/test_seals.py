@@ -80,6 +80,56 @@ def test_masked_methods_are_fine_tuned_and_need_not_beat_pixels_by_neighbours():
     assert not seals.learned("mae", weak | {"finetune student": 0.4, "finetune scratch": 0.5})
 
 
+PUZZLE = {"pretext accuracy chance": 0.25, "pretext accuracy linear on pixels": 0.45,
+          "pretext accuracy untrained": 0.26, "pretext accuracy student": 0.6}  # fmt: skip
+HIGHER = {"metric": "accuracy", "better": "higher"}
+
+
+def test_a_pretext_method_solves_its_puzzle_and_need_not_beat_pixels_by_neighbours():
+    numbers = GOOD | {"knn@20 pixels": 0.46} | PUZZLE
+    assert seals.learned("rotnet", numbers, HIGHER)
+    assert not seals.learned("rotnet", numbers) and not seals.learned("rotnet", GOOD, HIGHER)
+    assert not seals.learned("rotnet", numbers | {"linear pixels": 0.51}, HIGHER)
+    for name in PUZZLE.keys() - {"pretext accuracy student"}:
+        assert not seals.learned("rotnet", numbers | {name: 0.61}, HIGHER), name
+    without = {name: value for name, value in numbers.items() if "on pixels" not in name}
+    assert not seals.learned("rotnet", without, HIGHER)  # chance alone is no bar
+
+
+def test_of_an_error_less_is_better():
+    numbers = GOOD | {name.replace("accuracy", "error"): 1 - value for name, value in PUZZLE.items()}
+    puzzle = {"metric": "error", "better": "lower"}
+    assert seals.learned("rotnet", numbers, puzzle)
+    assert not seals.learned("rotnet", numbers | {"pretext error linear on pixels": 0.39}, puzzle)
+
+
+def test_an_untrained_network_on_whole_images_counts_too():
+    numbers = GOOD | PUZZLE | {"linear untrained, whole, in colour": 0.51}
+    assert not seals.learned("rotnet", numbers, HIGHER)
+
+
+def test_grey_features_that_do_not_beat_colours_are_fine_tuned():
+    weak = GOOD | PUZZLE | {"linear pixels": 0.51}
+    assert seals.learned("colorization", GOOD | PUZZLE, HIGHER) and not seals.learned("colorization", weak, HIGHER)
+    assert seals.learned("colorization", weak | {"finetune student": 0.5, "finetune scratch": 0.4}, HIGHER)
+
+
+def test_a_puzzle_is_recorded_with_the_number_that_decides_it(records, tmp_path):
+    folder = run_folder(tmp_path, "rotnet", 0, GOOD)
+    with pytest.raises(UserError, match="without its own puzzle"):
+        seals.record(folder)
+    lines = [dict(task="pretext", k=None, weights=name.split(" ", 2)[2], metric="accuracy", value=value, step=10,
+                  data="tfds:cifar10", protocol={"better": "higher", "decides": True})
+             for name, value in PUZZLE.items()]  # fmt: skip
+    with open(f"{folder}/results.jsonl", "a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    seals.record(folder, "configs/rotnet.py:tiny")
+    (record,) = seals.read("runs.jsonl")
+    assert record["puzzle"] == HIGHER and PUZZLE.items() <= record["results"].items()
+    assert seals.learned("rotnet", record["results"], record["puzzle"])
+    assert "accuracy 0.450 (linear on pixels), 0.600 |" in seals.evidence()
+
+
 def test_the_evidence_says_behind_which_block_features_were_read(records, tmp_path):
     seals.record(run_folder(tmp_path, "simclr", 0, GOOD), "configs/simclr.py:cifar")
     seals.record(run_folder(tmp_path, "simmim", 0, GOOD, feature_depth=2), "configs/simmim.py:cifar")

@@ -1,0 +1,152 @@
+"""What a pretext method does to an image before its backbone: a part of the network that is read.
+
+A network that was trained on grey images, tiles or patches is read on such: kNN, probes, fine-tuning and pictures get
+the backbone with its stage around it. The parameters are those of the backbone alone, under the same names, so that
+`params["backbone"]` fits with the stage and without.
+
+A stage has `protocol`, what stands beside a number that was measured behind it, and `side(image_size)`, the side of
+what the backbone gets.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from einops import rearrange
+
+from jax_ssl.errors import UserError
+from jax_ssl.models.features import Features
+from jax_ssl.models.lab import rgb_to_lab
+
+
+def inner(name: str, default) -> property:
+    """The attribute of that name which the backbone has, or else what it means to have none."""
+    return property(lambda self: getattr(self.backbone, name, default))
+
+
+def shortened(self, depth: int, variables: dict):
+    """The stage around the first `depth` parts of its backbone, and their variables."""
+    backbone, variables = self.backbone.shortened(depth, variables)
+    return self.clone(backbone=backbone), variables
+
+
+class Grey(nn.Module):
+    """The backbone on lightness alone: colour images (B, H, W, 3) in [0, 1] -> one channel, (L - 50) / scale.
+
+    scale: 1 in the released network of Zhang et al. 2016, 100 in their later code.
+    """
+
+    backbone: nn.Module
+    scale: float = 100.0
+    norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
+    patch, stem, pool, heads, registers = map(
+        inner, ("patch", "stem", "pool", "heads", "registers"), (1, "patch", "mean", 0, 0)
+    )
+    shortened = shortened
+
+    def setup(self):
+        nn.share_scope(self, self.backbone)
+
+    def __call__(self, images, train: bool = False, **tokens):
+        return self.backbone((rgb_to_lab(images)[..., :1] - 50.0) / self.scale, train, **tokens)
+
+    def side(self, image_size: int) -> int:
+        return image_size
+
+    @property
+    def protocol(self) -> dict:
+        return {"input": "grey"}
+
+
+class Tiles(nn.Module):
+    """The backbone on the grid x grid tiles of an image, one by one: pooled is their mean, patches are the tiles.
+
+    tile: the side of one in pixels, in the middle of a cell of `cell` pixels; the cells are the middle of the image.
+    standardised: each tile in units of its own mean and spread, as in `standardise`.
+    """
+
+    backbone: nn.Module
+    cell: int
+    tile: int
+    grid: int = 3
+    standardised: bool = True
+    norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
+    shortened = shortened
+
+    def setup(self):
+        nn.share_scope(self, self.backbone)
+
+    def __call__(self, images, train: bool = False):
+        self.side(min(images.shape[1:3]))
+        gap, starts = (self.cell - self.tile) // 2, [(x - self.grid * self.cell) // 2 for x in images.shape[1:3]]
+        rows, columns = ([start + gap + i * self.cell for i in range(self.grid)] for start in starts)
+        tiles = cut(images, rows, columns, self.tile)
+        return each(self.backbone, standardise(tiles) if self.standardised else tiles, train)
+
+    def side(self, image_size: int) -> int:
+        if not 0 < self.tile <= self.cell or self.grid * self.cell > image_size:
+            raise UserError(
+                f"{self.grid} x {self.grid} cells of {self.cell} pixels with tiles of {self.tile} can't be cut from "
+                f"{image_size} pixels: take smaller ones, or larger images."
+            )
+        return self.tile
+
+    @property
+    def protocol(self) -> dict:
+        return {"input": "tiles", "tiles": self.grid**2, "tile": self.tile}
+
+
+class Patches(nn.Module):
+    """The backbone on patches that overlap, one by one: pooled is their mean, patches are they, row by row.
+
+    patch: the side of one, stride: from one to the next, both in pixels; what is left at the edges is left on both.
+    """
+
+    backbone: nn.Module
+    patch: int
+    stride: int
+    norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
+    shortened = shortened
+
+    def setup(self):
+        nn.share_scope(self, self.backbone)
+
+    def __call__(self, images, train: bool = False):
+        self.side(min(images.shape[1:3]))
+        rows, columns = (self.starts(size) for size in images.shape[1:3])
+        return each(self.backbone, cut(images, rows, columns, self.patch), train)
+
+    def starts(self, size: int) -> range:
+        """The first pixel of each patch along an axis of `size` pixels."""
+        count = (size - self.patch) // self.stride + 1
+        first = (size - self.patch - (count - 1) * self.stride) // 2
+        return range(first, first + count * self.stride, self.stride)
+
+    def side(self, image_size: int) -> int:
+        if not 0 < self.patch <= image_size or self.stride < 1:
+            raise UserError(
+                f"Patches of {self.patch} pixels, {self.stride} apart, can't be cut from {image_size} pixels: take "
+                "smaller ones, or larger images."
+            )
+        return self.patch
+
+    @property
+    def protocol(self) -> dict:
+        return {"input": "patches", "patch": self.patch, "stride": self.stride}
+
+
+def cut(images, rows, columns, side: int):
+    """Squares of `side` pixels that begin at each of rows x columns: (B, H, W, C) -> (B, N, side, side, C)."""
+    return jnp.stack([images[:, y : y + side, x : x + side] for y in rows for x in columns], axis=1)
+
+
+def standardise(tiles):
+    """Each tile and channel less its mean, over its deviation (n - 1), or over 1 where that is 0: (..., h, w, C)."""
+    centred = tiles - tiles.mean((-3, -2), keepdims=True)
+    variance = jnp.square(centred).sum((-3, -2), keepdims=True) / (tiles.shape[-3] * tiles.shape[-2] - 1)
+    return centred / jnp.sqrt(jnp.where(variance > 1e-12, variance, 1.0))
+
+
+def each(backbone, squares, train: bool) -> Features:
+    """The Features of images from those of their squares (B, N, h, w, C), all of a batch in one forward pass."""
+    flat = backbone(rearrange(squares, "b n h w c -> (b n) h w c"), train).pooled
+    patches = rearrange(flat, "(b n) d -> b n d", n=squares.shape[1])
+    return Features(patches.mean(1), patches, jnp.zeros((len(patches), 0, patches.shape[-1]), jnp.float32))

@@ -1,0 +1,63 @@
+"""A run of a pretext method measured by its own puzzle: `evaluate --task=pretext`, see evaluate/pretext.py.
+
+Baselines and chance stand above the networks, and each row is printed and recorded as soon as it is there.
+"""
+
+import jax
+
+from jax_ssl import core, parts
+from jax_ssl.encoder import Encoder
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import pretext
+from jax_ssl.run import metrics
+from jax_ssl.study import measure, rulers, subject
+
+NETWORKS = ("untrained", "student")
+FITTED = 5000  # training images, at most, on which baselines are fitted
+
+
+def has_task(settings) -> bool:
+    """Whether the config's method has a puzzle of its own."""
+    return subject.make_method(settings).task is not None
+
+
+def task_of(settings) -> core.Task:
+    """The puzzle of the config's method. Raises UserError where it has none."""
+    task = subject.make_method(settings).task
+    if task is None:
+        raise UserError(f"{settings.method.name} has no puzzle of its own: take --task=knn,linear.")
+    return task
+
+
+def measure_pretext(folder: str, wanted=NETWORKS, seed=None, say=measure.tell, overrides=()) -> list[dict]:
+    """The puzzle's table: baselines, chance, the untrained network and the run's; its records in results.jsonl."""
+    settings = measure.load_config(folder, overrides)
+    task, seed = task_of(settings), settings.seed if seed is None else seed
+    state, data = subject.restore(folder, settings), measure.labelled(settings, say)
+    network = parts.network_of(settings)
+    encode = Encoder(network, {}, **parts.images_of(settings))  # for its normalisation and its protocol alone
+    train, test = data.train_images[:: max(1, -(-len(data.train_images) // FITTED))], data.test_images
+    where = dict(data=measure.name_of(settings), split=data.split, k=None, step=int(state.step), seed=seed)
+    counts = dict(train_images=len(train), test_images=len(test), better=task.better, hardware=measure.hardware())
+    records, header = [], []
+    for weights, numbers in rows(task, settings, state, wanted, encode, train, test, seed):
+        if not set(numbers) <= set(header):
+            header = list(numbers)
+            say(f"\n{rulers.heading(f'own puzzle of {settings.method.name}', header)}")
+        say(rulers.row(weights, numbers, header))
+        for metric, value in numbers.items():
+            protocol = counts | encode.protocol | {"decides": metric == task.metric}
+            if jax.process_index() == 0:
+                records.append(
+                    metrics.record_result(folder, "pretext", weights, metric, value, protocol=protocol, **where)
+                )
+    return records
+
+
+def rows(task, settings, state, wanted, encode, train, test, seed):
+    """The rows of the table, each measured when it is asked for: its name and {metric: number}."""
+    yield from pretext.of_baselines(task, encode, train, test, seed)
+    for name in NETWORKS:
+        if name in wanted:
+            shown = subject.create(settings) if name == "untrained" else state
+            yield name, pretext.of_state(task, shown, encode, test, seed)

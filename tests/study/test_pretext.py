@@ -1,0 +1,36 @@
+"""`evaluate --task=pretext`: a table with baselines, records that say which number decides, and who has no puzzle."""
+
+import re
+
+import numpy as np
+import pytest
+
+from jax_ssl import __main__ as command
+from jax_ssl.study import measure
+
+FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
+
+
+def test_a_table_of_baselines_and_networks_each_recorded(runs, capsys):
+    run = runs("rotnet")
+    assert command.main(["evaluate", f"--run={run}", "--task=pretext", *FEW]) == 0
+    out, records = capsys.readouterr().out, measure.results(run)
+    assert [r["weights"] for r in records] == ["linear on pixels", "chance", "untrained", "student"]
+    assert {(r["task"], r["metric"], r["step"], r["k"]) for r in records} == {("pretext", "accuracy", 3, None)}
+    assert all(r["protocol"]["better"] == "higher" and r["protocol"]["decides"] for r in records)
+    assert records[1]["value"] == 0.25 and records[2]["value"] == records[3]["value"]  # the saved state is the first
+    assert re.search(r"^own puzzle of rotnet +accuracy\nlinear on pixels +[\d.]+\nchance +0.25\nuntrained ", out, re.M)
+    assert command.main(["evaluate", f"--run={run}", "--task=pretext", "--weights=student", "--seed=4", *FEW]) == 0
+    again = measure.results(run)[len(records) :]
+    assert [r["weights"] for r in again] == ["linear on pixels", "chance", "student"] and again[0]["seed"] == 4
+    assert np.isfinite([r["value"] for r in again]).all()
+
+
+@pytest.mark.parametrize("name, flags, remedy", [
+    ("simclr", [], "simclr has no puzzle of its own: take --task=knn,linear"),
+    ("rotnet", ["--weights=pixels"], "can't measure --weights=pixels: take untrained or student"),
+])  # fmt: skip
+def test_one_sentence_and_exit_code_two(name, flags, remedy, runs, capsys):
+    assert command.main(["evaluate", f"--run={runs(name)}", "--task=pretext", *flags]) == 2
+    said = capsys.readouterr()
+    assert remedy in said.err and said.err.count("\n") == 1 and not said.out
