@@ -2,11 +2,10 @@
 
     python -m jax_ssl train --config=configs/colorization.py --config.data.name=folder:/imagenet --workdir=runs/colours
 
-paper    ImageNet at 176 pixels, rare colours made to count: the authors fooled people with 32 % of their colourings
-alexnet  the network of the transfer tables: 30.4 % linear on ImageNet at its best layer (VISSL)
-cifar    CIFAR-10 with a small network, all colours alike: minutes on two CPU cores; prepare the data with
-         tensorflow-datasets
-tiny     the embedded images, under two minutes on two CPU cores
+paper  ImageNet at 176 pixels, rare colours made to count: the authors fooled people with 32 % of their colourings
+cifar  CIFAR-10 with a small network, all colours alike: minutes on two CPU cores; prepare the data with
+       tensorflow-datasets
+tiny   the embedded images, under two minutes on two CPU cores
 """
 
 from jax_ssl.configs import common, crops
@@ -35,14 +34,6 @@ def paper():
     return config
 
 
-def alexnet():
-    config = paper()
-    config.data.crops = dict(views=[crops.colorization(224)])
-    config.data.eval_size = 224
-    config.model = common.alexnet("colorization")
-    return config
-
-
 def cifar():
     config = common.cifar(3.0, [crops.cifar_colorization()])
     config.data.update(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -58,4 +49,4 @@ def tiny():
 
 
 def get_config(preset="paper"):
-    return common.pick(preset, dict(paper=paper, alexnet=alexnet, cifar=cifar, tiny=tiny))
+    return common.pick(preset, dict(paper=paper, cifar=cifar, tiny=tiny))

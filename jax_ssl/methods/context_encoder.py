@@ -88,7 +88,7 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         check(images.shape[1])
         params, stats = apply.init(net, rng, images)
         if share == 1:
-            return params, {"stats": stats}
+            return params | {"critic": {}}, {"stats": stats}
         critic, critic_stats = apply.init(judge_net, jax.random.fold_in(rng, 1), due(images))
         return params | {"critic": critic}, {"stats": stats, "critic_stats": critic_stats}
 

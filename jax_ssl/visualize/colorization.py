@@ -10,7 +10,7 @@ from jax_ssl.visualize import pictures
 
 
 def draw(shown: dict[str, np.ndarray]) -> dict[str, Image.Image]:
-    """shown: `colouring` (rows, columns, S, S, 3): grey, mean colours, annealed ones if there are classes, the truth."""
+    """shown: `colouring` (rows, columns, S, S, 3): grey, mean colours, annealed ones of classes, and the truth."""
     images = shown["colouring"]
     titles = ["seen", "mean colours", *["annealed"] * (images.shape[1] == 4), "truth"]
     side = pictures.cell(len(titles))

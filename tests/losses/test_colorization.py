@@ -64,7 +64,7 @@ def test_loss_is_that_of_an_oracle_point_by_point():
     weights = 1 / mixed / (prior / mixed).sum()
     for point, scores in zip(ab.reshape(-1, 2), logits.reshape(-1, len(bins))):
         nearest = sorted(range(len(bins)), key=lambda q: np.hypot(*(point - bins[q])))[:10]
-        near = np.array([np.exp(-np.hypot(*(point - bins[q])) ** 2 / 50) for q in nearest])
+        near = np.array([np.exp(-(np.hypot(*(point - bins[q])) ** 2) / 50) for q in nearest])
         surprise = np.log(np.exp(scores).sum()) - scores[nearest]
         expected.append(weights[nearest[0]] * (near / near.sum() * surprise).sum())
     code = losses.colour_code(jnp.asarray(ab, jnp.float32), bins)
