@@ -171,7 +171,23 @@ mae_augmentation = Suite(
     **MAE_EPOCH,
 )
 
+inpainting = Suite(
+    title="What makes a painting sharp",
+    claim="Squared error alone paints the mean of all that may be there, which is smooth; a critic makes it sharp.",
+    source="Pathak et al. 2016, context encoders, section 3.2 and figure 4",
+    config="context_encoder:cifar",
+    cells={
+        "L2": Cell({"method.share": 1.0}),
+        "L2 + adversarial": Cell({"method.share": 0.999}),
+    },
+    axis="loss",
+    numbers=("pretext_gradient_energy", "pretext_l2", "knn", "linear"),
+    budget="3 epochs of CIFAR-10, 150 000 images: 3 to 5 minutes",
+    overrides={"probe_every": 10**6, "picture_every": 0},  # measured once, at the end, with its own puzzle
+)
+
 SUITES = dict(
     augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
     mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
+    inpainting=inpainting,
 )  # fmt: skip

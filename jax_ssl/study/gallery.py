@@ -25,18 +25,22 @@ class Picture(NamedTuple):
 
 
 def draw(
-    run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=()
-) -> list:
+    run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=(), beside=()
+) -> list:  # fmt: skip
     """Draws each picture in `what`, by default those that fit, and returns the paths. Raises UserError.
 
     run: a run's folder, or None with the path of a file of weights in `weights`. images: a folder; by default images
     that were held out of the run's training, or the embedded ones. size: their side in pixels, by default that of the
     run. out: a folder, by default `pictures` in the run's. overrides: of the run's config, as for `evaluate`.
+    beside: folders of more runs of the same method: what all of them show is one picture, and the only one.
     """
     unknown = sorted(set(what) - set(PICTURES))
     if unknown:
         raise UserError(f"--what={unknown[0]}: choose of {', '.join(PICTURES)}.")
     subject = open_subject(run, weights, images, size, count, overrides)
+    if beside:
+        others = {other: open_subject(other, "student", images, size, count, overrides) for other in beside}
+        return draw_beside({str(run): subject} | others, out or paths.resolve(run) / "pictures", say)
     for name in what:
         PICTURES[name].check(subject)
     folder = paths.make_writable(out or paths.resolve(run or ".") / "pictures", "choose another --out")
@@ -194,6 +198,24 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
     for title, picture in drawn.items():
         paths.save_picture(picture, path(f"shown_{title}"))
     return {f"shown_{title}": f"what {name} shows of itself" for title in drawn}
+
+
+def draw_beside(subjects: dict[str, Subject], folder, say) -> list:
+    """What several runs show of the same images, on one page. subjects: {folder of a run: its subject}."""
+    first = next(iter(subjects.values()))
+    method, data = first.config.method.name, first.config.data
+    others = {subject.config.method.name for subject in subjects.values()} - {method}
+    if others or not hasattr(shown.page_of(method), "compare"):
+        raise UserError(f"{', '.join([method, *others])} can't be drawn --beside each other: it is for one method whose "
+                        "picture compares runs, such as context_encoder.")  # fmt: skip
+    folder = paths.make_writable(folder, "choose another --out")
+    arrays = {paths.resolve(run).name: show(subject) for run, subject in subjects.items()}
+    files = []
+    for title, picture in shown.compared(method, arrays, data.mean, data.std).items():
+        files.append(folder / f"beside_{title}.png")
+        paths.save_picture(picture, files[-1])
+        say(f"beside_{title}: what {len(arrays)} runs show, {len(first.images)} images  ->  {files[-1]}")
+    return files
 
 
 def check_reconstruction(subject: Subject) -> None:

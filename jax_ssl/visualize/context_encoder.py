@@ -14,10 +14,10 @@ def draw(shown: dict[str, np.ndarray]) -> dict[str, Image.Image]:
     return {"holes": page(shown["holes"], ["seen", "painted", "truth"])}
 
 
-def compare(shown: dict[str, np.ndarray]) -> dict[str, Image.Image]:
-    """The same images painted by several networks. shown: {name: `holes` of that network}, as of `draw`."""
-    first = next(iter(shown.values()))
-    columns = [first[:, 0], *(holes[:, 1] for holes in shown.values()), first[:, 2]]
+def compare(shown: dict[str, dict]) -> dict[str, Image.Image]:
+    """The same images painted by several runs. shown: {run: what it showed, as of `draw`}."""
+    runs = [showed["holes"] for showed in shown.values()]
+    columns = [runs[0][:, 0], *(holes[:, 1] for holes in runs), runs[0][:, 2]]
     return {"holes": page(np.stack(columns, axis=1), ["seen", *shown, "truth"])}
 
 

@@ -54,8 +54,8 @@ def test_rare_colours_move_the_network_more_once_they_are_counted(classes):
     images = np.round(255 * np.asarray(batch["views"][:, 0])).astype(np.uint8)
     counts = method.tallies["counts"](images)
     assert counts.sum() == 32 * 64
-    loss = jax.jit(lambda counts: method.loss(state.params, state.replace(extra=state.extra | {"counts": counts}), batch,
-                                              jax.random.key(1)))  # fmt: skip
+    told = lambda counts: state.replace(extra=state.extra | {"counts": counts})
+    loss = jax.jit(lambda counts: method.loss(state.params, told(counts), batch, jax.random.key(1)))
     (even, (extra, _)), (weighed, (_, metrics)) = loss(state.extra["counts"]), loss(counts)
     assert not np.isclose(even, weighed) and np.isfinite(weighed)
     np.testing.assert_array_equal(extra["counts"], 0)  # counted once, and not by a step
