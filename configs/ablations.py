@@ -183,11 +183,26 @@ inpainting = Suite(
     axis="loss",
     numbers=("pretext_gradient_energy", "pretext_l2", "knn", "linear"),
     budget="3 epochs of CIFAR-10, 150 000 images: 3 to 5 minutes",
-    overrides={"probe_every": 10**6, "picture_every": 0},  # measured once, at the end, with its own puzzle
+    overrides={"probe_every": 1_000_000, "picture_every": 0},  # measured once, at the end, with its own puzzle
+)
+
+turned = Suite(
+    title="Where to turn an image",
+    claim="Turned before the crop, a picture shows its bars: the puzzle gets easy, and the features do not get better.",
+    source="Gidaris et al. 2018, RotNet, section 3.1 (only turns that leave no trace); VISSL turns first",
+    config="rotnet:cifar",
+    cells={
+        "turned behind the crop": Cell({"method.turned": "last"}),
+        "turned before it": Cell({"method.turned": "first"}),
+    },
+    axis="when an image is turned",
+    numbers=("pretext_accuracy", "knn", "linear"),
+    budget="1 epoch, 50 000 images in four turns each: 5 to 10 minutes",
+    overrides={"probe_every": 1_000_000, "picture_every": 0, "epochs": 1.0},  # its puzzle is asked at the end
 )
 
 SUITES = dict(
     augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
     mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
-    inpainting=inpainting,
+    turned=turned, inpainting=inpainting,
 )  # fmt: skip

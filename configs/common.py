@@ -80,6 +80,16 @@ def vit(size: str = "B", **overrides) -> dict:
     ) | overrides  # fmt: skip
 
 
+def alexnet(kind: str, **overrides) -> dict:
+    """AlexNet's settings; see jax_ssl/models/alexnet.py."""
+    return dict(name="alexnet", kind=kind, width=1.0, stride=4, norm_groups=1, dtype="bfloat16") | overrides
+
+
+def nin(blocks: int = 4, **overrides) -> dict:
+    """Network in Network's settings; see jax_ssl/models/nin.py."""
+    return dict(name="nin", blocks=blocks, width=1.0, norm_groups=1, dtype="bfloat16") | overrides
+
+
 def optim(name: str, base_lr: float, **overrides) -> dict:
     """An optimiser's settings; see jax_ssl/optim/optimizers.py."""
     return (
@@ -88,7 +98,8 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             base_lr=base_lr,
             scaling="linear_256",  # or linear_512, sqrt_1024, sqrt, absolute: how base_lr follows the batch size
             schedule="cosine",  # or step, constant
-            milestones=(),  # epochs at which a step schedule divides by ten
+            milestones=(),  # epochs at which a step schedule goes down
+            milestone_factor=0.1,  # and by how much
             warmup_epochs=0.0,
             warmup_lr=0.0,  # where a warm-up begins, and
             final_lr=0.0,  # where the cosine ends, both scaled like base_lr

@@ -4,6 +4,8 @@ Paper: Gidaris et al. 2018, https://arxiv.org/abs/1803.07728, Eq. 2
 Code:  https://github.com/gidariss/FeatureLearningRotNet, dataloader.py, algorithms/ClassificationModel.py
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -41,33 +43,61 @@ def rotations(images):
     return rearrange(jnp.stack([jnp.rot90(images, turn, (1, 2)) for turn in range(TURNS)], 1), "b r ... -> (b r) ...")
 
 
+def turned_first(images, rng):
+    """The same with the answer in plain sight: turned before they are cropped, each in the frame of a wide picture.
+
+    The middle three quarters of an image are taken for a picture of 4:3. On its side it leaves bars in its frame, here
+    of the mean colour, and a random crop of half of the frame at least shows more or less of them. VISSL turns so.
+    """
+    side = images.shape[1]
+    band = slice(side // 8, side - side // 8)
+    picture = jnp.zeros_like(images).at[:, band].set(images[:, band])
+    frames = rotations(picture)[:, band]
+    area, top, left = jax.random.uniform(rng, (3, len(frames)))
+    length = jnp.sqrt(0.5 + 0.5 * area)[:, None] * jnp.array(frames.shape[1:3])
+    corner = jnp.stack([top, left], 1) * (jnp.array(frames.shape[1:3]) - length)
+
+    def crop(frame, corner, length):
+        scale = side / length
+        shape = (side, side, frame.shape[-1])
+        return jax.image.scale_and_translate(frame, shape, (0, 1), scale, -corner * scale, "linear")
+
+    return jax.vmap(crop)(frames, corner, length)
+
+
 def answers(count: int):
     """The turns of `count` images from `rotations`: int32 (count,)."""
     return jnp.arange(count) % TURNS
 
 
-def on_pixels(batches, rng, linear):
-    """The baseline: a linear model of the pixels of turned images, made small."""
+def on_pixels(turn, batches, rng, linear):
+    """The baseline: a linear model of the pixels of images turned by `turn`, made small."""
 
-    def puzzle(batch):
-        images = batch["views"][:, 0]
-        side = min(images.shape[1], BASELINE_SIDE)
-        turned = rotations(jax.image.resize(images, (len(images), side, side, 3), "linear"))
-        return turned.reshape(len(turned), -1), answers(len(turned))
+    def puzzle(batch, rng):
+        turned = turn(batch["views"][:, 0], rng)
+        side = min(turned.shape[1], BASELINE_SIDE)
+        small = jax.image.resize(turned, (len(turned), side, side, 3), "linear")
+        return small.reshape(len(small), -1), answers(len(small))
 
-    pixels, turns = (jnp.concatenate(parts) for parts in zip(*map(puzzle, batches)))
+    puzzles = (puzzle(batch, jax.random.fold_in(rng, number)) for number, batch in enumerate(batches))
+    pixels, turns = (jnp.concatenate(parts) for parts in zip(*puzzles))
     predict = linear(pixels, turns, TURNS)
 
     def measure(batch, rng):
-        pixels, turns = puzzle(batch)
+        pixels, turns = puzzle(batch, rng)
         return {"accuracy": jnp.mean(predict(pixels) == turns)}
 
     return measure
 
 
-def make(backbone, clock, *, head=(), whole_map=False) -> Method:
-    """head: widths of hidden layers between the features and the four scores. whole_map: the head reads the map."""
+def make(backbone, clock, *, head=(), whole_map=False, turned="last") -> Method:
+    """head: widths of hidden layers between the features and the four scores. whole_map: the head reads the map.
+
+    turned: `last`, behind crop and resize; `first` gives the answer away, as the suite `turned` of `ablate` shows.
+    """
     bounds.whole("method.", dict(head=tuple(head)))
+    bounds.one_of("method.", dict(turned=turned), ("last", "first"))
+    turn = turned_first if turned == "first" else lambda images, rng: rotations(images)
     groups = getattr(backbone, "norm_groups", 1)
     net = Net(backbone, Mlp((*head, TURNS), norm=True, norm_groups=groups), whole_map)
 
@@ -76,9 +106,9 @@ def make(backbone, clock, *, head=(), whole_map=False) -> Method:
         return params, {"stats": stats}
 
     def loss(params, state, batch, rng):
-        turned = rotations(batch["views"][:, 0])
-        (scores, pooled), stats = apply.train(net, params, state.extra["stats"], turned, rng=rng)
-        turns = answers(len(turned))
+        images = turn(batch["views"][:, 0], rng)
+        (scores, pooled), stats = apply.train(net, params, state.extra["stats"], images, rng=rng)
+        turns = answers(len(images))
         metrics = {
             "uniform_loss": jnp.log(float(TURNS)),
             "turns_right": jnp.mean(jnp.argmax(scores, -1) == turns),
@@ -86,23 +116,23 @@ def make(backbone, clock, *, head=(), whole_map=False) -> Method:
         }
         return label_cross_entropy(scores, turns), ({"stats": stats}, metrics)
 
-    def answer(params, state, images):
+    def answer(params, state, images, rng):
         """The turned images, and what the network answers: (4 B, S, S, 3) and int32 (4 B,)."""
-        turned = rotations(images)
-        scores, _ = net.apply({"params": params, **state.extra["stats"]}, turned)
-        return turned, jnp.argmax(scores, -1)
+        images = turn(images, rng)
+        scores, _ = net.apply({"params": params, **state.extra["stats"]}, images)
+        return images, jnp.argmax(scores, -1)
 
     def measure(params, state, batch, rng):
-        turned, said = answer(params, state, batch["views"][:, 0])
-        return {"accuracy": jnp.mean(said == answers(len(turned)))}
+        _, said = answer(params, state, batch["views"][:, 0], rng)
+        return {"accuracy": jnp.mean(said == answers(len(said)))}
 
     def show(params, state, batch, rng):
         """Columns: the image in its four turns, and each turned back by the answer, upright where that was right."""
-        turned, said = answer(params, state, batch["views"][:8, 0])
-        back = jax.vmap(lambda image, turn: rotations(image[None])[-turn % TURNS])(turned, said)
+        images, said = answer(params, state, batch["views"][:8, 0], rng)
+        back = jax.vmap(lambda image, turns: rotations(image[None])[-turns % TURNS])(images, said)
         rows = lambda x: rearrange(x, "(b r) ... -> b r ...", r=TURNS)
-        both = jnp.concatenate([rows(turned), rows(back)], axis=1)
+        both = jnp.concatenate([rows(images), rows(back)], axis=1)
         return {"rotations": both, "right": rows(said == answers(len(said)))}
 
-    task = Task(measure, chance={"accuracy": 1 / TURNS}, baselines={"linear on pixels": on_pixels})
+    task = Task(measure, chance={"accuracy": 1 / TURNS}, baselines={"linear on pixels": partial(on_pixels, turn)})
     return Method(init, loss, show=show, per_image=True, task=task)

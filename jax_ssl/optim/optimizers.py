@@ -44,7 +44,9 @@ def learning_rate(config, batch_size, clock):
     peak, first, last = (peak_lr(rate, batch_size, config.scaling) for rate in rates)
     kinds = {
         "cosine": lambda: schedules.cosine(peak, last, clock, config.warmup_epochs, first),
-        "step": lambda: schedules.step(peak, config.milestones, clock, config.warmup_epochs, first),
+        "step": lambda: schedules.step(
+            peak, config.milestones, clock, config.warmup_epochs, first, config.milestone_factor
+        ),
         "constant": lambda: schedules.constant(peak, clock, config.warmup_epochs, first),
     }
     return pick(kinds, config.schedule, "schedule")()
@@ -143,7 +145,7 @@ def check(config) -> None:
     bounds.bounded("optim.rates.", dict(config.rates), above=0)
     bounds.bounded("optim.", some("warmup_epochs", "late_epochs", "milestones"), at_least=0)
     bounds.bounded("optim.", some("b1", "b2", "momentum"), at_least=0, below=1)
-    bounds.bounded("optim.", some("layer_decay"), above=0, at_most=1)
+    bounds.bounded("optim.", some("layer_decay", "milestone_factor"), above=0, at_most=1)
     if config.final_weight_decay != -1:
         bounds.bounded("optim.", some("final_weight_decay"), at_least=0)
         if config.name == "larc":

@@ -1,7 +1,7 @@
 """The verb `evaluate`: the mistakes of its flags, then one task after the other.
 
-kNN and linear probe are `measure.measure_frozen`, the puzzles of pretext methods pretext.py, rulers of the user's own
-rulers.py; here are fine-tuning and the emergence of objects.
+kNN and linear probe are `measure.measure_frozen`, probes of all layers layers.py, the puzzles of pretext methods
+pretext.py, rulers of the user's own rulers.py; here are fine-tuning and the emergence of objects.
 """
 
 import time
@@ -11,12 +11,13 @@ from jax_ssl.data import cutouts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
 from jax_ssl.run import metrics
-from jax_ssl.study import measure, pretext, rulers
+from jax_ssl.study import layers, measure, pretext, rulers
 
-TASKS = ("knn", "linear", "pretext", "finetune", "emergence")
+TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
 NETWORKS = {  # of measure.WEIGHTS: what a task can measure
     "knn": measure.WEIGHTS,
     "linear": measure.WEIGHTS,
+    "layers": layers.NETWORKS,
     "pretext": pretext.NETWORKS,
     "finetune": ("student", "teacher"),  # the same network from scratch always stands beside
     "emergence": ("untrained", "student", "teacher"),
@@ -27,11 +28,12 @@ RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained ne
 
 
 def evaluate(
-    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, say=measure.tell, overrides=()
-) -> None:
+    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, pool="max", say=measure.tell,
+    overrides=(),
+) -> None:  # fmt: skip
     """Each of `tasks` on the networks in `weights`, None = all that it can measure; mistakes are told before long work.
 
-    labels, epochs: of fine-tuning. images: the folder of objects for emergence.
+    labels, epochs: of fine-tuning. images: the folder of objects for emergence. pool: of the maps of layers.
     """
     own = [task for task in tasks if "." in task]
     for flag, given, known in (("task", tasks, (*TASKS, *own)), ("weights", weights or (), (*measure.WEIGHTS, "all"))):
@@ -52,8 +54,12 @@ def evaluate(
     settings = measure.load_config(folder, overrides)
     if "pretext" in tasks:
         pretext.task_of(settings)
+    if "layers" in tasks:
+        layers.depths_of(settings)
     if set(tasks) & set(offline.TASKS):
         measure.measure_frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
+    if "layers" in tasks:
+        layers.measure_layers(folder, pool, weights or layers.NETWORKS, seed, say, overrides)
     if "pretext" in tasks:
         pretext.measure_pretext(folder, weights or pretext.NETWORKS, seed, say, overrides)
     if "finetune" in tasks:

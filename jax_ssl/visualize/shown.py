@@ -1,7 +1,7 @@
 """What a method shows of itself, drawn by the file of its own name here, or as grids of images and as heat maps.
 
 `visualize/NAME.py`, NAME of a method, has draw(shown) -> {title: picture}. shown: what its `Method.show` returned;
-images (rows, columns, H, W, 3) are in [0, 1], all else is as it was. It may have compare({run: shown}) -> {title: picture}.
+images (rows, columns, H, W, 3) are in [0, 1], all else is as it was. It may have compare({run: shown}), too.
 """
 
 import importlib

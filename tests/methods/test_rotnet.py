@@ -73,3 +73,11 @@ def test_the_page_frames_right_and_wrong_in_two_colours():
     np.testing.assert_allclose(framed[:, 16, 16], 0.5)
     drawn = page.draw({"rotations": np.zeros((2, 8, 16, 16, 3), np.float32), "right": np.ones((2, 4), bool)})
     assert set(drawn) == {"rotations"} and drawn["rotations"].width > 500
+
+
+def test_turned_first_a_picture_on_its_side_shows_its_bars():
+    images = 1 + jax.random.uniform(jax.random.key(0), (16, 32, 32, 3))
+    turned = np.asarray(jax.jit(rotnet.turned_first)(images, jax.random.key(1)))
+    assert turned.shape == (64, 32, 32, 3)
+    bars = (np.abs(turned) < 1e-3).mean((1, 2, 3)).reshape(16, 4)
+    assert (bars[:, [0, 2]] == 0).all() and bars[:, [1, 3]].mean() > 0.1

@@ -28,11 +28,11 @@ def tensors(seed, *shapes):
 
 def config(**changes):
     values = dict(
-        name="sgd", base_lr=0.2, scaling="linear_256", schedule="cosine", milestones=(5, 8), warmup_epochs=2.0,
-        warmup_lr=0.0, final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights", b1=0.9, b2=0.95,
-        momentum=0.9, nesterov=False, lars_momentum="popular", trust_coefficient=0.001, mu_dtype="float32", clip=0.0,
-        clip_per="network", frozen=(), late=(), late_epochs=0.0, late_moments=False, layer_decay=1.0, embed_rate=1.0,
-        constant_rate=(), vector_rate=1.0, rates={}, unit_rows=(),
+        name="sgd", base_lr=0.2, scaling="linear_256", schedule="cosine", milestones=(5, 8), milestone_factor=0.1,
+        warmup_epochs=2.0, warmup_lr=0.0, final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights",
+        b1=0.9, b2=0.95, momentum=0.9, nesterov=False, lars_momentum="popular", trust_coefficient=0.001,
+        mu_dtype="float32", clip=0.0, clip_per="network", frozen=(), late=(), late_epochs=0.0, late_moments=False,
+        layer_decay=1.0, embed_rate=1.0, constant_rate=(), vector_rate=1.0, rates={}, unit_rows=(),
     )  # fmt: skip
     return ConfigDict({**values, **changes})
 
@@ -315,3 +315,9 @@ def test_a_warm_up_may_begin_above_zero_and_both_ends_scale_with_the_batch():
     for schedule in ("step", "constant"):
         rate = optimizers.learning_rate(config(warmup_lr=0.1, schedule=schedule, milestones=(50,)), 512, CLOCK)
         np.testing.assert_allclose([rate(0), rate(10), rate(20)], [0.2, 0.3, 0.4], rtol=1e-5)
+
+
+def test_a_step_schedule_goes_down_by_its_factor():
+    rate = optimizers.learning_rate(config(schedule="step", warmup_epochs=0.0, milestone_factor=0.2), 256, CLOCK)
+    steps = [int(epoch * CLOCK.steps_per_epoch) for epoch in (4, 6, 9)]
+    np.testing.assert_allclose([rate(step) for step in steps], [0.2, 0.04, 0.008], rtol=1e-5)
