@@ -65,7 +65,7 @@ def make(backbone, clock, *, objective="classes", bins="official", neighbours=10
     classes, centres = objective == "classes", losses.colour_bins(bins)
     colours = palette.Palette(centres, neighbours, sigma, uniform, temperature, target == "mean")
     outputs = len(centres) if classes else 2
-    net = Net(input_stage(backbone, lightness_unit=lightness_unit), Colourer(tuple(decoder), outputs))
+    net = Net(input_stage(backbone, lightness_unit=lightness_unit), Colourer(tuple(decoder), outputs, backbone.dtype))
 
     def init(rng, batch):
         images = one_view(batch)

@@ -31,9 +31,10 @@ class Net(nn.Module):
         patches = self.backbone(images, train).patches
         rows = round(patches.shape[1] ** 0.5)
         places = rearrange(patches, "b (h w) d -> b h w d", h=rows)
+        dtype = self.backbone.dtype
         if self.bottleneck:
-            return dcgan.Painter(self.bottleneck, self.widths, name="painter")(places, train)
-        return painting.Painter(self.widths, images.shape[1] // rows, name="painter")(places, train)
+            return dcgan.Painter(self.bottleneck, self.widths, dtype, name="painter")(places, train)
+        return painting.Painter(self.widths, images.shape[1] // rows, dtype, name="painter")(places, train)
 
 
 def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, cells=8, bottleneck=4000,
@@ -53,7 +54,8 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         raise UserError(f"method.overlap={overlap} on each side leaves nothing of method.hole={hole}: take less.")
     if bottleneck and not painter:
         raise UserError("method.painter=() has no map to double: give the widths of its maps, or method.bottleneck=0.")
-    net, judge_net, centre = Net(backbone, bottleneck, tuple(painter)), dcgan.Critic(tuple(critic)), region == "centre"
+    net, centre = Net(backbone, bottleneck, tuple(painter)), region == "centre"
+    judge_net = dcgan.Critic(tuple(critic), backbone.dtype)
 
     def check(side):
         painted = hole if centre else side
@@ -114,8 +116,9 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         seen, hidden, _ = cover(rng, images)
         ours = {name: params[name] for name in ("backbone", "painter")}
         painted = cut(net.apply({"params": ours, **state.extra["stats"]}, seen))
-        around = (images.shape[1] - painted.shape[1]) // 2
-        whole = jnp.pad(painted, ((0, 0), (around, around), (around, around), (0, 0)))
+        room = images.shape[1] - painted.shape[1]
+        around = (room // 2, room - room // 2)
+        whole = jnp.pad(painted, ((0, 0), around, around, (0, 0)))
         return seen, jnp.where(hidden[..., None], whole, images), hidden
 
     def measure(params, state, batch, rng):

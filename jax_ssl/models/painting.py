@@ -1,6 +1,7 @@
 """Pixels from a map of features, and from neighbours and other images alone: what fills a hole, and its baselines."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -22,14 +23,14 @@ class Painter(nn.Module):
 
     widths: Sequence[int]
     patch: int
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x, train: bool):
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, conv_general_dilated=convolve)
         for width in self.widths:
-            pad = ((1, 1), (1, 1))
-            x = nn.Conv(width, (3, 3), padding=pad, use_bias=False, conv_general_dilated=convolve)(x)
-            x = nn.relu(BatchNorm()(x, train))
-        x = nn.Dense(3 * self.patch**2)(x)
+            x = nn.relu(BatchNorm()(conv(width, (3, 3), padding=((1, 1), (1, 1)))(x), train))
+        x = nn.Dense(3 * self.patch**2, dtype=self.dtype)(x)
         x = rearrange(x, "b h w (p q c) -> b (h p) (w q) c", p=self.patch, q=self.patch)
         return nn.tanh(x.astype(jnp.float32))
 

@@ -24,8 +24,10 @@ CHUNK = 256  # images at once
 
 def look(method, config, source) -> None:
     """Shows a method some of the training images. Raises UserError where they can't teach it anything."""
-    for images in views(source, spread(source.count, SAMPLE), side(config), config.data.workers):
-        method.look(images)
+    if method.look:
+        records = spread(source.count, SAMPLE)
+        for images in views(source, records, side(config), config.data.workers):
+            method.look(images)
 
 
 def count(method, state, config, source, say):

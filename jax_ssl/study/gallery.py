@@ -206,8 +206,10 @@ def draw_beside(subjects: dict[str, Subject], folder, say) -> list:
     method, data = first.config.method.name, first.config.data
     others = {subject.config.method.name for subject in subjects.values()} - {method}
     if others or not hasattr(shown.page_of(method), "compare"):
-        raise UserError(f"{', '.join([method, *others])} can't be drawn --beside each other: it is for one method whose "
-                        "picture compares runs, such as context_encoder.")  # fmt: skip
+        raise UserError(
+            f"{', '.join([method, *others])} can't be drawn --beside each other: that is for runs of one method whose "
+            "picture compares them, such as context_encoder."
+        )
     folder = paths.make_writable(folder, "choose another --out")
     arrays = {paths.resolve(run).name: show(subject) for run, subject in subjects.items()}
     files = []
