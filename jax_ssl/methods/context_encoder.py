@@ -4,37 +4,39 @@ Paper: Pathak et al. 2016, https://arxiv.org/abs/1604.07379, Eq. 1 to 3
 Code:  https://github.com/pathak22/context-encoder, train.lua (centre), train_random.lua (random regions)
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from jax_ssl import bounds, losses, masking
+from jax_ssl import bounds, losses
 from jax_ssl.core import Method, Task, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.models import apply, dcgan, painting
 
 FILL = 2 * np.array([117.0, 104.0, 123.0], np.float32) / 255 - 1  # what stands in a hole, of pixels from -1 to 1
-BYTES = 2**29  # of training images, at most, among which the baseline looks for a similar one
 
 
 class Net(nn.Module):
-    """images (B, S, S, 3) -> a painting of the hole (B, h, h, 3), or of the whole image."""
+    """images (B, S, S, 3) with a hole -> what is painted of them, (B, h, h, 3) from -1 to 1."""
 
     backbone: nn.Module
+    hole: painting.Hole
     bottleneck: int
     widths: tuple[int, ...]
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        patches = self.backbone(images, train).patches
+        patches, dtype = self.backbone(images, train).patches, self.backbone.dtype
         rows = round(patches.shape[1] ** 0.5)
         places = rearrange(patches, "b (h w) d -> b h w d", h=rows)
-        dtype = self.backbone.dtype
         if self.bottleneck:
             return dcgan.Painter(self.bottleneck, self.widths, dtype, name="painter")(places, train)
-        return painting.Painter(self.widths, images.shape[1] // rows, dtype, name="painter")(places, train)
+        painter = painting.Painter(self.widths, images.shape[1] // rows, dtype, name="painter")
+        return self.hole.cut(painter(places, train))
 
 
 def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, cells=8, bottleneck=4000,
@@ -54,36 +56,25 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         raise UserError(f"method.overlap={overlap} on each side leaves nothing of method.hole={hole}: take less.")
     if bottleneck and not painter:
         raise UserError("method.painter=() has no map to double: give the widths of its maps, or method.bottleneck=0.")
-    net, centre = Net(backbone, bottleneck, tuple(painter)), region == "centre"
-    judge_net = dcgan.Critic(tuple(critic), backbone.dtype)
+    cut_out = painting.Hole(region == "random", hole, overlap, density, cells)
+    net, judge_net = Net(backbone, cut_out, bottleneck, tuple(painter)), dcgan.Critic(tuple(critic), backbone.dtype)
+    judge = partial(apply.train, judge_net)
+    painters = lambda params: {name: params[name] for name in ("backbone", "painter")}
 
-    def check(side):
-        painted = hole if centre else side
-        if painted > side:
-            raise UserError(f"method.hole={hole} is larger than the images of {side} pixels: take {side // 2}.")
-        made = dcgan.Painter(bottleneck, tuple(painter)).side() if bottleneck else painted
-        if made != painted:
-            raise UserError(f"method.painter={bounds.shown(painter)} paints {made} pixels, not {painted}: change it.")
-        if share < 1 and painted % 2 ** len(critic):
-            raise UserError(f"method.critic={bounds.shown(critic)} can't halve {painted} pixels so often: take fewer.")
+    def check(size):
+        due = cut_out.painted(size)
+        if due > size:
+            raise UserError(f"method.hole={hole} is larger than the images of {size} pixels: take {size // 2}.")
+        made = dcgan.Painter(bottleneck, tuple(painter)).side() if bottleneck else due
+        if made != due:
+            raise UserError(f"method.painter={bounds.shown(painter)} paints {made} pixels, not {due}: change it.")
+        if share < 1 and due % 2 ** len(critic):
+            raise UserError(f"method.critic={bounds.shown(critic)} can't halve {due} pixels so often: take fewer.")
 
     def cover(rng, images):
-        """(images with the hole filled, which pixels are hidden (S, S), how much each painted pixel counts)."""
-        side = images.shape[1]
-        if centre:
-            hidden, weight = masking.centre_square(side, hole - 2 * overlap), losses.hole_weight(hole, overlap)
-        else:
-            hidden = masking.region(rng, side, density, cells)
-            weight = jnp.where(hidden, 1.0, losses.BORDER_WEIGHT if overlap else 1.0)
-        return jnp.where(hidden[..., None], FILL, images), hidden, weight
-
-    def due(images):
-        """The part of images, or of paintings of them, that is painted."""
-        start = (images.shape[1] - hole) // 2
-        return images[:, start : start + hole, start : start + hole] if centre else images
-
-    def cut(painted):
-        return due(painted) if centre and not bottleneck else painted
+        """Images with the fill in their hole, and which pixels that are."""
+        hidden = cut_out.hidden(rng, images.shape[1])
+        return jnp.where(hidden[..., None], FILL, images), hidden
 
     def init(rng, batch):
         images = one_view(batch)
@@ -91,53 +82,32 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         params, stats = apply.init(net, rng, images)
         if share == 1:
             return params | {"critic": {}}, {"stats": stats}
-        critic, critic_stats = apply.init(judge_net, jax.random.fold_in(rng, 1), due(images))
+        critic, critic_stats = apply.init(judge_net, jax.random.fold_in(rng, 1), cut_out.cut(images))
         return params | {"critic": critic}, {"stats": stats, "critic_stats": critic_stats}
 
-    def judge(params, stats, images):
-        return apply.train(judge_net, params, stats, images)
-
     def loss(params, state, batch, rng):
-        images = batch["views"][:, 0]
-        seen, hidden, weight = cover(rng, images)
-        ours = {name: params[name] for name in ("backbone", "painter")}
-        painted, stats = apply.train(net, ours, state.extra["stats"], seen, rng=rng)
-        painted, target, extra = cut(painted), due(images), {"stats": stats}
-        metrics = {"hole_error": jnp.mean(jnp.square(painted - target))}
+        images, extra = batch["views"][:, 0], dict(state.extra)
+        seen, hidden = cover(rng, images)
+        painted, extra["stats"] = apply.train(net, painters(params), extra["stats"], seen, rng=rng)
+        target, weight = cut_out.cut(images), cut_out.weight(hidden)
+        metrics = {"painting_error": jnp.mean(jnp.square(painted - target))}
         if share == 1:
             return losses.reconstruction(painted, target, weight), (extra, metrics)
-        value, parts, extra["critic_stats"] = losses.adversarial_game(
-            judge, params["critic"], state.extra["critic_stats"], painted, target, weight, share
+        value, told, extra["critic_stats"] = losses.adversarial_game(
+            judge, params["critic"], extra["critic_stats"], painted, target, weight, share
         )
-        return value, (extra, metrics | parts)
+        return value, (extra, metrics | told)
 
     def fill(params, state, images, rng):
-        """(images with the hole, with the painting in it, which pixels are hidden)."""
-        seen, hidden, _ = cover(rng, images)
-        ours = {name: params[name] for name in ("backbone", "painter")}
-        painted = cut(net.apply({"params": ours, **state.extra["stats"]}, seen))
-        room = images.shape[1] - painted.shape[1]
-        around = (room // 2, room - room // 2)
-        whole = jnp.pad(painted, ((0, 0), around, around, (0, 0)))
-        return seen, jnp.where(hidden[..., None], whole, images), hidden
+        """Images with a hole, with the painting in it, and which pixels that is."""
+        seen, hidden = cover(rng, images)
+        painted = net.apply({"params": painters(params), **state.extra["stats"]}, seen)
+        return seen, cut_out.put(painted, images, hidden), hidden
 
     def measure(params, state, batch, rng):
         images = batch["views"][:, 0]
         _, filled, hidden = fill(params, state, images, rng)
         return painting.hole_errors(filled, images, hidden)
-
-    def filled_by(how):  # the baseline that fills holes by how(images, hidden)
-        def measure(batch, rng):
-            images = batch["views"][:, 0]
-            hidden = jnp.asarray(cover(rng, images)[1])
-            return painting.hole_errors(how(images, hidden), images, hidden)
-
-        return jax.jit(measure)
-
-    def by_neighbour(batches, rng, linear):
-        others = jnp.concatenate([batch["views"][:, 0] for batch in batches])
-        others = others[: max(1, BYTES // others[0].nbytes)]
-        return filled_by(lambda images, hidden: painting.nearest_fill(images, hidden, others))
 
     def show(params, state, batch, rng):
         """Columns: the image with its hole, the hole painted, and the true image."""
@@ -145,9 +115,5 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         seen, filled, _ = fill(params, state, images, rng)
         return {"holes": jnp.stack([seen, filled, images], axis=1)}
 
-    task = Task(
-        measure, metric="l2", better="lower",
-        baselines={"harmonic": lambda batches, rng, linear: filled_by(painting.harmonic_fill), "nearest": by_neighbour},
-        summary=painting.summary,
-    )  # fmt: skip
+    task = Task(measure, "l2", "lower", baselines=painting.baselines(cut_out), summary=painting.summary)
     return Method(init, loss, show=show, per_image=True, task=task, pixels=(0.5, 0.5))

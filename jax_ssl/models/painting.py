@@ -1,7 +1,8 @@
-"""Pixels from a map of features, and from neighbours and other images alone: what fills a hole, and its baselines."""
+"""Holes in images: which pixels, who paints them from a map of features, who fills them without, and how well."""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,10 +10,51 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax.lax import Precision
 
+from jax_ssl import losses, masking
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.norm import BatchNorm
 
 STEPS = 200  # of the harmonic fill
+BYTES = 2**29  # of training images, at most, among which a similar one is looked for
+
+
+class Hole(NamedTuple):
+    """Which pixels of an image are hidden, and which part of it is painted.
+
+    random: blotches over `share` of the image, `cells` side by side, one draw a batch, and all of the image is painted.
+    Else a square in the middle: `side` pixels are painted, and `overlap` of them on each side are seen.
+    """
+
+    random: bool
+    side: int
+    overlap: int
+    share: float
+    cells: int
+
+    def painted(self, size: int) -> int:
+        """The side of what is painted of an image of `size` pixels."""
+        return size if self.random else self.side
+
+    def hidden(self, rng, size: int):
+        """Which pixels of an image are hidden: bool (size, size)."""
+        if self.random:
+            return masking.region(rng, size, self.share, self.cells)
+        return jnp.asarray(masking.centre_square(size, self.side - 2 * self.overlap))
+
+    def weight(self, hidden):
+        """How much each painted pixel counts: what is seen beside the hole ten times, if there is any overlap."""
+        return jnp.where(self.cut(hidden[None])[0], 1.0, losses.BORDER_WEIGHT if self.overlap else 1.0)
+
+    def cut(self, images):
+        """The part of images (B, S, S, ...) that is painted."""
+        start = (images.shape[1] - self.side) // 2
+        return images if self.random else images[:, start : start + self.side, start : start + self.side]
+
+    def put(self, painted, images, hidden):
+        """Images with what was painted at their hidden pixels."""
+        room = images.shape[1] - painted.shape[1]
+        around = (room // 2, room - room // 2)
+        return jnp.where(hidden[..., None], jnp.pad(painted, ((0, 0), around, around, (0, 0))), images)
 
 
 class Painter(nn.Module):
@@ -93,3 +135,24 @@ def hole_errors(filled, images, hidden) -> dict:
 def summary(means: dict) -> dict:
     """The numbers of a table from means of `hole_errors`: a painting that is too smooth has less energy than 1."""
     return {"l2": means["l2"], "gradient_energy": means["energy"] / max(means["true_energy"], 1e-30)}
+
+
+def baselines(hole: Hole) -> dict:
+    """The cheap ways to fill holes, as a method's `task` takes them."""
+
+    def filled_by(fill):
+        """fill(images, hidden) as function(batch, rng) -> means."""
+
+        def measure(batch, rng):
+            images = batch["views"][:, 0]
+            hidden = hole.hidden(rng, images.shape[1])
+            return hole_errors(fill(images, hidden), images, hidden)
+
+        return jax.jit(measure)
+
+    def nearest(batches, rng, linear):
+        others = jnp.concatenate([batch["views"][:, 0] for batch in batches])
+        others = others[: max(1, BYTES // others[0].nbytes)]
+        return filled_by(partial(nearest_fill, others=others))
+
+    return {"harmonic": lambda batches, rng, linear: filled_by(harmonic_fill), "nearest": nearest}

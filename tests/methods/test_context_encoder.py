@@ -6,10 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from jax_ssl import core, masking, train
+from jax_ssl import config as config_files
+from jax_ssl import core, losses, masking, parts, train
 from jax_ssl.data import pipeline
 from jax_ssl.errors import UserError
 from jax_ssl.methods import context_encoder
+from jax_ssl.models import painting
 from jax_ssl.visualize import context_encoder as page
 from tests.small import small
 
@@ -64,7 +66,7 @@ def test_without_a_critic_it_is_the_weighted_squared_error(game):
     assert state.params["critic"] == {} and "critic_stats" not in state.extra
     value, (_, metrics) = jax.jit(method.loss)(state.params, state, batch, jax.random.key(1))
     parts, _ = game[0].loss(state.params | {"critic": game[2].params["critic"]}, game[2], batch, jax.random.key(1))
-    assert 1.0 < float(value) / float(metrics["hole_error"]) < 10.0 and float(parts) > float(value)
+    assert 1.0 < float(value) / float(metrics["painting_error"]) < 10.0 and float(parts) > float(value)
 
 
 def test_a_random_region_is_painted_in_the_whole_image():
@@ -105,13 +107,16 @@ def test_what_can_not_be_painted_is_refused(flag, sentence):
 
 
 def test_the_official_network_paints_the_hole_alone():
-    net = context_encoder.Net(*_official())
+    settings = config_files.load("context_encoder")
+    keys = settings.method
+    hole = painting.Hole(False, keys.hole, keys.overlap, keys.density, keys.cells)
+    net = context_encoder.Net(parts.make_backbone(settings), hole, keys.bottleneck, tuple(keys.painter))
     painted = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 128, 128, 3)))
     assert painted.shape == (2, 64, 64, 3)
 
 
-def _official():
-    from jax_ssl import config, parts
-
-    settings = config.load("context_encoder")
-    return parts.make_backbone(settings), settings.method.bottleneck, tuple(settings.method.painter)
+def test_a_hole_weighs_what_is_seen_ten_times():
+    hole = painting.Hole(False, 8, 1, 0.25, 4)
+    weight = hole.weight(hole.hidden(jax.random.key(0), 16))
+    np.testing.assert_array_equal(weight, losses.hole_weight(8, 1))
+    assert (painting.Hole(False, 8, 0, 0.25, 4).weight(hole.hidden(jax.random.key(0), 16)) == 1).all()
