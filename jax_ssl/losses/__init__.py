@@ -1,6 +1,7 @@
 """Losses of self-supervised learning: pure functions of arrays for the global batch, fp32 inside."""
 
 from jax_ssl.losses.adversarial import (
+    BORDER_WEIGHT,
     adversarial_game,
     binary_cross_entropy,
     context_encoder,
@@ -41,8 +42,8 @@ from jax_ssl.losses.redundancy import barlow_twins, vicreg
 from jax_ssl.losses.siamese import byol, simsiam
 
 __all__ = [
-    "COLOUR_BINS", "RELEASED_TEMPERATURE", "adversarial_game", "annealed_mean", "barlow_twins", "beit",
-    "binary_cross_entropy", "byol", "clip", "colorization", "colour_bins", "colour_code", "colour_weights",
+    "BORDER_WEIGHT", "COLOUR_BINS", "RELEASED_TEMPERATURE", "adversarial_game", "annealed_mean", "barlow_twins",
+    "beit", "binary_cross_entropy", "byol", "clip", "colorization", "colour_bins", "colour_code", "colour_weights",
     "colourful", "context_encoder", "critic", "cross_entropy", "dino", "dino_center", "dino_targets", "dvae",
     "hole_weight", "ibot_patch", "info_nce", "koleo", "label_cross_entropy", "mae", "masked_cross_entropy", "moco_v3",
     "nearest_bin", "nt_xent", "patch_weights", "patchify", "reconstruction", "simmim", "simsiam", "sinkhorn",

@@ -1,6 +1,7 @@
 """Batch normalisation whose result depends on the config, never on the mesh."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jax_ssl.sharding import batch_constraint
@@ -42,7 +43,8 @@ class BatchNorm(nn.Module):
             mean, var = mean_run.value[None], var_run.value[None]
         scale = jnp.ones(width, jnp.float32)
         if self.use_scale:
-            scale = self.param("scale", self.first_scale, (width,), jnp.float32)
+            init = nn.initializers.zeros if self.zero_scale else around_one(self.scale_spread)
+            scale = self.param("scale", init, (width,), jnp.float32)
         factor = scale / jnp.sqrt(var + self.epsilon)
         shift = -mean * factor
         if self.use_bias:
@@ -51,6 +53,9 @@ class BatchNorm(nn.Module):
         y = grouped.astype(jnp.float32) * factor.reshape(spread) + shift.reshape(spread)
         return batch_constraint(y.reshape(x.shape).astype(x.dtype))
 
-    def first_scale(self, rng, shape, dtype):
-        noise = self.scale_spread * nn.initializers.normal(1.0)(rng, shape, dtype) if self.scale_spread else 0.0
-        return jnp.zeros(shape, dtype) if self.zero_scale else jnp.ones(shape, dtype) + noise
+
+def around_one(spread: float) -> nn.initializers.Initializer:
+    """Ones, with noise of that deviation on them."""
+    if not spread:
+        return nn.initializers.ones
+    return lambda rng, shape, dtype: 1 + spread * jax.random.normal(rng, shape, dtype)

@@ -20,7 +20,8 @@ class Painter(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        x = dcgan.Down(6)(dcgan.Down(4, normed=False)(x, train), train)
+        x = dcgan.Down(4, normed=False)(x, train)
+        x = dcgan.Down(6)(x, train)
         x = dcgan.Up(4)(x, train)
         return nn.tanh(dcgan.conv(3, kernel_size=(3, 3), padding=((1, 1), (1, 1)))(x))
 

@@ -34,7 +34,7 @@ def test_bins_are_counted_and_rare_ones_count_more():
     np.testing.assert_array_equal(BINS[rare], [30, 30])
     weights = Palette(BINS).weights(counts)
     assert weights[rare] > weights[GREY] > 0
-    np.testing.assert_allclose(Palette(BINS).weights(counts, 0.0)[[rare, GREY]], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(Palette(BINS).weights(counts, 0.0))[[rare, GREY]], 1.0, rtol=1e-6)
 
 
 def test_before_anything_is_counted_all_bins_are_alike():
