@@ -98,12 +98,13 @@ def test_its_own_ruler_and_the_cheap_ways(game):
     ("hole=33", "larger than the images of 32 pixels"),
     ("overlap=8", "leaves nothing of method.hole=16"),
     ("critic=(4,4,4,4,4)", "can't halve 16 pixels so often"),
-    ("bottleneck=8", "paints 8 pixels, not 16"),
+    ("painter=(4,) bottleneck=8", "paints 8 pixels, not 16"),
+    ("painter=(4,4,4,4)", "doubles a map too often"),
     ("region=corner", "choose one of centre, random"),
 ])  # fmt: skip
 def test_what_can_not_be_painted_is_refused(flag, sentence):
     with pytest.raises(UserError, match=sentence):
-        made(f"--config.method.{flag}")
+        made(*(f"--config.method.{part}" for part in flag.split()))
 
 
 def test_the_official_network_paints_the_hole_alone():
