@@ -39,7 +39,7 @@ def cifar():
     config.data.update(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config.batch_size = 128
     config.model = common.small_cpu_resnet()
-    config.method = dict(paper().method, rebalance=0.0, decoder=(64,), lightness_unit=100.0)
+    config.method = dict(paper().method, rebalance=0.0, decoder=(), lightness_unit=100.0)
     config.optim = common.optim("adamw", 2e-3, scaling="absolute", warmup_epochs=0.5, weight_decay=1e-4)
     return config
 

@@ -47,7 +47,7 @@ def cifar():
     config.data.update(mean=HALF, std=HALF)
     config.batch_size = 128
     config.model = common.small_cpu_resnet()
-    config.method = dict(paper().method, hole=16, overlap=1, bottleneck=0, painter=(64, 32), critic=(32, 64))
+    config.method = dict(paper().method, hole=16, overlap=1, bottleneck=0, painter=(128,), critic=(32, 64))
     config.optim = dict(paper().optim, schedule="cosine", warmup_epochs=0.25)
     return config
 

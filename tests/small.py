@@ -27,7 +27,7 @@ SMALL = {  # overrides of the tiny preset
     "beit": [*VIT, "--config.method.beside.width=16", "--config.method.beside.vocabulary=24"],
     "rotnet": RESNET,
     "colorization": [*RESNET, "--config.method.decoder=(8,)", "--config.method.rebalance=1.0"],
-    "context_encoder": [*RESNET, "--config.method.painter=(8,8)", "--config.method.critic=(4,8)"],
+    "context_encoder": [*RESNET, "--config.method.painter=(8,)", "--config.method.critic=(4,8)"],
     "dvae": ["--config.model.width=16", "--config.model.vocabulary=24"],
 }  # fmt: skip
 

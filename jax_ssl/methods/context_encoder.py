@@ -44,8 +44,8 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
     """region: `centre`, a square of `hole` pixels that is painted, `overlap` pixels of its border seen and weighed ten
     times; or `random`, blotches over `density` of the image, `cells` side by side, where the whole image is painted and
     what is seen weighs ten times if there is any `overlap`. share: of the squared error; 1 = no critic.
-    bottleneck: width of the one vector an image that is painted from; 0 = the encoder's last map. painter: widths of
-    its maps, each twice as large as the one before: from 4 pixels, or from that map. critic: widths of its maps.
+    bottleneck: width of the one vector an image, from which `painter` makes maps of 4, 8 ... pixels; 0 = each place of
+    the encoder's last map paints its square, behind convolutions of widths `painter`. critic: widths of its maps.
     """
     bounds.one_of("method.", dict(region=region), ("centre", "random"))
     bounds.whole("method.", dict(hole=hole, cells=cells, painter=tuple(painter), critic=tuple(critic)))

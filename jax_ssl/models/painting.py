@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax.lax import Precision
 
-from jax_ssl import bounds, losses, masking
-from jax_ssl.errors import UserError
-from jax_ssl.models import dcgan
+from jax_ssl import losses, masking
+from jax_ssl.models.conv import convolve
+from jax_ssl.models.norm import BatchNorm
 
 STEPS = 200  # of the harmonic fill
 BYTES = 2**29  # of training images, at most, among which a similar one is looked for
@@ -58,31 +58,23 @@ class Hole(NamedTuple):
 
 
 class Painter(nn.Module):
-    """A map of features (B, h, w, D) -> images (B, S, S, 3) from -1 to 1: each place paints around where it stands.
+    """A map of features (B, h, w, D) -> images (B, S, S, 3) from -1 to 1: each place paints the square that it covers.
 
-    widths: of DCGAN's doublings of the map. What is left between their map and the pixels is one more doubling, or one
-    linear layer where that is not two. scale: S / h.
+    widths: of 3 x 3 convolutions with batch norm and ReLU before the pixels. patch: the side of a square, S / h.
     """
 
     widths: Sequence[int]
-    scale: int
+    patch: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x, train: bool):
-        if self.scale % 2 ** len(self.widths):
-            raise UserError(
-                f"method.painter={bounds.shown(self.widths)} doubles a map too often whose places cover {self.scale} "
-                "pixels: take fewer widths."
-            )
-        x, left = x.astype(self.dtype), self.scale
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, conv_general_dilated=convolve)
         for width in self.widths:
-            x, left = dcgan.Up(width, self.dtype)(x, train), left // 2
-        if left == 2:
-            x = dcgan.deconv(3, strides=(2, 2), dtype=self.dtype)(x)
-        else:
-            x = nn.Dense(3 * left**2, dtype=self.dtype, kernel_init=dcgan.NORMAL)(x)
-            x = rearrange(x, "b h w (p q c) -> b (h p) (w q) c", p=left, q=left)
+            x = nn.relu(BatchNorm()(conv(width, (3, 3), padding=((1, 1), (1, 1)))(x), train))
+        # It begins near the middle grey: noise of its own would have to be unlearned pixel by pixel.
+        x = nn.Dense(3 * self.patch**2, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))(x)
+        x = rearrange(x, "b h w (p q c) -> b (h p) (w q) c", p=self.patch, q=self.patch)
         return nn.tanh(x.astype(jnp.float32))
 
 

@@ -98,8 +98,7 @@ def test_its_own_ruler_and_the_cheap_ways(game):
     ("hole=33", "larger than the images of 32 pixels"),
     ("overlap=8", "leaves nothing of method.hole=16"),
     ("critic=(4,4,4,4,4)", "can't halve 16 pixels so often"),
-    ("painter=(4,) bottleneck=8", "paints 8 pixels, not 16"),
-    ("painter=(4,4,4,4)", "doubles a map too often"),
+    ("painter=(4,4,4) bottleneck=8", "paints 32 pixels, not 16"),
     ("region=corner", "choose one of centre, random"),
 ])  # fmt: skip
 def test_what_can_not_be_painted_is_refused(flag, sentence):

@@ -167,6 +167,6 @@ def test_the_backbone_can_be_frozen(name):
     config, method, tx, batch = first_batch(name)
     state = jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch)
     for which in ("student", "teacher")[: 1 + bool(method.teacher)]:
-        features = encoder.freeze(parts.make_backbone(config), state, which)(batch["views"][:, 0])
+        features = encoder.freeze(parts.network_of(config), state, which)(batch["views"][:, 0])
         assert features.pooled.ndim == 2 and features.patches.ndim == 3 and features.registers.ndim == 3
         assert jnp.all(jnp.isfinite(features.pooled))

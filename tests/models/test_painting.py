@@ -54,14 +54,9 @@ def test_errors_are_of_hidden_pixels_and_of_pixels_from_zero_to_one():
 
 
 def test_a_painter_paints_each_square_from_its_place():
+    painter = painting.Painter((), 4)
     x = jax.random.normal(jax.random.key(0), (2, 3, 3, 8))
-
-    def changed(painter):
-        variables = painter.init(jax.random.key(1), x, False)
-        painted, other = painter.apply(variables, x, False), painter.apply(variables, x.at[:, 1, 2].add(1.0), False)
-        assert painted.shape == (2, 12, 12, 3)
-        return np.abs(other - painted).max((0, 3)) > 0
-
-    by_square, by_doubling = changed(painting.Painter((), 4)), changed(painting.Painter((4,), 4))
-    assert by_square[4:8, 8:12].all() and by_square.sum() == 16
-    assert by_doubling[4:8, 8:12].all() and not by_doubling[:, :5].any()
+    variables = painter.init(jax.random.key(1), x, False)
+    painted, other = painter.apply(variables, x, False), painter.apply(variables, x.at[:, 1, 2].add(1.0), False)
+    changed = np.abs(other - painted).max((0, 3)) > 0
+    assert painted.shape == (2, 12, 12, 3) and changed[4:8, 8:12].all() and changed.sum() == 16
