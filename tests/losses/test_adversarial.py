@@ -9,7 +9,6 @@ import pytest
 
 from jax_ssl import losses
 from jax_ssl.models import apply, dcgan
-from jax_ssl.models.norm import BatchNorm
 from tests.near import relative_error
 
 RATES = {"painter": 2e-3, "critic": 2e-4}
@@ -65,7 +64,7 @@ def fresh_stats(golden):
             for name, net in NETS.items()}  # fmt: skip
 
 
-def play(params, golden, stats, weight=None):
+def play(params, golden, stats):
     """The game's (loss, (parts, new statistics))."""
     context, target = jnp.asarray(golden["context"]), jnp.asarray(golden["centre"])
     painted, painter_stats = apply.train(NETS["painter"], params["painter"], stats["painter"], context)
@@ -149,11 +148,25 @@ def test_the_painter_moves_no_critic_and_the_critic_no_painter(golden, played):
         assert relative_error(ours, theirs) < 1e-6
 
 
+@pytest.mark.seal(2, "context_encoder")
+def test_the_losses_by_an_oracle_in_numpy():
+    """From the paper's Eq. 1 to 3, pixel by pixel and image by image, beside the formulas of the Lua code."""
+    random = np.random.RandomState(0)
+    painted, target = random.randn(2, 3, 6, 6, 2)
+    real, fake = random.randn(2, 3) * 3
+    weight = np.array([[10 if min(y, x, 5 - y, 5 - x) < 2 else 1 for x in range(6)] for y in range(6)])
+    squares = [weight[y, x] * (painted[i, y, x, c] - target[i, y, x, c]) ** 2
+               for i in range(3) for y in range(6) for x in range(6) for c in range(2)]  # fmt: skip
+    says_real = lambda logit: 1 / (1 + np.exp(-logit))
+    expected = 0.9 * np.mean(squares) - 0.1 * np.mean(np.log(says_real(fake)))
+    arrays = [jnp.asarray(x, jnp.float32) for x in (painted, target)]
+    ours = losses.context_encoder(*arrays, losses.hole_weight(6, 2), jnp.asarray(fake, jnp.float32), share=0.9)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    expected = -np.mean(np.log(says_real(real))) - np.mean(np.log(1 - says_real(fake)))
+    np.testing.assert_allclose(losses.critic(jnp.asarray(real), jnp.asarray(fake)), expected, rtol=1e-5)
+
+
 def test_with_share_one_it_is_the_squared_error_alone():
     painted, target = np.random.RandomState(0).randn(2, 3, 4, 4, 3).astype(np.float32)
     value = losses.context_encoder(painted, target, np.ones((4, 4)), jnp.full(3, 5.0), share=1.0)
     np.testing.assert_allclose(value, np.mean((painted - target) ** 2), rtol=1e-6)
-
-
-def test_the_golden_networks_have_torchs_batch_norm():
-    assert BatchNorm().epsilon == 1e-5 and BatchNorm().momentum == 0.9
