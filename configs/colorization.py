@@ -45,7 +45,7 @@ def cifar():
 
 
 def tiny():
-    return common.tiny(cifar())
+    return common.tiny(cifar(), epochs=8.0)
 
 
 def get_config(preset="paper"):
