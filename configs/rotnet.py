@@ -53,11 +53,11 @@ def nin():
 
 
 def cifar():
-    config = common.cifar(4.0, [crops.cifar_rotnet()])
+    config = common.cifar(2.0, [crops.cifar_rotnet()])
     config.batch_size = 128
     config.model = common.small_cpu_resnet()
     config.method = dict(paper().method, head=(), whole_map=False)
-    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
+    config.optim = common.optim("adamw", 4e-3, warmup_epochs=0.2, weight_decay=1e-4)
     return config
 
 

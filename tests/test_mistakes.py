@@ -15,7 +15,7 @@ from jax_ssl.run import identity
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
-    "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=3"], "or 0 for its end"),
+    "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=3"], "or 0 for the last"),
     "a hole larger than the image": (
         ["train", "--config=context_encoder:tiny", "--config.method.hole=64"], "larger than the images of 32 pixels"
     ),
@@ -47,7 +47,7 @@ MISTAKES = {
     "an unknown optimiser": ([*SIMCLR, "--config.optim.name=adamm"], "adamw"),
     "an unknown method": ([*SIMCLR, "--config.method.name=simclrr"], "jax_ssl/methods/simclrr.py"),
     "a folder that is no run": (["evaluate", "--run=/nowhere"], "no run folder"),
-    "an unknown task": (["evaluate", "--run=/nowhere", "--task=knnn"], "choose of knn"),
+    "an unknown task": (["evaluate", "--run=/nowhere", "--task=knnn"], "choose from knn"),
     "an override without a value": ([*SIMCLR, "--config.epochs"], "write --config.epochs=VALUE"),
     "no epochs": ([*SIMCLR, "--config.epochs=0"], "epochs=0.0 must be above 0"),
     "less than a step": ([*SIMCLR, "--config.epochs=0.00001"], "take epochs=0.051 or more"),
@@ -80,7 +80,7 @@ MISTAKES = {
     "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),
 }
 RUN = {  # overrides of an evaluation of a run that is there
-    "another network": (["--config.model.width=2.0"], "config.model.width is part of a run that is there"),
+    "another network": (["--config.model.width=2.0"], "config.model.width can't be changed in a saved run"),
     "all but five": (["--config.data.probe.test=-5"], "data.probe.test=-5 must be"),
     "images that the patch does not divide": (["--config.data.eval_size=33"], "33 pixels"),
     "an unknown key": (["--config.data.probe.tst=5"], "did you mean config.data.probe.test?"),

@@ -17,7 +17,7 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear
 from jax_ssl.evaluate.rules import seed32
-from jax_ssl.sharding import batch_constraint, everywhere
+from jax_ssl.sharding import batch_constraint, replicated_constraint
 
 BATCH = 256
 SETTING, FITTING = 0, 1  # the keys of a seed: one sets the puzzles, the other fits baselines
@@ -60,9 +60,15 @@ def of_state(task, state, encode, images: np.ndarray, seed: int = 0) -> dict[str
     return solved(task, partial(_measure, task.measure, state.params, state), encode, images, seed)
 
 
+def scores(task, state, encode, images: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """What training logs of it: {"pretext_METRIC": number}, {} for a method without a puzzle (None)."""
+    found = of_state(task, state, encode, images, seed) if task else {}
+    return {f"pretext_{metric}": value for metric, value in found.items()}
+
+
 @partial(jax.jit, static_argnums=0)
 def _measure(measure, params, state, batch, rng):
-    return jax.tree.map(everywhere, measure(params, state, batch, rng))
+    return jax.tree.map(replicated_constraint, measure(params, state, batch, rng))
 
 
 def of_baselines(task, encode, train: np.ndarray, test: np.ndarray, seed: int = 0) -> Iterator[tuple[str, dict]]:

@@ -70,7 +70,7 @@ def views(source, records: np.ndarray, size: int, workers: int) -> Iterator[np.n
 
     def view(record):
         try:
-            return pipeline.centre(source.read(int(record)), size, 1.0)
+            return pipeline.centre_crop(source.read(int(record)), size, 1.0)
         except BrokenImage:  # the pipeline counts it and says so
             return None
 

@@ -1,7 +1,7 @@
-"""The verb `evaluate`: the mistakes of its flags, then one task after the other.
+"""The verb `evaluate`: checks its flags, then runs one task after the other.
 
-kNN and linear probe are `measure.measure_frozen`, probes of all layers layers.py, the puzzles of pretext methods
-pretext.py, rulers of the user's own rulers.py; here are fine-tuning and the emergence of objects.
+kNN and the linear probe are in `measure.measure_frozen`, linear probes of all layers in layers.py, the puzzles of
+pretext methods in pretext.py, the user's own rulers in rulers.py; fine-tuning and the emergence of objects are here.
 """
 
 import time
@@ -10,36 +10,37 @@ from jax_ssl import parts
 from jax_ssl.data import cutouts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import layers, measure, pretext, rulers
 
 TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
-NETWORKS = {  # of measure.WEIGHTS: what a task can measure
+NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}
     "knn": measure.WEIGHTS,
     "linear": measure.WEIGHTS,
     "layers": layers.NETWORKS,
     "pretext": pretext.NETWORKS,
-    "finetune": ("student", "teacher"),  # the same network from scratch always stands beside
+    "finetune": ("student", "teacher"),  # the same network from scratch is always measured too
     "emergence": ("untrained", "student", "teacher"),
 }
-LABELS = 1000  # images, at most, on which is fine-tuned where nothing is said
+LABELS = 1000  # default of fine-tuning: images, at most
 CUTOUTS = 256  # objects, at most, on which emergence is measured
-RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained network and by its control alike
+RATES = (1e-3, 4e-3)  # of fine-tuning, per 256 images; tried for the pre-trained network and for the one from scratch
 
 
 def evaluate(
-    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, pool="max", say=measure.tell,
-    overrides=(),
+    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, pool="max",
+    say=measure.print_now, overrides=()
 ) -> None:  # fmt: skip
-    """Each of `tasks` on the networks in `weights`, None = all that it can measure; mistakes are told before long work.
+    """Runs each of `tasks` on the networks in `weights`, None = all that the task can measure.
 
-    labels, epochs: of fine-tuning. images: the folder of objects for emergence. pool: of the maps of layers.
+    labels, epochs: of fine-tuning. images: the folder of objects for emergence. pool: of the maps, for layers. Raises
+    UserError before long work.
     """
     own = [task for task in tasks if "." in task]
     for flag, given, known in (("task", tasks, (*TASKS, *own)), ("weights", weights or (), (*measure.WEIGHTS, "all"))):
         wrong = sorted(set(given) - set(known))
         if wrong:
-            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
+            raise UserError(f"--{flag}={wrong[0]}: choose from {', '.join(known)}.")
     for task in tasks:
         networks = NETWORKS.get(task, NETWORKS["emergence"])
         if weights and not set(weights) & set(networks):
@@ -50,7 +51,7 @@ def evaluate(
         raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
     for flag, value in (("epochs", epochs), ("labels", labels)):
         if "finetune" in tasks and value is not None and value < 1:
-            raise UserError(f"--{flag}={value}: fine-tuning needs 1 at least.")
+            raise UserError(f"--{flag}={value}: fine-tuning needs at least 1.")
     settings = measure.load_config(folder, overrides)
     if "pretext" in tasks:
         pretext.task_of(settings)
@@ -70,8 +71,8 @@ def evaluate(
         rulers.measure_by(task, folder, weights or measure.WEIGHTS, seed, say, overrides)
 
 
-def at_end(folder: str, say=measure.tell) -> None:
-    """The tables of a finished run. Whatever goes wrong with one is one warning: the run itself is done and saved."""
+def measure_at_end(folder: str, say=measure.print_now) -> None:
+    """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
     try:
         measure.measure_frozen(folder, say=say)
         if pretext.has_task(measure.load_config(folder)):
@@ -86,11 +87,12 @@ def at_end(folder: str, say=measure.tell) -> None:
 
 
 def measure_finetuned(
-    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.tell, overrides=()
+    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.print_now, overrides=()
 ) -> list[dict]:
-    """Fine-tunes the same network from scratch, and the run's, on `labels` images (None = LABELS at most); records all.
+    """Fine-tunes the run's networks, and the same network from scratch, on `labels` images (None = LABELS at most).
 
-    wanted: student, teacher or both; whatever else it names is left out.
+    wanted: student, teacher or both; other names are ignored. Prints a line for each; returns the records, which are
+    also in results.jsonl. Raises UserError.
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
@@ -106,7 +108,7 @@ def measure_finetuned(
     records, tuned = [], dict(measure.encoders(settings, saved, data.train_images))
     first = next(iter(tuned.values()))
     if not hasattr(first.backbone, "depth"):
-        # Without a stack of equal blocks there is nothing to decay along; and what is pooled says the network itself.
+        # Layer decay needs a stack of blocks; a network without one also pools its features itself.
         options |= dict(layer_decay=1.0, pool="own")
     for weights, encode in {"scratch": first, **tuned}.items():
         begun = time.time()
@@ -117,24 +119,25 @@ def measure_finetuned(
         protocol |= {"labels": len(chosen), "hardware": measure.hardware()} | encode.protocol
         record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
         records.append(
-            metrics.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
+            results.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
         )
     return records
 
 
 def measure_emergence(
-    folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.tell, overrides=()
+    folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.print_now, overrides=()
 ) -> list[dict]:
-    """Whether the class token attends to objects: Jaccard similarity with the outlines of cut-outs, beside baselines.
+    """Measures whether the class token attends to objects: Jaccard similarity with the masks of cut-out objects.
 
-    images: a folder of objects cut out of their background, see `data/cutouts.py`.
+    images: a folder of objects cut out of their background, see `data/cutouts.py`. Prints a line for each network and
+    for noise; returns the records, which are also in results.jsonl. Raises UserError.
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
-    emergence.check(parts.network_of(settings))
+    emergence.check_class_token(parts.network_of(settings))
     saved = measure.open_saved(settings, folder, wanted, say)
-    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
-    say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")
+    scenes, outlines = cutouts.load_cutouts(images, CUTOUTS, settings.data.eval_size, say)
+    say(f"\n{len(scenes):,} objects of {images} on noise: Jaccard similarity with most of the attention")
     say(f"{'':32}{'best head':>10}{'all heads':>10}")
     where = dict(data=images, split="test", k=None, step=saved.step, seed=seed)
     shown = dict(images=len(scenes), size=settings.data.eval_size, scenes="composed on noise")
@@ -145,12 +148,12 @@ def measure_emergence(
         say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
         for metric, value in found.items():
             records.append(
-                metrics.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
+                results.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
             )
 
     for name, encode in measure.encoders(settings, saved, scenes):
         maps = emergence.class_attention(encode, encode.normalise(scenes))
         if not records:
-            note("noise", emergence.chance(maps.shape, outlines, seed))
-        note(name, emergence.emergence(maps, outlines))
+            note("noise", emergence.noise_overlaps(maps.shape, outlines, seed))
+        note(name, emergence.head_overlaps(maps, outlines))
     return records

@@ -1,19 +1,15 @@
 """A linear probe behind each block, stage or layer of a run's network: `evaluate --task=layers`.
 
 The probe reads the whole map, pooled to about 9 600 numbers, and not its mean: early layers have few channels and many
-positions. Protocol of the probe: evaluate/linear.py; of the pooling: models/map_pool.py.
+positions. Protocol of the probe: evaluate/linear.py; of the pooling: evaluate/layers.py.
 """
-
-import dataclasses
 
 import jax
 
 from jax_ssl import parts
-from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import offline
-from jax_ssl.models.map_pool import MapPool
-from jax_ssl.run import metrics
+from jax_ssl.evaluate import layers, offline
+from jax_ssl.run import results
 from jax_ssl.study import measure, rulers
 
 NETWORKS = ("untrained", "student", "teacher")
@@ -28,7 +24,7 @@ def depths_of(settings) -> int:
 
 
 def measure_layers(
-    folder: str, pool: str, wanted=NETWORKS, seed=None, say=measure.tell, overrides=()
+    folder: str, pool: str, wanted=NETWORKS, seed=None, say=measure.print_now, overrides=()
 ) -> list[dict]:
     """A row for each network, a column for each depth; records in results.jsonl. pool: `max` or `mean`."""
     settings = measure.load_config(folder, overrides)
@@ -45,22 +41,16 @@ def measure_layers(
     for label, encode in measure.encoders(settings, saved, data.train_images):
         found = {}
         for depth, name in enumerate(names, 1):
-            probed = offline.measure(map_at(encode, depth, pool), data, seed, tasks=("linear",))
+            probed = offline.measure(layers.map_at(encode, depth, pool), data, seed, tasks=("linear",))
             if not probed.linear:
                 raise UserError(f"Nothing could be measured. {' '.join(probed.notes)}")
             found[name] = probed.linear["top1"]
             protocol = counts | measure.protocol_of(label, encode, depth)
             if jax.process_index() == 0:
                 records.append(
-                    metrics.record_result(
+                    results.record_result(
                         folder, "layers", label.partition(", ")[0], value=found[name], protocol=protocol, **where
                     )
                 )
         say(rulers.row(label, found, names))
     return records
-
-
-def map_at(encode: Encoder, depth: int, pool: str) -> Encoder:
-    """The network behind its first `depth` parts, its pooled map as features."""
-    short = at_depth(encode, depth)
-    return dataclasses.replace(short, backbone=MapPool(short.backbone, pool))

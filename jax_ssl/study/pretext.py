@@ -9,7 +9,7 @@ from jax_ssl import core, parts
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import pretext
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import measure, rulers, subject
 
 NETWORKS = ("untrained", "student")
@@ -29,7 +29,7 @@ def task_of(settings) -> core.Task:
     return task
 
 
-def measure_pretext(folder: str, wanted=NETWORKS, seed=None, say=measure.tell, overrides=()) -> list[dict]:
+def measure_pretext(folder: str, wanted=NETWORKS, seed=None, say=measure.print_now, overrides=()) -> list[dict]:
     """The puzzle's table: baselines, chance, the untrained network and the run's; its records in results.jsonl."""
     settings = measure.load_config(folder, overrides)
     task, seed = task_of(settings), settings.seed if seed is None else seed
@@ -49,7 +49,7 @@ def measure_pretext(folder: str, wanted=NETWORKS, seed=None, say=measure.tell, o
             protocol = counts | encode.protocol | {"decides": metric == task.metric}
             if jax.process_index() == 0:
                 records.append(
-                    metrics.record_result(folder, "pretext", weights, metric, value, protocol=protocol, **where)
+                    results.record_result(folder, "pretext", weights, metric, value, protocol=protocol, **where)
                 )
     return records
 

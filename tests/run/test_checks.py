@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax_ssl.configs import ablations
 
-from jax_ssl import config, parts
+from jax_ssl import config, core, parts
 from jax_ssl.errors import UserError
 from jax_ssl.optim import optimizers
 from jax_ssl.optim.schedules import Clock
@@ -13,7 +13,7 @@ from jax_ssl.run import checks
 from tests.small import METHODS, small
 from tests.test_config import FILES
 
-ALONE = {"mae", "simmim", "beit", "dvae"}  # methods that look at each image by itself
+ALONE = {"mae", "simmim", "beit", "dvae", "rotnet"}  # methods that look at each image by itself
 
 
 def presets(name):
@@ -103,7 +103,7 @@ def test_what_does_not_end_in_a_run_is_noted_with_its_steps():
             "optim.late_epochs=9.0 is 1,407 steps, and the run has 125: the parameters of optim.late never move.",
         ("dino", "--config.method.warmup_teacher_epochs=1"):
             "method.warmup_teacher_epochs=1.0 is 157 steps, and the run has 125: "
-            "the teacher's temperature never reaches its last value.",
+            "the teacher's temperature never reaches its final value.",
         ("swav", "--config.method.freeze_steps=500"):
             "method.freeze_steps=500 steps, and the run has 469: the prototypes never move.",
         ("swav", "--config.method.queue_from_epoch=15.0"):
@@ -131,3 +131,13 @@ def test_a_config_file_of_the_users_own_is_read_to_the_last_key(tmp_path):
         mine.write_text(f"{start}    {line}\n    return c\n")
         with pytest.raises(UserError, match=words):
             config.load(str(mine))
+
+
+def test_pixels_that_a_method_counts_on():
+    settings = config.load("simclr:tiny", ["--config.data.mean=(0,0,0)", "--config.data.std=(1,1,1)"])
+    method = core.Method(None, None, pixels=(0, 1))
+    assert checks.check_pixels(settings, method) is None
+    with pytest.raises(UserError, match=r"simclr needs pixels from 0 to 1: set data.mean=\(0.0,0.0,0.0\)"):
+        checks.check_pixels(config.load("simclr:tiny"), method)
+    with pytest.raises(UserError, match=r"from -1 to 1: set data.mean=\(0.5,0.5,0.5\)"):
+        checks.check_pixels(settings, method._replace(pixels=(0.5, 0.5)))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl.study import measure
+from jax_ssl.run import results
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
@@ -13,7 +13,7 @@ FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 def test_a_row_for_each_network_and_a_number_behind_each_stage(runs, capsys):
     run = runs("rotnet")
     assert command.main(["evaluate", f"--run={run}", "--task=layers", "--weights=student", "--pool=mean", *FEW]) == 0
-    out, records = capsys.readouterr().out, measure.results(run)
+    out, records = capsys.readouterr().out, results.read_results(run)
     assert [(r["task"], r["weights"], r["protocol"]["feature_depth"]) for r in records] == [
         ("layers", "student", 1), ("layers", "student", 2)
     ]  # fmt: skip

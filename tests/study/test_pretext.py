@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl.study import measure
+from jax_ssl.run import results
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
@@ -14,14 +14,14 @@ FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 def test_a_table_of_baselines_and_networks_each_recorded(runs, capsys):
     run = runs("rotnet")
     assert command.main(["evaluate", f"--run={run}", "--task=pretext", *FEW]) == 0
-    out, records = capsys.readouterr().out, measure.results(run)
+    out, records = capsys.readouterr().out, results.read_results(run)
     assert [r["weights"] for r in records] == ["linear on pixels", "chance", "untrained", "student"]
     assert {(r["task"], r["metric"], r["step"], r["k"]) for r in records} == {("pretext", "accuracy", 3, None)}
     assert all(r["protocol"]["better"] == "higher" and r["protocol"]["decides"] for r in records)
     assert records[1]["value"] == 0.25 and records[2]["value"] == records[3]["value"]  # the saved state is the first
     assert re.search(r"^own puzzle of rotnet +accuracy\nlinear on pixels +[\d.]+\nchance +0.25\nuntrained ", out, re.M)
     assert command.main(["evaluate", f"--run={run}", "--task=pretext", "--weights=student", "--seed=4", *FEW]) == 0
-    again = measure.results(run)[len(records) :]
+    again = results.read_results(run)[len(records) :]
     assert [r["weights"] for r in again] == ["linear on pixels", "chance", "student"] and again[0]["seed"] == 4
     assert np.isfinite([r["value"] for r in again]).all()
 

@@ -38,23 +38,23 @@ def run_folder(tmp_path, method, seed, numbers, **where):
 
 
 def test_without_records_everything_is_open(records):
-    assert not any(any(seals.holds(method)) for method in seals.methods())
+    assert not any(any(seals.seals_of(method)) for method in seals.methods())
     assert seals.table().count("open") == 6 * len(seals.methods())
 
 
 def test_a_failed_test_leaves_its_seal_open(records):
     tests = [dict(method="mae", seal=3, test=f"t{i}", passed=i != 1, date="2026-01-01") for i in range(2)]
     seals.write("tests.jsonl", tests)
-    assert seals.holds("mae")[2] is False
+    assert seals.seals_of("mae")[2] is False
     seals.merge("tests.jsonl", [tests[1] | {"passed": True}], key=lambda r: (r["method"], r["seal"], r["test"]))
-    assert seals.holds("mae")[2] is True and len(seals.read("tests.jsonl")) == 2
+    assert seals.seals_of("mae")[2] is True and len(seals.read("tests.jsonl")) == 2
 
 
 def test_learning_needs_two_seeds(records, tmp_path):
     seals.record(run_folder(tmp_path, "simclr", 0, GOOD), "configs/simclr.py:cifar")
-    assert seals.holds("simclr")[4] is False
+    assert seals.seals_of("simclr")[4] is False
     seals.record(run_folder(tmp_path, "simclr", 1, GOOD), "configs/simclr.py:cifar")
-    assert seals.holds("simclr")[4] is True
+    assert seals.seals_of("simclr")[4] is True
     record = seals.read("runs.jsonl")[0]
     assert record["seconds"] == 5 and record["results"]["knn@20 student"] == 0.45 and record["seed"] == 0
 
@@ -64,20 +64,20 @@ def test_learning_needs_two_seeds(records, tmp_path):
     ("knn@20 untrained, statistics adapted", 0.46),
 ])  # fmt: skip
 def test_each_baseline_counts(name, value):
-    assert seals.learned("simclr", GOOD)
-    assert not seals.learned("simclr", GOOD | {name: value})
+    assert seals.has_learned("simclr", GOOD)
+    assert not seals.has_learned("simclr", GOOD | {name: value})
 
 
 def test_a_missing_number_is_not_a_pass():
     for name in GOOD:
-        assert not seals.learned("simclr", {k: v for k, v in GOOD.items() if k != name})
+        assert not seals.has_learned("simclr", {k: v for k, v in GOOD.items() if k != name})
 
 
 def test_masked_methods_are_fine_tuned_and_need_not_beat_pixels_by_neighbours():
     weak = GOOD | {"knn@20 pixels": 0.46}
-    assert not seals.learned("mae", weak)
-    assert seals.learned("mae", weak | {"finetune student": 0.5, "finetune scratch": 0.4})
-    assert not seals.learned("mae", weak | {"finetune student": 0.4, "finetune scratch": 0.5})
+    assert not seals.has_learned("mae", weak)
+    assert seals.has_learned("mae", weak | {"finetune student": 0.5, "finetune scratch": 0.4})
+    assert not seals.has_learned("mae", weak | {"finetune student": 0.4, "finetune scratch": 0.5})
 
 
 PUZZLE = {"pretext accuracy chance": 0.25, "pretext accuracy linear on pixels": 0.45,
@@ -87,31 +87,32 @@ HIGHER = {"metric": "accuracy", "better": "higher"}
 
 def test_a_pretext_method_solves_its_puzzle_and_need_not_beat_pixels_by_neighbours():
     numbers = GOOD | {"knn@20 pixels": 0.46} | PUZZLE
-    assert seals.learned("rotnet", numbers, HIGHER)
-    assert not seals.learned("rotnet", numbers) and not seals.learned("rotnet", GOOD, HIGHER)
-    assert not seals.learned("rotnet", numbers | {"linear pixels": 0.51}, HIGHER)
+    assert seals.has_learned("rotnet", numbers, HIGHER)
+    assert not seals.has_learned("rotnet", numbers) and not seals.has_learned("rotnet", GOOD, HIGHER)
+    assert not seals.has_learned("rotnet", numbers | {"linear pixels": 0.51}, HIGHER)
     for name in PUZZLE.keys() - {"pretext accuracy student"}:
-        assert not seals.learned("rotnet", numbers | {name: 0.61}, HIGHER), name
+        assert not seals.has_learned("rotnet", numbers | {name: 0.61}, HIGHER), name
     without = {name: value for name, value in numbers.items() if "on pixels" not in name}
-    assert not seals.learned("rotnet", without, HIGHER)  # chance alone is no bar
+    assert not seals.has_learned("rotnet", without, HIGHER)  # chance alone is no bar
 
 
 def test_of_an_error_less_is_better():
     numbers = GOOD | {name.replace("accuracy", "error"): 1 - value for name, value in PUZZLE.items()}
     puzzle = {"metric": "error", "better": "lower"}
-    assert seals.learned("rotnet", numbers, puzzle)
-    assert not seals.learned("rotnet", numbers | {"pretext error linear on pixels": 0.39}, puzzle)
+    assert seals.has_learned("rotnet", numbers, puzzle)
+    assert not seals.has_learned("rotnet", numbers | {"pretext error linear on pixels": 0.39}, puzzle)
 
 
 def test_an_untrained_network_on_whole_images_counts_too():
     numbers = GOOD | PUZZLE | {"linear untrained, whole, in colour": 0.51}
-    assert not seals.learned("rotnet", numbers, HIGHER)
+    assert not seals.has_learned("rotnet", numbers, HIGHER)
 
 
 def test_grey_features_that_do_not_beat_colours_are_fine_tuned():
     weak = GOOD | PUZZLE | {"linear pixels": 0.51}
-    assert seals.learned("colorization", GOOD | PUZZLE, HIGHER) and not seals.learned("colorization", weak, HIGHER)
-    assert seals.learned("colorization", weak | {"finetune student": 0.5, "finetune scratch": 0.4}, HIGHER)
+    assert seals.has_learned("colorization", GOOD | PUZZLE, HIGHER)
+    assert not seals.has_learned("colorization", weak, HIGHER)
+    assert seals.has_learned("colorization", weak | {"finetune student": 0.5, "finetune scratch": 0.4}, HIGHER)
 
 
 def test_a_puzzle_is_recorded_with_the_number_that_decides_it(records, tmp_path):
@@ -126,7 +127,7 @@ def test_a_puzzle_is_recorded_with_the_number_that_decides_it(records, tmp_path)
     seals.record(folder, "configs/rotnet.py:tiny")
     (record,) = seals.read("runs.jsonl")
     assert record["puzzle"] == HIGHER and PUZZLE.items() <= record["results"].items()
-    assert seals.learned("rotnet", record["results"], record["puzzle"])
+    assert seals.has_learned("rotnet", record["results"], record["puzzle"])
     assert "accuracy 0.450 (linear on pixels), 0.600 |" in seals.evidence()
 
 
@@ -172,7 +173,7 @@ def test_incomplete_records_are_read_without_harm(records):
     plan = dict(method="mae", config="c", topology="v3:2x2", fits=False, compile_seconds=1.0, batch_size=8)
     seals.write("plans.jsonl", [plan | {"memory": {"total": None, "usable": 2**30}}, {"method": "mae"}])
     assert "| -, -, 40.0 | -, -, - |" in seals.evidence() and "? of 1.00 | does not fit" in seals.evidence()
-    assert not any(seals.holds("mae")) and "open" in seals.table()
+    assert not any(seals.seals_of("mae")) and "open" in seals.table()
 
 
 def test_a_torn_line_is_named_with_what_to_do(records, capsys):

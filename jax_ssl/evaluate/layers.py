@@ -4,14 +4,23 @@ Gidaris et al. 2018 (RotNet) and Goyal et al. 2019 (VISSL) probe each convolutio
 so, at about 9 600 numbers each.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.models.features import Features
 
 NUMBERS = 9600  # at most: 12 x 12 of AlexNet's 64 channels, 7 x 7 of 192, 5 x 5 of 384, 6 x 6 of 256
 POOLS = {"max": jnp.max, "mean": jnp.mean}
+
+
+def map_at(encode: Encoder, depth: int, pool: str) -> Encoder:
+    """The network behind its first `depth` parts, with its pooled map as features. pool: a key of POOLS."""
+    short = at_depth(encode, depth)
+    return dataclasses.replace(short, backbone=MapPool(short.backbone, pool))
 
 
 class MapPool(nn.Module):

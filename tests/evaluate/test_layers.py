@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import parts
-from jax_ssl.models.map_pool import MapPool, adaptive, pooled_side
+from jax_ssl.evaluate.layers import MapPool, adaptive, pooled_side
 from tests.small import small
 
 
