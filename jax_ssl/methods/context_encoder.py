@@ -67,9 +67,9 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
             raise UserError(f"method.hole={hole} is larger than the images of {size} pixels: take {size // 2}.")
         made = dcgan.Painter(bottleneck, tuple(painter)).side() if bottleneck else due
         if made != due:
-            raise UserError(f"method.painter={bounds.shown(painter)} paints {made} pixels, not {due}: change it.")
+            raise UserError(f"method.painter={bounds.as_written(painter)} paints {made} pixels, not {due}: change it.")
         if share < 1 and due % 2 ** len(critic):
-            raise UserError(f"method.critic={bounds.shown(critic)} can't halve {due} pixels so often: take fewer.")
+            raise UserError(f"method.critic={bounds.as_written(critic)} can't halve {due} pixels so often: take fewer.")
 
     def cover(rng, images):
         """Images with the fill in their hole, and which pixels that are."""
