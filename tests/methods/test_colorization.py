@@ -109,3 +109,10 @@ def test_images_without_colour_are_refused():
         colorization.look(grey)
     grey[2, 3, 4, 0] ^= 128
     colorization.look(grey)
+
+
+def test_a_transformers_tokens_have_a_colour_each():
+    backbone = parts.make_backbone(small("mae", "--config.model.patch=4"))
+    net = colorization.Net(colorization.input_stage(backbone), colorization.Colourer((), 313))
+    scores = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 32, 32, 3)))
+    assert scores.shape == (2, 8, 8, 313)

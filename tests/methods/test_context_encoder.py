@@ -120,3 +120,10 @@ def test_a_hole_weighs_what_is_seen_ten_times():
     weight = hole.weight(hole.hidden(jax.random.key(0), 16))
     np.testing.assert_array_equal(weight, losses.hole_weight(8, 1))
     assert (painting.Hole(False, 8, 0, 0.25, 4).weight(hole.hidden(jax.random.key(0), 16)) == 1).all()
+
+
+def test_a_transformer_can_be_the_encoder():
+    backbone = parts.make_backbone(small("mae", "--config.model.patch=4"))
+    net = context_encoder.Net(backbone, painting.Hole(False, 16, 1, 0.25, 8), 0, (8,))
+    painted = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 32, 32, 3)))
+    assert painted.shape == (2, 16, 16, 3)
