@@ -212,7 +212,9 @@ def draw_beside(subjects: dict[str, Subject], folder, say) -> list:
             "picture compares them, such as context_encoder."
         )
     folder = paths.make_writable(folder, "choose another --out")
-    arrays = {paths.resolve(run).name: run_show(subject) for run, subject in subjects.items()}
+    names = [paths.resolve(run).name for run in subjects]
+    titles = names if len(set(names)) == len(names) else list(subjects)
+    arrays = {title: run_show(subject) for title, subject in zip(titles, subjects.values())}
     files = []
     for title, picture in shown.compared(method, arrays, data.mean, data.std).items():
         files.append(folder / f"beside_{title}.png")
