@@ -90,7 +90,7 @@ def test_the_parameters_are_the_backbones_and_training_works(stage, backbone):
     assert moved.pooled.shape == (4, 16) and shapes(stats["batch_stats"]) == shapes(read.variables["batch_stats"])
     short = at_depth(read, 1)
     assert short(IMAGES).pooled.shape == (4, 8) and short.protocol == read.protocol
-    assert finetune.adjusted(net, 0.0).backbone.norm_groups == 1
+    assert finetune.with_drop_path(net, 0.0).backbone.norm_groups == 1
     pixels = np.asarray(IMAGES * 255, np.uint8)
     assert encoder.extract(read, pixels).shape == (4, 16)
     assert encoder.adapt(read, pixels, passes=1).variables["params"] is read.variables["params"]
