@@ -43,9 +43,10 @@ def random():
 
 
 def cifar():
+    """Read behind the first stage: the second one stands next to the painter and works for that alone."""
     config = common.cifar(3.0, [crops.cifar_rotnet()])
     config.data.update(mean=HALF, std=HALF)
-    config.batch_size = 128
+    config.batch_size, config.feature_depth = 128, 1
     config.model = common.small_cpu_resnet()
     config.method = dict(paper().method, hole=16, overlap=1, bottleneck=0, painter=(128,), critic=(32, 64))
     config.optim = dict(paper().optim, schedule="cosine", warmup_epochs=0.25)
