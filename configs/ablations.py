@@ -179,6 +179,7 @@ inpainting = Suite(
     cells={
         "L2": Cell({"method.share": 1.0}),
         "L2 + adversarial": Cell({"method.share": 0.999}),
+        "L2 + 20 times adversarial": Cell({"method.share": 0.98}),
     },
     axis="loss",
     numbers=("pretext_gradient_energy", "pretext_l2", "knn", "linear"),
