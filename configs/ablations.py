@@ -204,6 +204,22 @@ cpc_norm = Suite(
     overrides=PUZZLES_AT_THE_END | {"epochs": 1.0},
 )
 
+inpainting = Suite(
+    title="What makes a painting sharp",
+    claim="Squared error alone paints the mean of all that may be there, which is smooth; a critic makes it sharp.",
+    source="Pathak et al. 2016, context encoders, section 3.2 and figure 4",
+    config="context_encoder:cifar",
+    cells={
+        "L2": Cell({"method.share": 1.0}),
+        "L2 + adversarial": Cell({"method.share": 0.999}),
+        "L2 + 20 times adversarial": Cell({"method.share": 0.98}),
+    },
+    axis="loss",
+    numbers=("pretext_gradient_energy", "pretext_l2", "knn", "linear"),
+    budget="3 epochs of CIFAR-10, 150 000 images: 3 to 5 minutes",
+    overrides={"probe_every": 1_000_000, "picture_every": 0, "epochs": 3.0},  # its puzzle is asked at the end
+)
+
 turned = Suite(
     title="Where to turn an image",
     claim="Turned before the crop, a picture shows its bars: the puzzle gets easy, and the features do not get better.",
@@ -222,5 +238,5 @@ turned = Suite(
 SUITES = dict(
     augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
     mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
-    turned=turned, jigsaw_shortcuts=jigsaw_shortcuts, cpc_norm=cpc_norm,
+    turned=turned, jigsaw_shortcuts=jigsaw_shortcuts, cpc_norm=cpc_norm, inpainting=inpainting,
 )  # fmt: skip

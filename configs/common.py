@@ -124,6 +124,7 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             layer_decay=1.0,  # factor on the learning rate for each block further from the head
             embed_rate=1.0,  # factor on the learning rate of the patch embedding
             constant_rate=(),  # parameters that keep the peak learning rate, such as "predictor"
+            rates={},  # {"critic": 0.1}: factors on the learning rate of parts of the network, by their names
             vector_rate=1.0,  # factor on the learning rate of biases and scales of norms
             unit_rows=(),  # parameters whose rows have length one, such as "prototypes"
         )

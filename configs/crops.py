@@ -200,3 +200,18 @@ def rotnet(size=224):
 def cifar_rotnet(size=32):
     """gidariss/FeatureLearningRotNet dataloader.py; spec 1.5. There pad 4 and crop 32, here a crop of 28 to 32 px."""
     return plain(size, (0.77, 1.0), "bilinear", ratio=(1.0, 1.0))
+
+
+def colorization(size=176):
+    """richzhang/colorization colorization_train_val_v2.prototxt; spec 3.5: a crop of 176 of 256 pixels, and flip."""
+    return plain(size, (0.47, 0.47), "bilinear", ratio=(1.0, 1.0))
+
+
+def cifar_colorization(size=32):
+    """colorization's with most of the image: at 32 pixels half of it would show little."""
+    return plain(size, (0.6, 1.0), "bilinear", ratio=(1.0, 1.0))
+
+
+def context_encoder(size=128):
+    """pathak22/context-encoder data/donkey_folder.lua; spec 4.5: a crop of 128 of 350 pixels, and flip."""
+    return plain(size, (0.134, 0.134), "bilinear", ratio=(1.0, 1.0))

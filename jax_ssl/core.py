@@ -70,6 +70,8 @@ class Method(NamedTuple):
     memories: Mapping[str, int] = MappingProxyType({})  # {config key: images} of what should fit into the data set
     task: Task | None = None  # the puzzle by which `evaluate --task=pretext` and a run's log measure it
     pixels: tuple[float, float] | None = None  # data.mean and data.std that it counts on: (0, 1) for colours in [0, 1]
+    look: Callable | None = None  # raises UserError where images, uint8 (n, S, S, 3), can't teach it anything
+    tallies: Mapping[str, Callable] = MappingProxyType({})  # {name in `extra`: images -> numbers}, see run/tallies.py
 
 
 @flax.struct.dataclass

@@ -187,3 +187,25 @@ def largest_block(share, ratio, grid: tuple[int, int]) -> int:
     part = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
     size = block_size(share[0] + (share[1] - share[0]) * part, ratio[0] + (ratio[1] - ratio[0]) * part, grid, np)
     return int(np.max(size[0] * size[1]))
+
+
+def region(rng, side: int, share: float, cells: int):
+    """Pixels of one blotchy region with random shapes: bool (side, side), `share` of them True (context encoder).
+
+    cells: about how many blotches fit side by side. Coarse noise is made larger, a random part is cut out, and its
+    lowest values are the region; the official code, train_random.lua, cuts until 20 to 30 % of the part are below 0.25.
+    """
+    across = -(-side // cells)  # pixels of a cell
+    noise_key, place_key = jax.random.split(rng)
+    noise = jax.random.uniform(noise_key, (cells + 2, cells + 2))
+    large = jax.image.resize(noise, (len(noise) * across,) * 2, "cubic")
+    top, left = jax.random.randint(place_key, (2,), 0, len(large) - side + 1)
+    part = jax.lax.dynamic_slice(large, (top, left), (side, side)).reshape(1, -1)
+    return hide(-part, jnp.array([round(share * side**2)])).reshape(side, side)
+
+
+def centre_square(side: int, hole: int) -> np.ndarray:
+    """True in the middle `hole` x `hole` pixels of an image: bool (side, side)."""
+    start, inside = (side - hole) // 2, np.zeros((side, side), bool)
+    inside[start : start + hole, start : start + hole] = True
+    return inside

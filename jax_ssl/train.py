@@ -18,7 +18,7 @@ from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import offline, pretext
 from jax_ssl.optim import optimizers, schedules
 from jax_ssl.parts import images_of, make_method, network_of
-from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling
+from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling, tallies
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import describe_extension, introduction
 from jax_ssl.run.metrics import Writer
@@ -113,6 +113,7 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
     """Sets up everything around the loop and runs it. epochs: of the run in that folder; notes: printed first."""
     method, tx, clock = build(config, data.source.count)
     notes += check_fit(method, clock, config, data.source.count)
+    tallies.look(method, config, data.source)
     profiling.check(profile, clock.total_steps)
     curves = {**optimizers.curves(config.optim, config.batch_size, clock), **method.curves}
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -128,6 +129,7 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
         stack.callback(keeper.close)
         stack.enter_context(hosts.exit_on_error())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
+        state = state if first else tallies.count(method, state, config, data.source, notes.append)
         if first and epochs != config.epochs:
             notes.append(describe_extension(config, epochs, clock, first))
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)

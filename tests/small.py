@@ -29,6 +29,8 @@ SMALL = {  # overrides of the tiny preset
         "permutations=6", "permutations_per_image=2", "embedding=8", "hidden=16", "dropout=0.2"))],
     "cpc": [*RESNET, *(f"--config.method.{key}" for key in ("context_width=16", "context_depth=1", "target_width=8"))],
     "rotnet": RESNET,
+    "colorization": [*RESNET, "--config.method.decoder=(8,)", "--config.method.rebalance=1.0"],
+    "context_encoder": [*RESNET, "--config.method.painter=(8,)", "--config.method.critic=(4,8)"],
     "dvae": ["--config.model.width=16", "--config.model.vocabulary=24"],
 }  # fmt: skip
 

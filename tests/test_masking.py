@@ -153,3 +153,16 @@ def test_a_mask_hides_some_patches_and_leaves_some(hidden, grid):
     masking.check_hidden(1, (1, 2), "")
     with pytest.raises(UserError, match=f"ratio=0.5 hides {hidden} of the {grid[0]} x {grid[1]} patches"):
         masking.check_hidden(hidden, grid, "ratio=0.5")
+
+
+def test_a_random_region_hides_its_share_in_blotches():
+    regions = np.stack([masking.region(jax.random.key(seed), 32, 0.25, 8) for seed in range(8)])
+    assert regions.shape == (8, 32, 32) and (regions.sum((1, 2)) == 256).all()
+    alike = (regions[:, 1:] == regions[:, :-1]).mean()
+    assert 0.8 < alike < 0.98  # of pixels that are as their neighbour: at random it would be 0.63
+    assert len({region.tobytes() for region in regions}) == 8
+
+
+def test_a_square_in_the_middle():
+    square = masking.centre_square(8, 4)
+    assert square.sum() == 16 and square[2:6, 2:6].all()

@@ -16,12 +16,21 @@ from jax_ssl.run import identity
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
     "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=3"], "or 0 for the last"),
+    "a hole larger than the image": (
+        ["train", "--config=context_encoder:tiny", "--config.method.hole=64"], "larger than the images of 32 pixels"
+    ),
+    "a rate of zero for a part": (
+        ["train", "--config=context_encoder:tiny", "--config.optim.rates.critic=0"], "rates.critic=0.0 must be above 0"
+    ),
+    "colours that are not from zero to one": (
+        ["train", "--config=colorization:tiny", "--config.data.mean=(0.5,0.5,0.5)"], "set data.mean=(0.0,0.0,0.0)"
+    ),
     "an unknown key": ([*SIMCLR, "--config.optim.base_lrr=1"], "did you mean config.optim.base_lr?"),
     "an unknown config": (["train", "--config=simclrr"], "did you mean 'simclr'?"),
     "an unknown preset": (["train", "--config=simclr:huge"], "choose one of paper"),
     "an unknown flag": ([*SIMCLR, "--wrkdir=x"], "no flag '--wrkdir=x'"),
     "a value of another kind": ([*SIMCLR, "--config.batch_size=many"], "a int"),
-    "weights that are not there": ([*SIMCLR, "--config.init_from=backbone=/no/where"], "init_from=/no/where does not exist"),
+    "weights that are not there": ([*SIMCLR, "--config.init_from=backbone=/no/where"], "/no/where does not exist"),
     "a missing folder": ([*SIMCLR, "--config.data.name=folder:/nowhere/at/all"], "/nowhere/at/all"),
     "a source of no kind": ([*SIMCLR, "--config.data.name=embeded"], "did you mean 'embedded'?"),
     "a batch that the devices do not divide": ([*SIMCLR, "--config.batch_size=100"], "take 96"),
@@ -111,6 +120,13 @@ def test_an_evaluation_changes_what_is_measured_and_not_the_run(mistake, tmp_pat
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict(config.load("simclr:tiny"))))
     overrides, remedy = RUN[mistake]
     assert remedy in said(["evaluate", f"--run={tmp_path}", *overrides], capsys)
+
+
+def test_colours_of_grey_images(tmp_path, capsys):
+    grey = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 1), np.uint8).repeat(3, axis=-1)
+    np.savez(tmp_path / "grey.npz", images=grey)
+    flags = [f"--config.data.name=arrays:{tmp_path}/grey.npz", f"--workdir={tmp_path}/run"]
+    assert "all grey" in said(["train", "--config=colorization:tiny", *flags], capsys)
 
 
 def test_an_empty_folder(tmp_path, capsys):

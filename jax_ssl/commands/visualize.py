@@ -1,7 +1,8 @@
 """`visualize`: pictures of what frozen features see."""
 
 from jax_ssl import paths
-from jax_ssl.commands.command_line import at_least, refuse
+from jax_ssl.commands.command_line import at_least, refuse, refuse_flags
+from jax_ssl.errors import UserError
 
 HELP = "pictures of what frozen features see in a few images"
 
@@ -10,6 +11,8 @@ def add_flags(parser) -> None:
     parser.add_argument("--run", help="a run's folder")
     parser.add_argument("--what", default="", help="several with commas; default what fits the run: "
                            "views, attention, pca, correspondences, reconstruction, shown")  # fmt: skip
+    parser.add_argument("--beside", default="", help="more runs of the same method, with commas: what all show, on one "
+                           "page")  # fmt: skip
     parser.add_argument("--weights", default="student", help="student, teacher, untrained; or a file, without --run")
     parser.add_argument("--images", help="a folder; default the run's held-out images")
     parser.add_argument("--size", type=at_least(1), help="their side in pixels; default the run's")
@@ -22,9 +25,15 @@ def run(args, overrides) -> None:
     from jax_ssl.study import gallery
 
     devices.check_devices()
+    beside = tuple(filter(None, args.beside.split(",")))
+    if beside:
+        if args.run is None:
+            raise UserError("--beside names more runs: give the first one as --run.")
+        refuse_flags(args, ("what", "weights"), "is not for --beside, which draws what runs show: leave it out")
     what = args.what.split(",") if args.what else ()
     if args.run is None:
         refuse(overrides, "visualize without --run")
     if args.out:
         paths.make_writable(args.out, "choose another --out")  # before anything is loaded
-    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out, overrides=overrides)
+    options = dict(overrides=overrides, beside=beside)
+    gallery.draw(args.run, what, args.weights, args.images, args.size, args.count, args.out, **options)

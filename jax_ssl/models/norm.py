@@ -1,6 +1,7 @@
 """Normalisation in convolutional networks: of a batch, by the config and never by the mesh, or of each image alone."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jax_ssl.sharding import batch_constraint
@@ -20,6 +21,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     use_bias: bool = True
     zero_scale: bool = False  # gamma starts at 0: a residual branch that begins as the identity
+    scale_spread: float = 0.0  # gamma starts around 1 with this deviation (DCGAN)
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -41,7 +43,7 @@ class BatchNorm(nn.Module):
             mean, var = mean_run.value[None], var_run.value[None]
         scale = jnp.ones(width, jnp.float32)
         if self.use_scale:
-            init = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+            init = nn.initializers.zeros if self.zero_scale else around_one(self.scale_spread)
             scale = self.param("scale", init, (width,), jnp.float32)
         factor = scale / jnp.sqrt(var + self.epsilon)
         shift = -mean * factor
@@ -69,3 +71,10 @@ class LayerNorm(nn.Module):
         axes = tuple(range(1, x.ndim))
         norm = nn.LayerNorm(self.epsilon, jnp.float32, reduction_axes=axes, feature_axes=-1, scale_init=scale)
         return norm(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def around_one(spread: float) -> nn.initializers.Initializer:
+    """Ones, with noise of that deviation on them."""
+    if not spread:
+        return nn.initializers.ones
+    return lambda rng, shape, dtype: 1 + spread * jax.random.normal(rng, shape, dtype)

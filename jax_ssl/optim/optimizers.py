@@ -142,6 +142,7 @@ def check(config) -> None:
     bounds.bounded("optim.", some("base_lr", "trust_coefficient"), above=0)
     bounds.bounded("optim.", some("warmup_lr", "final_lr", "weight_decay", "clip"), at_least=0)
     bounds.bounded("optim.", some("embed_rate", "vector_rate"), at_least=0)
+    bounds.bounded("optim.rates.", dict(config.rates), above=0)
     bounds.bounded("optim.", some("warmup_epochs", "late_epochs", "milestones"), at_least=0)
     bounds.bounded("optim.", some("b1", "b2", "momentum"), at_least=0, below=1)
     bounds.bounded("optim.", some("layer_decay", "milestone_factor"), above=0, at_most=1)
@@ -191,6 +192,8 @@ def make(config, batch_size, clock) -> optax.GradientTransformation:
     if config.embed_rate != 1.0:
         embedding = lambda params: mask_of(params, ("backbone/embed",), "embed_rate")
         steps.append(optax.masked(optax.scale(config.embed_rate), embedding))
+    for name, factor in config.rates.items():
+        steps.append(optax.masked(optax.scale(factor), lambda params, name=name: mask_of(params, (name,), "rates")))
     if config.frozen:  # first and last: not part of the norm that is clipped, and not changed by weight decay
         freeze = update_only(config.frozen, "frozen", lambda update, parameter: jnp.zeros_like(update))
         steps = [freeze, *steps, freeze]

@@ -25,18 +25,22 @@ class Picture(NamedTuple):
 
 
 def draw(
-    run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=()
-) -> list:
+    run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=(), beside=()
+) -> list:  # fmt: skip
     """Draws each picture in `what`, by default all that can be drawn, and returns the paths. Raises UserError.
 
     run: a run's folder, or None if `weights` is the path of a file of weights. images: a folder; by default held-out
     images of the run, or the embedded ones. size: the side of the images in pixels, by default that of the run. count:
     how many images. out: a folder, by default RUN/pictures. overrides: of the run's config, as for `evaluate`.
+    beside: folders of more runs of the same method: what all of them show is one picture, and the only one.
     """
     unknown = sorted(set(what) - set(PICTURES))
     if unknown:
         raise UserError(f"--what={unknown[0]}: choose from {', '.join(PICTURES)}.")
     subject = open_subject(run, weights, images, size, count, overrides)
+    if beside:
+        others = {other: open_subject(other, "student", images, size, count, overrides) for other in beside}
+        return draw_beside({str(run): subject} | others, out or paths.resolve(run) / "pictures", say)
     for name in what:
         PICTURES[name].check(subject)
     folder = paths.make_writable(out or paths.resolve(run or ".") / "pictures", "choose another --out")
@@ -195,6 +199,28 @@ def draw_shown(subject: Subject, path) -> dict[str, str]:
     for title, picture in drawn.items():
         paths.save_picture(picture, path(f"shown_{title}"))
     return {f"shown_{title}": f"what {name} shows of itself" for title in drawn}
+
+
+def draw_beside(subjects: dict[str, Subject], folder, say) -> list:
+    """What several runs show of the same images, on one page. subjects: {folder of a run: its subject}."""
+    first = next(iter(subjects.values()))
+    method, data = first.config.method.name, first.config.data
+    others = {subject.config.method.name for subject in subjects.values()} - {method}
+    if others or not hasattr(shown.page_of(method), "compare"):
+        raise UserError(
+            f"{', '.join([method, *others])} can't be drawn --beside each other: that is for runs of one method whose "
+            "picture compares them, such as context_encoder."
+        )
+    folder = paths.make_writable(folder, "choose another --out")
+    names = [paths.resolve(run).name for run in subjects]
+    titles = names if len(set(names)) == len(names) else list(subjects)
+    arrays = {title: run_show(subject) for title, subject in zip(titles, subjects.values())}
+    files = []
+    for title, picture in shown.compared(method, arrays, data.mean, data.std).items():
+        files.append(folder / f"beside_{title}.png")
+        paths.save_picture(picture, files[-1])
+        say(f"beside_{title}: what {len(arrays)} runs show, {len(first.images)} images  ->  {files[-1]}")
+    return files
 
 
 def check_reconstruction(subject: Subject) -> None:

@@ -59,5 +59,11 @@ def rows(task, settings, state, wanted, encode, train, test, seed):
     yield from pretext.of_baselines(task, encode, train, test, seed)
     for name in NETWORKS:
         if name in wanted:
-            shown = subject.create(settings) if name == "untrained" else state
+            shown = untrained(settings, state) if name == "untrained" else state
             yield name, pretext.of_state(task, shown, encode, test, seed)
+
+
+def untrained(settings, state) -> core.TrainState:
+    """The state before the first step, with what was counted over the training images, by which it is measured too."""
+    fresh, tallies = subject.create(settings), subject.make_method(settings).tallies
+    return fresh.replace(extra=fresh.extra | {name: state.extra[name] for name in tallies})

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jax_ssl.models.lab import rgb_to_lab
+from jax_ssl.models.lab import lab_to_rgb, rgb_to_lab
 
 
 def test_colours_as_published():
@@ -16,3 +17,16 @@ def test_colours_as_published():
 
 def test_black_has_a_gradient():
     assert np.isfinite(jax.grad(lambda x: rgb_to_lab(x).sum())(jnp.zeros((2, 3)))).all()
+
+
+@pytest.mark.seal(2, "colorization")
+def test_there_and_back_is_as_in_scikit_image(request):
+    golden = np.load(request.config.rootpath / "tests" / "golden" / "colorization.npz")
+    rgb = jnp.asarray(golden["rgb"], jnp.float32) / 255
+    np.testing.assert_allclose(rgb_to_lab(rgb), golden["lab"], atol=1e-3)
+    np.testing.assert_allclose(lab_to_rgb(jnp.asarray(golden["lab"])), golden["rgb_back"], atol=1e-4)
+
+
+def test_what_no_screen_can_show_is_cut_off():
+    rgb = lab_to_rgb(jnp.array([[50.0, -110.0, 110.0], [5.0, 0.0, 100.0], [120.0, 0.0, 0.0]]))
+    assert np.isfinite(rgb).all() and rgb.min() == 0 and rgb.max() == 1

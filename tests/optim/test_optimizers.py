@@ -32,7 +32,7 @@ def config(**changes):
         warmup_epochs=2.0, warmup_lr=0.0, final_lr=0.0, weight_decay=0.1, final_weight_decay=-1.0, decay="weights",
         b1=0.9, b2=0.95, momentum=0.9, nesterov=False, lars_momentum="popular", trust_coefficient=0.001,
         mu_dtype="float32", clip=0.0, clip_per="network", frozen=(), late=(), late_epochs=0.0, late_moments=False,
-        layer_decay=1.0, embed_rate=1.0, constant_rate=(), vector_rate=1.0, unit_rows=(),
+        layer_decay=1.0, embed_rate=1.0, constant_rate=(), vector_rate=1.0, rates={}, unit_rows=(),
     )  # fmt: skip
     return ConfigDict({**values, **changes})
 
@@ -286,13 +286,27 @@ def test_prototypes_keep_rows_of_length_one():
     np.testing.assert_allclose(moved, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
 
 
-@pytest.mark.parametrize("key", ["frozen", "late", "constant_rate", "unit_rows"])
+@pytest.mark.parametrize("key", ["frozen", "late", "constant_rate", "rates", "unit_rows"])
 def test_a_name_that_no_parameter_has_is_refused(key):
     params = {"backbone": {"Block_10": jnp.ones((2, 2))}, "predictor": {}}
+    naming = lambda name: config(**{key: {name: 0.1} if key == "rates" else (name,)})
     for name in ("prototype_head", "backbone/Block_1"):
         with pytest.raises(UserError, match=f"{name}.*there are backbone, predictor"):
-            optimizers.make(config(**{key: (name,)}), 256, CLOCK).init(params)
-    optimizers.make(config(**{key: ("predictor",)}), 256, CLOCK).init(params)  # is there, and has no layers
+            optimizers.make(naming(name), 256, CLOCK).init(params)
+    optimizers.make(naming("predictor"), 256, CLOCK).init(params)  # is there, and has no layers
+
+
+def test_rates_by_name_are_optimisers_of_their_own_that_step_at_once():
+    """A critic at a tenth of the rate: what an Adam of its own with that rate and weight decay does to it."""
+    random = np.random.default_rng(0)
+    params = {"painter": {"kernel": jnp.ones((3, 4))}, "critic": {"kernel": jnp.ones((4, 2))}}
+    grads = [jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape), jnp.float32), params) for _ in range(3)]
+    settings = dict(name="adamw", schedule="constant", warmup_epochs=0.0, scaling="absolute", base_lr=2e-3)
+    moved = run(optimizers.make(config(**settings, rates={"critic": 0.1}), 256, CLOCK), params, grads)[-1]
+    for name, rate in {"painter": 2e-3, "critic": 2e-4}.items():
+        alone = optimizers.make(config(**settings | {"base_lr": rate}), 256, CLOCK)
+        expected = run(alone, {name: params[name]}, [{name: g[name]} for g in grads])[-1]
+        np.testing.assert_allclose(moved[name]["kernel"], expected[name]["kernel"], rtol=1e-6)
 
 
 def test_a_warm_up_may_begin_above_zero_and_both_ends_scale_with_the_batch():

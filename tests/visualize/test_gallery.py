@@ -11,6 +11,7 @@ from jax_ssl import __main__ as command
 from jax_ssl.errors import UserError
 from jax_ssl.study import gallery
 from jax_ssl.visualize import pictures
+from tests.runs import save_run
 
 
 @pytest.fixture
@@ -48,6 +49,23 @@ def test_a_run_is_drawn_with_all_that_fits_and_twice_the_same(runs, tmp_path, ca
     again = visualize(capsys, f"--run={run}", "--count=4", "--weights=untrained", f"--out={tmp_path}")
     for kind in kinds:
         np.testing.assert_array_equal(drawn[f"{kind}_student.png"], again[f"{kind}_untrained.png"])
+
+
+def test_holes_painted_by_two_runs_are_one_page(runs, tmp_path, capsys):
+    run, alone = runs("context_encoder"), save_run(tmp_path / "L2", "context_encoder", "--config.method.share=1.0")
+    drawn = visualize(capsys, f"--run={run}", f"--beside={alone}", "--count=4", f"--out={tmp_path}/pictures")
+    assert set(drawn) == {"beside_holes.png"} and drawn["beside_holes.png"].shape[1] > 4 * 96
+
+
+@pytest.mark.parametrize("arguments, remedy", [
+    (["--run=simclr", "--beside=simclr"], "such as context_encoder"),
+    (["--run=simclr", "--beside=simclr", "--what=pca"], "--what is not for --beside"),
+    (["--beside=simclr"], "give the first one as --run"),
+])  # fmt: skip
+def test_what_can_not_stand_side_by_side_is_refused(arguments, remedy, runs, capsys):
+    filled = [argument.replace("=simclr", f"={runs('simclr')}") for argument in arguments]
+    assert command.main(["visualize", *filled]) == 2
+    assert remedy in capsys.readouterr().err
 
 
 def test_any_folder_at_any_size_that_the_patch_divides(runs, folder, tmp_path, capsys):
