@@ -76,6 +76,28 @@ def batch_constraint(x):
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, BATCH)
 
 
+def by_batch(function, split: int):
+    """`function` run by each device on its own images, for what the compiler can't divide itself, such as a kernel.
+
+    The first `split` arguments and the first result have images along their leading axis. Other arguments are whole on
+    each device; other results are sums over images, and are added up over the devices. function returns a list.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or AxisType.Manual in mesh.axis_types:
+        return function
+
+    def local(*arguments):
+        first, *sums = function(*arguments)
+        return first, [jax.lax.psum(x, mesh.axis_names) for x in sums]
+
+    def run(*arguments):
+        specs = tuple(BATCH if place < split else P() for place in range(len(arguments)))
+        first, sums = jax.shard_map(local, in_specs=specs, out_specs=(BATCH, P()), check_vma=False)(*arguments)
+        return [first, *sums]
+
+    return run
+
+
 def everywhere(x):
     """All of x on every device: a process can fetch only what its own devices hold."""
     mesh = jax.sharding.get_abstract_mesh()

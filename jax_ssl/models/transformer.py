@@ -7,7 +7,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from jax_ssl.models import implementation
 from jax_ssl.models.attend import attend
 from jax_ssl.models.dense import Dense, gelu
 from jax_ssl.models.relative import RelativeBias
@@ -20,6 +22,9 @@ REMAT = {  # what the backward pass finds stored; the rest it computes again
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+# What "dots" keeps beside a kernel that makes attention's inside again: the two widest results. What the output matmul
+# and the kernel itself make costs three percent more FLOPs to make again, and fewer bytes than to store and to read.
+WIDEST = jax.checkpoint_policies.save_only_these_names("qkv", "fc1")
 
 
 class Init(NamedTuple):
@@ -52,12 +57,14 @@ class Attention(nn.Module):
     """Multi-head self-attention; logits kept in `dtype`, softmax in float32. x (B, N, D) -> (B, N, D).
 
     relative: None or (heads, N, N), added to the logits. Without key_bias only queries and values have one (BEiT).
+    kernel: of `implementation`.
     """
 
     heads: int
     dtype: jnp.dtype
     initial: str = "xavier"
     key_bias: bool = True
+    kernel: str = "plain"
 
     @nn.compact
     def __call__(self, x, relative=None):
@@ -67,7 +74,10 @@ class Attention(nn.Module):
         if not self.key_bias:
             query, value = (self.bias(name, width) for name in ("query_bias", "value_bias"))
             qkv = qkv + jnp.concatenate([query, jnp.zeros_like(query), value]).astype(qkv.dtype)
-        # Parted before the heads are: with an axis of three in the middle a TPU copies more.
+        qkv = checkpoint_name(qkv, "qkv")
+        if self.kernel != "plain" and not self.is_mutable_collection("intermediates"):
+            return dense(width, "out")(implementation.attend(self.kernel, qkv, self.heads, relative))
+        # Split before the heads are: with an axis of three in the middle a TPU copies more.
         by_head = (*x.shape[:2], self.heads, width // self.heads)
         query, key, value = (part.reshape(by_head) for part in jnp.split(qkv, 3, axis=-1))
         if query.dtype == jnp.float32 and not self.is_mutable_collection("intermediates"):
@@ -96,7 +106,7 @@ class Mlp(nn.Module):
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         x = Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
-        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(gelu(x))
+        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(gelu(checkpoint_name(x, "fc1")))
 
 
 class SwiGlu(nn.Module):
@@ -113,7 +123,8 @@ class SwiGlu(nn.Module):
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         hidden = (int(int(width * self.ratio) * 2 / 3) + 7) // 8 * 8
-        gate, value = jnp.split(Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x), 2, axis=-1)
+        both = Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x)
+        gate, value = jnp.split(checkpoint_name(both, "fc1"), 2, axis=-1)
         return Dense(width, dtype=self.dtype, kernel_init=kernel, name="w3")(nn.silu(gate) * value)
 
 
@@ -137,12 +148,13 @@ class Block(nn.Module):
     initial: str
     key_bias: bool
     window: tuple | None
+    kernel: str
 
     @nn.compact
     def __call__(self, x, drop_rate, relative, train: bool):
         if self.window:
             relative = RelativeBias(self.heads, *self.window, name="relative_bias")()
-        attention = Attention(self.heads, self.dtype, self.initial, self.key_bias, name="attention")
+        attention = Attention(self.heads, self.dtype, self.initial, self.key_bias, self.kernel, name="attention")
         mlp = MLPS[self.mlp](self.mlp_ratio, self.dtype, self.initial, name="mlp")
         branches = (("norm1", lambda y: attention(y, relative), "gamma1"), ("norm2", mlp, "gamma2"))
         for norm, function, gamma in branches:
@@ -193,7 +205,8 @@ class Transformer(nn.Module):
     drop_path: rate of the last block, rising linearly from 0, or with drop_path_uniform that of every block; needs an
     rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
     (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
-    all blocks, of a shape that broadcasts to (B, heads, N, N), or None.
+    all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. attention: a wish of
+    `implementation`; with a kernel, remat "dots" keeps only the two widest results.
     """
 
     depth: int
@@ -209,13 +222,18 @@ class Transformer(nn.Module):
     key_bias: bool = True
     relative_bias: str = "none"
     drop_path_uniform: bool = False
+    attention: str = "auto"
 
     @nn.compact
     def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None):
         rising = self.drop_path and not self.drop_path_uniform
-        block = Block
-        if REMAT[self.remat] is not None:
-            block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(4,))
+        block, policy = Block, REMAT[self.remat]
+        shape = None if bias is None else bias.shape
+        added = (self.heads, *x.shape[1:2] * 2) if self.relative_bias != "none" else shape
+        kernel = implementation.pick(self.attention, x.shape, self.heads, self.dtype, added)
+        if policy is not None:
+            policy = WIDEST if self.remat == "dots" and kernel != "plain" else policy
+            block = nn.remat(block, policy=policy, prevent_cse=False, static_argnums=(4,))
         stack = nn.scan(
             block,
             variable_axes={"params": 0, "intermediates": 0},
@@ -225,7 +243,8 @@ class Transformer(nn.Module):
         )(
             heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
             drop_path=0.0 if rising else self.drop_path, dtype=self.dtype, mlp=self.mlp, initial=self.initial,
-            key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, name="blocks",
+            key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, kernel=kernel,
+            name="blocks",
         )  # fmt: skip
         shared = self.relative_bias == "shared"
         relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else bias

@@ -28,7 +28,7 @@ FREE = (
     # Where and by how many it is done: a batch is a pure function of the config and the step.
     "data.dir", "data.workers", "mesh.", "hosts.",
     # Memory: the same sums, recomputed or in pieces. Not `micro_batch`: batch norm sees one piece at a time.
-    "model.remat", "method.chunks",
+    "model.remat", "model.attention", "method.chunks",
 )  # fmt: skip
 
 
