@@ -72,8 +72,18 @@ def replicate(tree, mesh: Mesh):
 
 def batch_constraint(x):
     """Keeps activations split by batch, so that FSDP gathers weights and never activations."""
+    return jax.lax.with_sharding_constraint(x, BATCH) if _shared(jax.sharding.get_abstract_mesh()) else x
+
+
+def _shared(mesh) -> bool:
+    """Whether there is a mesh over which arrays are split: not inside of `by_batch`, where each device has its own."""
+    return not mesh.empty and AxisType.Manual not in mesh.axis_types
+
+
+def replicates_parameters() -> bool:
+    """Whether the mesh that is set has several devices, of which each holds all parameters."""
     mesh = jax.sharding.get_abstract_mesh()
-    return x if mesh.empty else jax.lax.with_sharding_constraint(x, BATCH)
+    return _shared(mesh) and mesh.size > 1 and mesh.shape["fsdp"] == 1
 
 
 def by_batch(function, split: int):
@@ -83,7 +93,7 @@ def by_batch(function, split: int):
     each device; other results are sums over images, and are added up over the devices. function returns a list.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or AxisType.Manual in mesh.axis_types:
+    if not _shared(mesh):
         return function
 
     def local(*arguments):

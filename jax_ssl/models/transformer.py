@@ -1,6 +1,7 @@
 """A pre-norm transformer as one scanned stack: compiled once, whatever the depth."""
 
 from collections.abc import Callable
+from functools import partial
 from math import gcd
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from jax_ssl import sharding
 from jax_ssl.models import implementation
 from jax_ssl.models.attend import attend
 from jax_ssl.models.dense import Dense, gelu
@@ -234,22 +236,37 @@ class Transformer(nn.Module):
         if policy is not None:
             policy = WIDEST if self.remat == "dots" and kernel != "plain" else policy
             block = nn.remat(block, policy=policy, prevent_cse=False, static_argnums=(4,))
-        stack = nn.scan(
+        blocks = nn.scan(
             block,
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "drop_path": True},
             in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
-        )(
-            heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
+        )
+        stack = partial(
+            blocks, heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
             drop_path=0.0 if rising else self.drop_path, dtype=self.dtype, mlp=self.mlp, initial=self.initial,
             key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, kernel=kernel,
-            name="blocks",
         )  # fmt: skip
         shared = self.relative_bias == "shared"
         relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else bias
         rates = jnp.linspace(0, self.drop_path, self.depth) if rising else None
-        return stack(x.astype(self.dtype), rates, relative, train)[0]
+        x, random = x.astype(self.dtype), train and self.drop_path
+        asked = self.is_initializing() or self.is_mutable_collection("intermediates")
+        if kernel != "pallas" or random or asked or not sharding.replicates_parameters():
+            return stack(name="blocks")(x, rates, relative, train)[0]
+        apply = stack(parent=None).apply
+        run = lambda x, params, rates, relative: apply({"params": params}, x, rates, relative, train)[:1]
+        return sharding.by_batch(run, 1)(x, self.rounded(self.get_variable("params", "blocks")), rates, relative)[0]
+
+    def rounded(self, params):
+        """Kernels in `dtype`, before devices go their own ways: then gradients are summed once, behind the last block.
+
+        Left to itself the compiler sums each block's gradient by itself, and writes a stack of them in float32 twice:
+        12 bytes a parameter more. Where a device has a part of the parameters only, it has to gather each block's.
+        """
+        narrow = lambda path, x: x.astype(self.dtype) if path[-1].key == "kernel" else x
+        return jax.tree_util.tree_map_with_path(narrow, params)
 
 
 def rescale_residuals(params):

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_ssl import sharding
 from jax_ssl.models import fused_attention, implementation
 from jax_ssl.models.implementation import Chip, choose
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.models.transformer import Transformer
+from jax_ssl.plan import collectives
 from tests.models.test_fused_attention import by_definition, error, interpreter  # noqa: F401
 
 V5E, V3, CPU = Chip("tpu", "TPU v5 lite"), Chip("tpu", "TPU v3"), Chip("cpu", "cpu")
@@ -73,6 +75,22 @@ def test_a_transformer_with_a_kernel_is_the_same(on_a_tpu):
     fused, plain = (gradients(net, params, x, window=window) for net in (kernel, make(attention="plain")))
     for found, wanted in zip(jax.tree.leaves(fused), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_mesh_the_gradients_of_all_blocks_are_summed_once(on_a_tpu):
+    make = partial(Transformer, depth=3, heads=1, mlp_ratio=1.0, initial="normal")
+    x, mesh = jax.random.normal(jax.random.key(0), (8, 5, 128)), sharding.make_mesh()
+    params = make().init(jax.random.key(1), x)["params"]
+    wanted = gradients(make(attention="plain"), params, x)
+    with jax.set_mesh(mesh):
+        loss = lambda p, x: (make(attention="fused").apply({"params": p}, x) ** 2).mean()
+        shards = (sharding.replicated(mesh), sharding.batched(mesh))
+        step = jax.jit(jax.value_and_grad(loss), in_shardings=shards).lower(params, x).compile()
+        found = step(params, x)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    sums = collectives.census(step.as_text())
+    assert list(sums) == ["all-reduce"] and sums["all-reduce"]["count"] <= 1 + len(jax.tree.leaves(params))
 
 
 def test_padding_is_masked_in_the_predictor_by_a_kernel_too(on_a_tpu):
