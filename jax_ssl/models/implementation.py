@@ -103,14 +103,16 @@ def _has_cudnn() -> bool:
     return float(jax.devices("gpu")[0].compute_capability) >= 8.0
 
 
-def attend(kernel: str, qkv, heads: int, bias=None):
-    """Attention by a kernel, of qkv (B, N, 3D), all queries first, then keys, then values -> (B, N, D) in its dtype.
+def attend(kernel: str, qkv, heads: int, offset, bias=None):
+    """Attention by a kernel, of qkv + offset, all queries first, then keys, then values -> (B, N, D) in qkv's dtype.
 
-    kernel: `pallas`, or `cudnn`, which takes no bias. bias: None or float32 (heads or 1, N or 1, N).
+    kernel: `pallas`, or `cudnn`, which takes no bias. qkv: (B, N, 3D); offset: float32 (3D,). bias: None or float32
+    (heads or 1, N or 1, N), added to the logits.
     """
     if kernel == "pallas":
         widen = chip().kind in OLD_TPUS and qkv.dtype == jnp.bfloat16
-        return fused_attention.fused_attention(qkv, heads, bias, None, widen)
+        return fused_attention.fused_attention(qkv, heads, offset, bias, None, widen)
+    qkv = qkv + offset.astype(qkv.dtype)
     batch, tokens, width = qkv.shape
     query, key, value = jnp.moveaxis(qkv.reshape(batch, tokens, 3, heads, width // 3 // heads), 2, 0)
     mixed = jax.nn.dot_product_attention(query, key, value, implementation="cudnn")

@@ -72,17 +72,21 @@ class Attention(nn.Module):
     def __call__(self, x, relative=None):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         dense = lambda size, name, **bias: Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
-        qkv = dense(3 * width, "qkv", use_bias=self.key_bias)(x)
+        shown = self.is_mutable_collection("intermediates")
+        fused = self.kernel != "plain" and not shown and not self.is_initializing()
+        qkv = dense(3 * width, "qkv", use_bias=self.key_bias and not fused)(x)
         if not self.key_bias:
             query, value = (self.bias(name, width) for name in ("query_bias", "value_bias"))
-            qkv = qkv + jnp.concatenate([query, jnp.zeros_like(query), value]).astype(qkv.dtype)
-        qkv = checkpoint_name(qkv, "qkv")
-        if self.kernel != "plain" and not self.is_mutable_collection("intermediates"):
-            return dense(width, "out")(implementation.attend(self.kernel, qkv, self.heads, relative))
+            offset = jnp.concatenate([query, jnp.zeros_like(query), value])
+        if fused:  # the kernel adds the bias itself
+            offset = self.get_variable("params", "qkv")["bias"] if self.key_bias else offset
+            qkv = checkpoint_name(qkv, "qkv")
+            return dense(width, "out")(implementation.attend(self.kernel, qkv, self.heads, offset, relative))
+        qkv = qkv if self.key_bias else qkv + offset.astype(qkv.dtype)
         # Split before the heads are: with an axis of three in the middle a TPU copies more.
         by_head = (*x.shape[:2], self.heads, width // self.heads)
         query, key, value = (part.reshape(by_head) for part in jnp.split(qkv, 3, axis=-1))
-        if query.dtype == jnp.float32 and not self.is_mutable_collection("intermediates"):
+        if query.dtype == jnp.float32 and not shown:
             return dense(width, "out")(attend(query, key, value, relative).reshape(x.shape))
         # Rounded to bfloat16 in memory, as mixed precision has them elsewhere: in float32 they would be, with their
         # gradients, a fifth of all bytes that a step of MAE moves.

@@ -31,10 +31,10 @@ def interpreter(monkeypatch, request):
         monkeypatch.setattr(fused, "pl", SimpleNamespace(**replaced))
 
 
-def by_definition(qkv, heads, bias=None, rope=None):
-    """softmax(q k^T / sqrt(d) + bias) v, q and k rotated: (B, N, 3D) -> (B, N, D)."""
+def by_definition(qkv, heads, offset=0.0, bias=None, rope=None):
+    """softmax(q k^T / sqrt(d) + bias) v of qkv + offset, q and k rotated: (B, N, 3D) -> (B, N, D)."""
     batch, tokens, width = qkv.shape
-    q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, heads, -1), 2, 0)
+    q, k, v = jnp.moveaxis((qkv + offset).reshape(batch, tokens, 3, heads, -1), 2, 0)
     if rope is not None:
         halves = lambda x: jnp.split(x, 2, axis=-1)
         turn = lambda x: x * rope[0][:, None] + jnp.concatenate([-halves(x)[1], halves(x)[0]], -1) * rope[1][:, None]
@@ -50,12 +50,13 @@ def rotation(tokens, size):
 
 
 def draw(shape, dtype, bias_shape=None):
-    """qkv, what comes back, and a bias or None."""
+    """qkv, what comes back, the offset of qkv, and a bias or None."""
     count, tokens, heads, size = shape
-    keys = jax.random.split(jax.random.key(0), 3)
+    keys = jax.random.split(jax.random.key(0), 4)
     qkv = jax.random.normal(keys[0], (count, tokens, 3 * heads * size), dtype)
     g = jax.random.normal(keys[1], (count, tokens, heads * size), dtype)
-    return qkv, g, None if bias_shape is None else jax.random.normal(keys[2], bias_shape)
+    offset = jax.random.normal(keys[3], (3 * heads * size,)).astype(dtype).astype(jnp.float32)
+    return qkv, g, offset, None if bias_shape is None else jax.random.normal(keys[2], bias_shape)
 
 
 def error(found, wanted):
@@ -64,19 +65,19 @@ def error(found, wanted):
 
 def compare(shape, dtype, bias_shape=None, rope=None):
     """Value and gradients of the kernels against the definition in float32."""
-    (qkv, g, bias), heads = draw(shape, dtype, bias_shape), shape[2]
+    (qkv, g, *added), heads = draw(shape, dtype, bias_shape), shape[2]
 
     @jax.jit
-    def both(qkv, bias, g):
-        kernel = jax.vjp(lambda q, b: fused.fused_attention(q, heads, b, rope), qkv, bias)
+    def both(qkv, g, *added):
+        kernel = jax.vjp(lambda q, *more: fused.fused_attention(q, heads, *more, rope), qkv, *added)
         with jax.default_matmul_precision("highest"):
-            plain = jax.vjp(lambda q, b: by_definition(q, heads, b, rope), qkv.astype(jnp.float32), bias)
+            plain = jax.vjp(lambda q, *more: by_definition(q, heads, *more, rope), qkv.astype(jnp.float32), *added)
             return [(y, *back(g.astype(y.dtype))) for y, back in (kernel, plain)]
 
-    (value, *grads), (wanted, *wanted_grads) = both(qkv, bias, g)
+    (value, *grads), (wanted, *wanted_grads) = both(qkv, g, *added)
     values, gradients = WITHIN[jnp.dtype(dtype).name]
     assert value.dtype == grads[0].dtype == dtype and error(value, wanted) < values
-    for found, exact in list(zip(grads, wanted_grads, strict=True))[: 1 + (bias is not None)]:
+    for found, exact in list(zip(grads, wanted_grads, strict=True))[: 2 + (bias_shape is not None)]:
         assert found.shape == exact.shape and error(found, exact) < gradients
 
 
@@ -107,35 +108,35 @@ def test_a_bias_of_each_head_or_of_keys_and_a_rotation_have_their_gradients(head
 
 
 def test_a_masked_key_counts_for_nothing():
-    qkv, *_ = draw((1, 12, 1, 128), jnp.float32)
+    qkv, _, offset, _ = draw((1, 12, 1, 128), jnp.float32)
     bias = jnp.where(jnp.arange(12) < 9, 0.0, -1e9)[None, None]
-    whole = jax.jit(lambda qkv: fused.fused_attention(qkv, 1, bias))(qkv)[:, :9]
-    np.testing.assert_allclose(whole, by_definition(qkv[:, :9], 1), atol=1e-5)
+    whole = jax.jit(lambda qkv: fused.fused_attention(qkv, 1, offset, bias))(qkv)[:, :9]
+    np.testing.assert_allclose(whole, by_definition(qkv[:, :9], 1, offset), atol=1e-5)
 
 
 def test_widened_operands_change_nothing_but_rounding():
     """What TPU v2 and v3 get: a matmul of what was bfloat16, in float32."""
-    qkv, *_ = draw((1, 12, 1, 128), jnp.bfloat16)
-    both = jax.jit(lambda qkv: [fused.fused_attention(qkv, 1, None, None, widen) for widen in (True, False)])
+    qkv, _, offset, _ = draw((1, 12, 1, 128), jnp.bfloat16)
+    both = jax.jit(lambda qkv: [fused.fused_attention(qkv, 1, offset, None, None, widen) for widen in (True, False)])
     wide, narrow = both(qkv)
     assert error(wide, narrow.astype(jnp.float32)) < 1e-2
 
 
 def test_each_device_has_its_own_images_and_a_bias_sums_over_all():
-    qkv, g, bias = draw((16, 9, 1, 128), jnp.float32, (1, 9, 9))
+    qkv, g, offset, bias = draw((16, 9, 1, 128), jnp.float32, (1, 9, 9))
 
     @jax.jit
-    def gradients(qkv, bias, g):
-        return jax.vjp(lambda q, b: fused.fused_attention(q, 1, b), qkv, bias)[1](g)
+    def gradients(qkv, g, offset, bias):
+        return jax.vjp(lambda q, *added: fused.fused_attention(q, 1, *added), qkv, offset, bias)[1](g)
 
-    alone, mesh = gradients(qkv, bias, g), sharding.make_mesh(fsdp=2)
+    alone, mesh = gradients(qkv, g, offset, bias), sharding.make_mesh(fsdp=2)
     with jax.set_mesh(mesh):
         split, whole = sharding.batched(mesh), sharding.replicated(mesh)
-        over = jax.jit(gradients, in_shardings=(split, whole, split), out_shardings=(split, whole))
-        census = collectives.census(over.lower(qkv, bias, g).compile().as_text())
-        for found, wanted in zip(over(qkv, bias, g), alone, strict=True):
+        over = jax.jit(gradients, in_shardings=(split, split, whole, whole), out_shardings=(split, whole, whole))
+        census = collectives.census(over.lower(qkv, g, offset, bias).compile().as_text())
+        for found, wanted in zip(over(qkv, g, offset, bias), alone, strict=True):
             assert error(found, wanted) < 1e-5
-    assert census == {"all-reduce": {"count": 1, "bytes": 4 * 9 * 9}}
+    assert list(census) == ["all-reduce"] and census["all-reduce"]["bytes"] == 4 * (9 * 9 + 3 * 128)
 
 
 # ---- the compiler's word
@@ -147,11 +148,11 @@ def compile_for(chip, count, tokens, heads, size, bias=None):
     mesh = sharding.make_mesh(1, topology.describe(topology.parse(CHIPS[chip]))[:1])
     shaped = lambda shape, dtype="bfloat16": jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P()))
     given = shaped((count, tokens, 3 * heads * size)), shaped((count, tokens, heads * size))
-    given += () if bias is None else (shaped(bias, "float32"),)
+    given += (shaped((3 * heads * size,), "float32"), None if bias is None else shaped(bias, "float32"))
 
-    def back(qkv, g, bias=None):
-        kernel = partial(fused.fused_attention, heads=heads, widen=chip in ("v2", "v3"))
-        return jax.vjp(lambda q, b: kernel(q, bias=b), qkv, bias)[1](g)
+    def back(qkv, g, *added):
+        kernel = lambda q, *more: fused.fused_attention(q, heads, *more, None, chip in ("v2", "v3"))
+        return jax.vjp(kernel, qkv, *added)[1](g)
 
     with jax.set_mesh(mesh):
         return jax.jit(back).lower(*given).compile().as_text()
