@@ -25,7 +25,7 @@ from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
 from jax_ssl.visualize import pictures
-from jax_ssl.weights.warm_start import check_there, start_from, tell_first_step
+from jax_ssl.weights.warm_start import check_exists, start_from, warn_first_step
 
 
 def build(config, examples: int):
@@ -92,7 +92,7 @@ def train(config, workdir: str, profile: tuple[int, int] | None = None, extend: 
         notes = []  # what is said before there is a log to say it in
         epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
         if config.init_from and not identity.begun(workdir):
-            check_there(config.init_from)
+            check_exists(config.init_from)
         data = pipeline.open_data(config, jax.process_index(), jax.process_count())
         identity.check_data(workdir, data.source)
         return train_alone(config, workdir, profile, data, epochs, notes)
@@ -194,7 +194,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
         if done == 1 and config.init_from:
-            tell_first_step(config.init_from, jax.device_get(metrics), writer.say)
+            warn_first_step(config.init_from, jax.device_get(metrics), writer.say)
         stopping = stop.asked()  # once a turn: a signal later in this turn waits for the next one, which saves
         if done < total and not stopping:  # the next batch is on its way while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
@@ -278,6 +278,6 @@ def draw(run: Run, state, raw, step: int) -> None:
     shown = {name: views[:8] for name, views in few.items()}
     shown |= jax.jit(run.method.show)(state.params, state, few, jax.random.key(run.config.seed))
     folder = f"{run.workdir}/pictures"
-    pictures.save_shown(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
+    pictures.save_method_pictures(jax.device_get(shown), folder, step, run.config.data.mean, run.config.data.std)
     run.writer.flush()
     pictures.save_curves(f"{run.workdir}/metrics.jsonl", f"{folder}/curves.png")

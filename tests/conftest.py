@@ -4,9 +4,10 @@ import os
 import shutil
 import tempfile
 
+from tests.devices import xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the suite's time is XLA compiling small programs that run a few times: without optimisation it takes a third.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = xla_flags(8)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 # What one test has compiled, the others and the processes that they start need not compile again; kept for one session.

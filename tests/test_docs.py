@@ -248,4 +248,4 @@ def test_the_commands_of_a_first_hour_run(tmp_path):
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
         told += done.stdout + done.stderr
     assert (tmp_path / "runs/mae/pictures/reconstruction_student.png").exists()
-    assert "byol looks collapsed" in told and "method.predictor: it is switched off" in told
+    assert re.search(r"byol looks collapsed .*method\.predictor", told)

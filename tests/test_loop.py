@@ -35,7 +35,9 @@ def test_what_fails_beside_training_is_one_line_and_training_goes_on(broken, tmp
     def fail(*_, **__):
         raise ValueError("no room\nand more that nobody reads")
 
-    monkeypatch.setattr(*{"probe": (train.offline, "measure"), "pictures": (pictures, "save_shown")}[broken], fail)
+    monkeypatch.setattr(
+        *{"probe": (train.offline, "measure"), "pictures": (pictures, "save_method_pictures")}[broken], fail
+    )
     assert run(tmp_path, 4, "--config.log_every=1", "--config.probe_every=2", "--config.picture_every=2") == 0
     said = [line for line in log(tmp_path).splitlines() if "failed, and training goes on" in line]
     assert len(said) == 2 and all(line.endswith("ValueError: no room") for line in said)

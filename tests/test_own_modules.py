@@ -1,4 +1,4 @@
-"""A method, a network and a ruler outside the repository: the files of docs/own_method.md, as they stand there."""
+"""A method, a network and a measure outside the repository: the files of docs/own_method.md, as they stand there."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def said(capsys, *arguments):
 
 
 def test_the_page_has_its_files():
-    assert set(FILES) == {"mine/method.py", "mine/network.py", "mine/ruler.py", "mine/config.py"}
+    assert set(FILES) == {"mine/method.py", "mine/network.py", "mine/measure.py", "mine/config.py"}
 
 
 def test_a_run_of_them_does_all_that_runs_do(home, tmp_path, monkeypatch, capsys):
@@ -56,16 +56,16 @@ def test_a_run_of_them_does_all_that_runs_do(home, tmp_path, monkeypatch, capsys
     assert command.main(TRAIN) == 0
     assert "going on from step" in (home / "run/log.txt").read_text()
     steps = lines(home / "run")
-    assert [line["step"] for line in steps] == [1, 2, 3, 4] and "spreading" in steps[0]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4] and "uniformity_loss" in steps[0]
 
-    assert command.main(["evaluate", "--run=run", "--task=mine.ruler"]) == 0
+    assert command.main(["evaluate", "--run=run", "--task=mine.measure"]) == 0
     out = capsys.readouterr().out
     results = [json.loads(line) for line in (home / "run/results.jsonl").read_text().splitlines()]
     assert [(r["task"], r["weights"], r["metric"], r["step"], r["seed"]) for r in results] == [
-        ("mine.ruler", weights, "nearest_mean", 4, 0) for weights in ("untrained", "student")
+        ("mine.measure", weights, "nearest_mean", 4, 0) for weights in ("untrained", "student")
     ]  # fmt: skip
     assert all(0 <= r["value"] <= 1 and r["protocol"]["train_images"] == 200 for r in results)
-    assert re.search(r"^mine.ruler +nearest_mean\nuntrained .*\nstudent .*$", out, re.M)
+    assert re.search(r"^mine.measure +nearest_mean\nuntrained .*\nstudent .*$", out, re.M)
 
     assert command.main(["evaluate", "--run=run", "--task=knn", "--weights=student"]) == 0
     assert command.main(["visualize", "--run=run", "--what=pca,views", "--count=2"]) == 0
@@ -144,7 +144,7 @@ def test_a_wrong_config_of_their_own_is_one_sentence(text, remedy, home, capsys)
 
 @pytest.mark.parametrize("flags, remedy", [
     (["--config.method.name=mine.methodd"], "method.name=mine.methodd is a Python module of your own"),
-    (["--config.method.name=mine.ruler"], "mine.ruler has no function make(backbone, clock, ...)"),
+    (["--config.method.name=mine.measure"], "mine.measure has no function make(backbone, clock, ...)"),
     (["--config.method.name=method"], "a module of your own has a dot in its name"),
     (["--config.model.name=mine.method"], "model.name=mine.method"),
     (["--config.model.name=mine."], "can't be found"),
@@ -165,9 +165,9 @@ def test_keys_that_their_make_does_not_take_or_misses(home, capsys):
 
 
 @pytest.mark.parametrize("task, remedy", [
-    ("mine.rulerr", "--task=mine.rulerr is a Python module of your own"),
+    ("mine.measuree", "--task=mine.measuree is a Python module of your own"),
     ("mine.config", "mine.config has no function measure(encode, data, seed)"),
 ])  # fmt: skip
-def test_a_wrong_ruler_is_told_before_anything_is_loaded(task, remedy, home, capsys):
+def test_a_wrong_measure_is_reported_before_anything_is_loaded(task, remedy, home, capsys):
     told = said(capsys, "evaluate", "--run=/nowhere", f"--task=knn,{task}")
     assert told.count("\n") == 1 and remedy in told

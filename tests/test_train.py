@@ -13,6 +13,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl.run import checkpoints
+from tests.devices import xla_flags
 from tests.small import METHODS, overrides
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +33,7 @@ def flags(name, workdir, steps, *more):
 
 def start(arguments, devices):
     """The command in a process of its own, on so many simulated devices."""
-    xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    env = os.environ | {"XLA_FLAGS": xla, "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"XLA_FLAGS": xla_flags(devices), "PYTHONPATH": str(ROOT)}
     call = [sys.executable, "-m", "jax_ssl", *arguments]
     return subprocess.Popen(call, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -1,1 +1,1 @@
-"""Measures of frozen features."""
+"""Measures of a network: kNN, linear probe, fine-tuning, attention against object outlines."""

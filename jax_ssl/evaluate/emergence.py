@@ -1,4 +1,4 @@
-"""Does the class token look at the object? Attention masks of the last block against true foregrounds.
+"""Does the class token attend to the object? Attention masks of the last block against true foregrounds.
 
 Paper: Caron et al. 2021, https://arxiv.org/abs/2104.14294, Sec. 4.2.2 and Fig. 4 (Jaccard similarity, 60 % of the mass)
 Code:  https://github.com/facebookresearch/dino, visualize_attention.py
@@ -14,11 +14,11 @@ from jax_ssl.errors import UserError
 from jax_ssl.evaluate.rules import seed32
 from jax_ssl.models.vit import attention
 
-MASS = 0.6
+MASS = 0.6  # share of the attention that a mask holds
 
 
-def check(backbone) -> None:
-    """Raises UserError for a network that has no class token to ask."""
+def check_class_token(backbone) -> None:
+    """Raises UserError for a network without a class token."""
     if getattr(backbone, "pool", "mean") == "mean":
         raise UserError(
             "Attention is that of the class token, and this network has none (it averages its patches): "
@@ -27,22 +27,23 @@ def check(backbone) -> None:
 
 
 def class_attention(encode: Encoder, images) -> np.ndarray:
-    """How each head of the last block spreads the class token's attention over the patches.
+    """The class token's attention to the patches in each head of the last block.
 
-    images: normalised float32 (B, H, W, 3). Returns float32 (B, heads, H / patch, W / patch); what went to the class
-    token itself and to registers is left out, and the rest sums to one.
+    images: normalised float32 (B, H, W, 3). Returns float32 (B, heads, H / patch, W / patch). Attention to the class
+    token and to registers is left out; the rest sums to one. Raises UserError for a network without a class token, or
+    whose attention is not finite.
     """
-    check(encode.backbone)
+    check_class_token(encode.backbone)
     rows = images.shape[1] // encode.backbone.patch
-    # One image at a time: at a high resolution, the weights of all pairs of tokens are what fills the memory.
+    # One image at a time: at a high resolution, the attention of all pairs of tokens fills the memory.
     maps = [np.asarray(_class_row(encode.backbone, encode.variables, image[None])) for image in images]
     if not np.isfinite(maps).all():
-        raise UserError("The network's attention is not finite: its weights are ruined, take those from before.")
+        raise UserError("The network's attention is not finite: its weights are damaged, take an earlier checkpoint.")
     return np.concatenate(maps).reshape(len(images), encode.backbone.heads, rows, -1)
 
 
 def memory(encode: Encoder, side: int) -> int:
-    """Bytes that the attention of one image of `side` pixels takes, beside the weights."""
+    """Bytes of memory for the attention of one image of `side` pixels, without the weights."""
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     return temporary(_class_row.lower(encode.backbone, encode.variables, image).compile())
 
@@ -58,7 +59,7 @@ def attention_mask(maps: np.ndarray, mass: float = MASS) -> np.ndarray:
     flat = np.asarray(maps, np.float64).reshape(*maps.shape[:-2], -1)
     order = np.argsort(-flat, axis=-1, kind="stable")
     ranked = np.take_along_axis(flat, order, axis=-1)
-    # A patch is needed as long as those before it do not hold enough. The slack is for sums that miss it by rounding.
+    # A patch is needed while those before it hold less than `mass`. The 1e-9 allows for rounding of the sums.
     before = np.cumsum(ranked, axis=-1) - ranked
     needed = before < mass * flat.sum(-1, keepdims=True) - 1e-9
     mask = np.empty_like(needed)
@@ -70,7 +71,7 @@ def jaccard(masks: np.ndarray, foreground: np.ndarray) -> np.ndarray:
     """Intersection over union of each head's mask with the foreground of its image: float64 (B, heads).
 
     masks: bool (B, heads, h, w), patches. foreground: bool (B, H, W), pixels, H and W multiples of h and w. Where both
-    are empty the two agree: 1.
+    are empty it is 1.
     """
     patch = foreground.shape[1] // masks.shape[2]
     masks = masks.repeat(patch, axis=2).repeat(patch, axis=3)
@@ -79,16 +80,18 @@ def jaccard(masks: np.ndarray, foreground: np.ndarray) -> np.ndarray:
     return np.where(either == 0, 1.0, shared / np.maximum(either, 1))
 
 
-def emergence(maps: np.ndarray, foreground: np.ndarray, mass: float = MASS) -> dict[str, float]:
+def head_overlaps(maps: np.ndarray, foreground: np.ndarray, mass: float = MASS) -> dict[str, float]:
     """Jaccard similarity of each image's best head (the paper's number) and of all heads, means over images.
 
-    maps: attention (B, heads, h, w); foreground: bool (B, H, W). The best head is chosen with the truth in hand, which
-    flatters networks with many heads: compare numbers of equally many, and with `chance`.
+    maps: attention (B, heads, h, w); foreground: bool (B, H, W). The best head is chosen by the true foreground, which
+    favours networks with many heads: compare networks with equally many heads, and with `noise_overlaps`.
     """
     overlaps = jaccard(attention_mask(maps, mass), foreground)
     return {"jaccard_best_head": float(overlaps.max(1).mean()), "jaccard_mean_head": float(overlaps.mean())}
 
 
-def chance(shape: tuple[int, ...], foreground: np.ndarray, seed: int = 0, mass: float = MASS) -> dict[str, float]:
-    """What attention that is nothing but uniform noise of `shape` (B, heads, h, w) reaches."""
-    return emergence(np.random.default_rng(seed32(seed)).uniform(size=shape), foreground, mass)
+def noise_overlaps(
+    shape: tuple[int, ...], foreground: np.ndarray, seed: int = 0, mass: float = MASS
+) -> dict[str, float]:
+    """`head_overlaps` of attention that is uniform noise of `shape` (B, heads, h, w), as a baseline."""
+    return head_overlaps(np.random.default_rng(seed32(seed)).uniform(size=shape), foreground, mass)

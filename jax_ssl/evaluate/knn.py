@@ -19,12 +19,12 @@ KS = (10, 20, 100, 200)
 
 
 def accuracies(train, train_labels, test, test_labels, ks=KS, temperature=0.07, classes=None, **blocks):
-    """Fraction of the test features classified right, {k: fraction}, all k at once. Arguments as of `predictions`.
+    """Fraction of the test features that are classified right, {k: fraction}. Arguments as in `predictions`.
 
-    Without `classes` labels may be any whole numbers. Raises UserError where there is nothing to tell apart.
+    Without `classes` labels may be any integers. Raises UserError for features or labels that cannot be measured.
     """
     rules.check("kNN", train, train_labels, test)
-    if not classes:  # by their places, or an id of 10^9 would ask for as many votes
+    if not classes:  # renumbered, as a label of 10^9 would need an array of as many votes
         names, places = np.unique(np.concatenate([train_labels, test_labels]), return_inverse=True)
         train_labels, test_labels, classes = places[: len(train)], places[len(train) :], len(names)
     hits = (predictions(train, train_labels, test, ks, temperature, classes, **blocks) == test_labels).sum(axis=1)
@@ -32,17 +32,18 @@ def accuracies(train, train_labels, test, test_labels, ks=KS, temperature=0.07, 
 
 
 def classify(train, train_labels, test, k, temperature, classes, **blocks):
-    """The class of each test feature by its k nearest training features, int32 (Q,). Arguments as of `predictions`."""
+    """The class of each test feature by its k nearest training features, int32 (Q,). Arguments as in `predictions`."""
     return predictions(train, train_labels, test, (k,), temperature, classes, **blocks)[0]
 
 
 def predictions(train, train_labels, test, ks, temperature, classes, query_block=1024, bank_block=4096):
-    """Each neighbour votes for its label with weight exp(cosine / temperature); the class with the most votes wins.
+    """Classes of the test features for each k: int32 (len(ks), Q).
 
-    train: (N, D), train_labels: (N,), test: (Q, D), of any float type; rows are made unit here. Returns int32
-    (len(ks), Q). No more than query_block x (bank_block + max(ks)) similarities exist at a time, all in fp32.
-    Queries may be sharded over devices along their leading axis, and then so is the work. Among equal similarities the
-    earlier training row counts.
+    Each neighbour votes for its label with weight exp(cosine / temperature); the class with the most votes wins.
+    train: (N, D) and test: (Q, D), any float type, normalised here. train_labels: (N,) int, from 0 to classes - 1.
+    query_block x (bank_block + max(ks)) fp32 similarities are in memory at a time. Queries may be sharded over devices
+    along their leading axis; then the work is too. Among equal similarities the earlier training row comes first.
+    Raises UserError for a k below 1 or above N.
     Wu et al. 2018, https://arxiv.org/abs/1805.01978, Sec. 3.4; Caron et al. 2021 (DINO), `eval_knn.py`.
     """
     if max(ks) > len(train):
@@ -60,7 +61,7 @@ def predictions(train, train_labels, test, ks, temperature, classes, query_block
 def _predictions(train, labels, test, temperature, sharding, **static):
     search = partial(_search, **static)
     if sharding is not None and sharding.spec:
-        # By hand: left to itself, the compiler gathers all similarities to every device before each top_k.
+        # shard_map, because the compiler alone would gather all similarities on every device before each top_k.
         rows = sharding.spec[0]
         specs = P(), P(), P(rows), P()
         search = jax.shard_map(search, mesh=sharding.mesh, in_specs=specs, out_specs=P(None, rows), check_vma=False)
@@ -94,7 +95,7 @@ def _nearest(query, bank, k):
         similarity = jnp.matmul(query, features.T, precision=jax.lax.Precision.HIGHEST)
         similarity = jnp.where(real, similarity, -jnp.inf)
         labels = jnp.broadcast_to(labels, similarity.shape)
-        # The best so far stand first: among equals, top_k takes the first.
+        # The best so far come first, because top_k prefers the first among equals.
         values = jnp.concatenate([best[0], similarity], axis=1)
         values, index = jax.lax.top_k(values, k)
         return (values, jnp.take_along_axis(jnp.concatenate([best[1], labels], axis=1), index, axis=1)), None

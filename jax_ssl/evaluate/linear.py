@@ -1,9 +1,9 @@
-"""Linear probe: one linear layer on frozen features, for a whole grid of learning rates at once.
+"""Linear probe: one linear layer on frozen features, for a grid of learning rates at once.
 
-Protocol. Features are standardised by the mean and variance of the training features, which is what the batch norm
-without scale and offset in front of MAE's probe does. Every head of the grid sees the same batches: SGD, momentum 0.9,
+Protocol. Features are standardised by the mean and variance of the training features, as by the batch norm
+without scale and offset in MAE's probe. Every head of the grid sees the same batches: SGD, momentum 0.9,
 no weight decay, cosine to zero, weights from N(0, 0.01). The learning rate is chosen on a tenth of the *training* set
-that no head has trained on; the test set is used once, by the head that was chosen, which is not trained again.
+that no head has trained on; the test set is used once, by the chosen head, which is not trained again.
 
 Letters: N features, D their width, C classes, H heads, one a learning rate.
 """
@@ -21,7 +21,7 @@ from jax_ssl.optim.schedules import Clock, cosine
 
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 BATCH = 256
-MAX_STEPS = 6000  # beyond 60 000 features the epochs shrink: a probe stays a matter of seconds
+MAX_STEPS = 6000  # fewer epochs beyond 60 000 features, so that a probe takes seconds
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -38,9 +38,9 @@ class Probe(NamedTuple):
 
 
 def measure(train, train_labels, test, test_labels, classes, seed=0, **options) -> dict:
-    """Trains on `train` and measures on `test`; arguments as of `fit`. Fractions, and what the protocol chose.
+    """Accuracies of a probe trained on `train`, as fractions, and what the protocol chose. Arguments as in `fit`.
 
-    Raises UserError where there is nothing to tell apart.
+    Raises UserError for features or labels that cannot be measured.
     """
     rules.check("The linear probe", train, train_labels, test)
     probe = fit(train, train_labels, classes, seed=seed, **options)
@@ -54,9 +54,9 @@ def measure(train, train_labels, test, test_labels, classes, seed=0, **options) 
 
 
 def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, seed=0) -> Probe:
-    """The best head of the grid. features: (N, D) of any float type. labels: (N,). The same seed gives the same head.
+    """The best head of the grid. features: (N, D) of any float type. labels: (N,) int. It depends on the seed alone.
 
-    epochs is an upper limit: training stops growing at MAX_STEPS steps of BATCH features.
+    epochs is an upper limit, as no more than MAX_STEPS steps of BATCH features are made. Raises UserError for N < 10.
     """
     if len(features) < 10:
         raise UserError(f"A linear probe needs at least 10 labelled images, not {len(features)}: label some more.")
@@ -72,7 +72,7 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
     x, rates, key = _standardise(x, mean, inverse_std), jnp.asarray(learning_rates), jax.random.key(seed)
     kernels, biases = train_heads(x, labels[fitted], rates, key, classes, epochs, batch)
     scores, losses = _score(kernels, biases, (features[held_out] - mean) * inverse_std, labels[held_out])
-    # Accuracy decides; among equals, the loss, which is not a number for a head that diverged.
+    # The best accuracy; among equals the smallest loss, which is NaN for a head that diverged.
     best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
     chosen = learning_rates[best], float(scores[best]), epochs
     return Probe(mean, inverse_std, kernels[best], biases[best], *chosen)
@@ -80,18 +80,18 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
 
 @partial(jax.jit, donate_argnames="x")
 def _standardise(x, mean, inverse_std):
-    """In place: of the features of a large set there is one copy and no other."""
+    """(x - mean) * inverse_std in place, so that memory holds one copy of the features."""
     return (x - mean) * inverse_std
 
 
 def accuracy(probe, features, labels) -> float:
-    """Fraction of the features, (N, D), whose largest logit is their label's."""
+    """Fraction of the features (N, D) that are classified right."""
     return float(np.mean(np.asarray(predict(probe, features)) == np.asarray(labels)))
 
 
 @jax.jit
 def predict(probe, features):
-    """(N, D) -> int32 (N,), in blocks, so that logits of a million features are never held at once."""
+    """Classes of features: (N, D) -> int32 (N,), in blocks, so that not all logits are in memory at once."""
 
     def best(x):
         x = (x.astype(jnp.float32) - probe.mean) * probe.inverse_std
@@ -102,7 +102,7 @@ def predict(probe, features):
 
 @partial(jax.jit, static_argnames=("classes", "epochs", "batch"))
 def train_heads(x, labels, learning_rates, key, classes, epochs, batch):
-    """Trains one head for each learning rate. x: (N, D), standardised. Returns kernels (H, D, C) and biases (H, C)."""
+    """Kernels (H, D, C) and biases (H, C) of one trained head for each learning rate. x: (N, D), standardised."""
     steps = len(x) // batch
     schedule = cosine(1.0, 0.0, Clock(steps, epochs * steps))
     first, shuffle = jax.random.split(key)
@@ -112,11 +112,11 @@ def train_heads(x, labels, learning_rates, key, classes, epochs, batch):
         rows, count = inputs
         gradient = jax.grad(lambda head: _loss(*head, x[rows], labels[rows]))
 
-        def move(rate, head, speed):
-            speed = jax.tree.map(lambda v, g: 0.9 * v + g, speed, gradient(head))
-            return jax.tree.map(lambda p, v: p - rate * schedule(count) * v, head, speed), speed
+        def update(rate, head, velocity):
+            velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient(head))
+            return jax.tree.map(lambda p, v: p - rate * schedule(count) * v, head, velocity), velocity
 
-        return jax.vmap(move)(learning_rates, *carry), None
+        return jax.vmap(update)(learning_rates, *carry), None
 
     def one_epoch(carry, epoch):
         order = jax.random.permutation(jax.random.fold_in(shuffle, epoch), len(x))
@@ -136,7 +136,7 @@ def _loss(kernel, bias, x, labels):
 
 @jax.jit
 def _score(kernels, biases, x, labels):
-    """Accuracy and loss of every head, one after the other: all their logits at once may not fit. Two (H,)."""
+    """Accuracy and loss of every head, two (H,), one head at a time: the logits of all may not fit into memory."""
 
     def one(head):
         hits = jnp.argmax(jnp.matmul(x, head[0], precision=HIGHEST) + head[1], axis=1) == labels

@@ -1,7 +1,7 @@
-"""kNN and linear probe of one frozen encoder on one labelled set: the rulers that training and `evaluate` share.
+"""kNN and linear probe of one frozen encoder on one labelled set: the measures that training and `evaluate` share.
 
-What can be measured is returned, and why the rest can't be is one sentence each in `notes`: with nine labelled images
-there is no linear probe, but there are neighbours and a rank.
+What can be measured is returned. For what cannot be, `notes` has a sentence with the reason: nine labelled images are
+too few for a linear probe, but not for kNN and RankMe.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,15 @@ from jax_ssl.evaluate import knn, linear
 from jax_ssl.losses.diagnostics import feature_std, rankme
 
 TASKS = ("knn", "linear")
-ABSENT = "-"  # in a table, for what could not be told
+ABSENT = "-"  # in a table, for what could not be measured
 PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit into 0.6 GB, at 224 into 30
 
 
 class Measured(NamedTuple):
-    """Fractions: knn top-1 for each k, and what the linear probe says; feature_std and rankme of the bank.
+    """Measures of one network. Accuracies are fractions.
 
-    What was not asked for or can't be told is empty, or NaN; `notes` says why.
+    knn: {k: top-1}. linear: what `linear.measure` returns. feature_std and rankme: of the training features. What was
+    not asked for or cannot be measured is empty or NaN; `notes` says why.
     """
 
     knn: dict
@@ -34,7 +35,7 @@ class Measured(NamedTuple):
 
 
 def measure(encode: Encoder, data, seed: int = 0, batch: int = 256, tasks=TASKS) -> Measured:
-    """The rulers in `tasks` on the encoder's pooled features.
+    """The measures in `tasks` of the encoder's pooled features.
 
     data: train_images and test_images uint8 (N, H, W, 3), train_labels and test_labels int (N,), classes.
     """
@@ -43,12 +44,12 @@ def measure(encode: Encoder, data, seed: int = 0, batch: int = 256, tasks=TASKS)
 
 
 def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, tasks=TASKS) -> Measured:
-    """The rulers in `tasks` on features (N, D) that are at hand: raw pixels, for one."""
+    """The measures in `tasks` of given features (N, D), such as raw pixels."""
     notes = []
 
-    def measured_or_noted(task: str, ruler: Callable[[], dict]) -> dict:
+    def measured_or_noted(task: str, run: Callable[[], dict]) -> dict:
         try:
-            return ruler() if task in tasks else {}
+            return run() if task in tasks else {}
         except UserError as error:
             notes.append(str(error))
             return {}
@@ -59,14 +60,14 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
         knn=measured_or_noted("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
         linear=measured_or_noted("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
         feature_std=float(feature_std(train)) if len(train) else float("nan"),
-        # 2 048 rows tell the rank; all of the bank would cost seconds.
+        # 2 048 rows are enough for the rank; all would take seconds.
         rankme=float(rankme(train[:2048])) if len(train) else float("nan"),
         notes=tuple(notes),
     )
 
 
 def scores(measured: Measured) -> dict[str, float]:
-    """What training writes down of it: knn (at the k next to 20), linear and rankme, those that could be told."""
+    """The numbers that training logs: knn (at the k nearest to 20), linear and rankme, where they were measured."""
     found = {"rankme": measured.rankme} if np.isfinite(measured.rankme) else {}
     if measured.linear:
         found["linear"] = measured.linear["top1"]
@@ -76,10 +77,10 @@ def scores(measured: Measured) -> dict[str, float]:
 
 
 def pixels(data, mean, std) -> tuple[np.ndarray, np.ndarray]:
-    """Raw pixels, normalised as the network gets them, as features: the baseline a representation has to beat.
+    """Raw pixels, normalised as the network gets them, as features: float32 (N, D) of training and test images.
 
-    Images larger than PIXELS_SIDE are averaged down to it. Normalised because it is the stronger baseline: without a
-    mean removed, cosine similarity is mostly brightness.
+    They are a baseline. Images larger than PIXELS_SIDE are averaged down to it. Normalised pixels are the stronger
+    baseline: with the mean left in, cosine similarity is mostly brightness.
     """
 
     def flat(images):
@@ -93,7 +94,7 @@ def pixels(data, mean, std) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shrink(images: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (N, S, S, 3) -> (N, side, side, 3), each pixel the mean of those it covers; smaller images as they are."""
+    """uint8 (N, S, S, 3) -> (N, side, side, 3), each pixel the mean of those it covers; smaller images unchanged."""
     if images.shape[1] <= side:
         return images
     small = np.empty((len(images), side, side, 3), np.uint8)
@@ -109,11 +110,11 @@ def heading(tasks) -> str:
 
 
 def row(label: str, measured: Measured, tasks) -> str:
-    """A line of the table: per cent, and the rank as it is."""
+    """A line of the table: accuracies in per cent, and RankMe."""
     knn, numbers = measured.knn, []
     if "knn" in tasks:
-        near = min(knn, key=lambda k: abs(k - 20), default=None)
-        numbers += [100 * knn[near], 100 * max(knn.values())] if knn else [None, None]
+        nearest_k = min(knn, key=lambda k: abs(k - 20), default=None)
+        numbers += [100 * knn[nearest_k], 100 * max(knn.values())] if knn else [None, None]
     if "linear" in tasks:
         numbers.append(100 * measured.linear["top1"] if measured.linear else None)
     numbers.append(measured.rankme if np.isfinite(measured.rankme) else None)

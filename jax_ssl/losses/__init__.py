@@ -1,4 +1,8 @@
-"""Losses of self-supervised learning: pure functions of arrays for the global batch, fp32 inside."""
+"""Losses of self-supervised learning: pure functions of arrays of the global batch.
+
+Inputs are of any float type; a loss is computed and returned in float32, as a scalar unless its docstring says
+otherwise. Shapes are not checked: arrays that do not fit raise JAX's own errors.
+"""
 
 from jax_ssl.losses.contrastive import clip, info_nce, moco_v3, nt_xent, unit
 from jax_ssl.losses.distillation import (

@@ -1,4 +1,4 @@
-"""Losses over prototypes: soft cluster assignments of one view are what another view has to predict.
+"""Losses over prototypes: the soft cluster assignments of one view are predicted from another view.
 
 Letters: B images, L low-resolution crops, K prototypes, Q length of a queue. Arrays are global.
 """
@@ -11,11 +11,12 @@ from jax_ssl.losses.distillation import chunks_of, view_cross_entropy
 
 
 def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mask=None, chunks=1):
-    """What to take from scores so that their softmax gives every prototype the same share of the batch: (K,) fp32.
+    """The center to subtract from scores so that their softmax gives every prototype the same share: (K,) fp32.
 
-    rows: (B, K) scores, or (B, D) embeddings of which `scores` makes them, a `chunks`-th of the rows at a time, so that
-    no more are stored. temperature, iterations, mask: as in `sinkhorn`. A drop-in for DINO's center, of this batch
-    alone: the last step of each iteration, which makes an image's assignments sum to one, is what a softmax does.
+    rows: (B, K) scores, or (B, D) embeddings that `scores` maps to scores. The rows are processed in `chunks` equal
+    parts, so that only the scores of one part are in memory; ValueError if `chunks` does not divide B. temperature,
+    iterations, mask: as in `sinkhorn`. It can replace DINO's center, but is computed from this batch alone: the last
+    step of a Sinkhorn-Knopp iteration, which makes each image's assignments sum to one, is a softmax. No gradient.
     """
     mask = jnp.ones(len(rows), bool) if mask is None else mask
 
@@ -23,12 +24,12 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
         def totals(chunk):
             rows, mask = chunk
             logits = scores(rows).astype(jnp.float32) / temperature - shift
-            image = jnp.where(step > 0, logsumexp(logits, axis=1), 0.0)  # prototypes come first
+            image = jnp.where(step > 0, logsumexp(logits, axis=1), 0.0)  # the first iteration begins with the columns
             return logsumexp(logits - jnp.where(mask, image, 1e9)[:, None], axis=0)
 
         return shift + logsumexp(jax.lax.map(totals, chunks_of((rows, mask), chunks)), axis=0)
 
-    # A loop, its first step included, which has no use for the sums of rows: the scores are compiled once.
+    # The first iteration is inside the loop too, though it needs no sums over prototypes: so scores are compiled once.
     shape = jax.eval_shape(scores, rows).shape[-1:]
     return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(0, iterations, balance, jnp.zeros(shape)))
 
@@ -36,10 +37,10 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
 def sinkhorn(logits, temperature, iterations, mask=None):
     """Soft assignments in which every prototype gets the same share of the batch.
 
-    logits: (B, K). temperature: the smaller, the closer to one prototype an image. mask: (B,), False = padding, which
-    takes no part and gets zeros; or None. Returns (B, K) fp32, rows sum to one, columns about to B / K. Each iteration
-    evens out the prototypes, then the images; none leaves a plain softmax.
-    In logarithms, so that no exponential can overflow.
+    logits: (B, K), any float type. temperature: the smaller, the sharper the assignments. mask: (B,) bool, False =
+    padding, which is ignored and gets zeros; or None. Returns (B, K) fp32; rows sum to one, columns to about B / K.
+    Each iteration normalises the columns, then the rows; with 0 iterations it is a plain softmax. Computed with
+    logarithms, so that no exponential can overflow.
     Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3.1; Cuturi 2013.
     """
     center = sinkhorn_center(logits, temperature, iterations, mask=mask)
@@ -51,7 +52,7 @@ def swav_targets(high, epsilon, iterations, queue=None):
     """The assignments of each of the two high-resolution crops: (2, B, K) scores -> (2, B, K), without gradient.
 
     queue: (2, Q, K) scores of earlier images, which take part in the assignment, so that a batch smaller than the
-    number of prototypes can be spread over all of them; or None.
+    number of prototypes can still use all of them; or None. epsilon, iterations: `sinkhorn`'s. Returns fp32.
     """
     rows = high if queue is None else jnp.concatenate([high, queue], axis=1)
     targets = jnp.stack([sinkhorn(scores, epsilon, iterations)[: high.shape[1]] for scores in rows])
@@ -59,18 +60,19 @@ def swav_targets(high, epsilon, iterations, queue=None):
 
 
 def swapped_prediction(targets, high, low, temperature):
-    """Cross-entropy of every crop's prototypes with each high-resolution crop's targets but its own.
+    """Cross-entropy of every crop's scores with the targets of the other high-resolution crops.
 
-    targets, high: (2, B, K); low: (L, B, K), L may be 0. Returns a fp32 scalar; log K if nothing is known.
+    targets: (2, B, K) probabilities. high: (2, B, K) and low: (L, B, K) scores, L may be 0. Returns a fp32 scalar; log
+    K for uniform scores.
     """
     return view_cross_entropy(jnp.concatenate([high, low]), targets, temperature)
 
 
 def swav(high, low, temperature, epsilon, iterations):
-    """Predict one view's balanced prototype assignment from another view.
+    """Cross-entropy of every crop's scores with the balanced prototype assignments of the other high-resolution crops.
 
-    high: (2, B, K) and low: (L, B, K) prototype scores, cosines. temperature: of the prediction; epsilon, iterations:
-    of Sinkhorn-Knopp, which makes the targets. Returns a fp32 scalar; log K if nothing is known.
+    high: (2, B, K) and low: (L, B, K) scores: cosines with the prototypes. temperature: of the prediction. epsilon: the
+    temperature of `sinkhorn`, which makes the targets in `iterations`. Returns a fp32 scalar; log K for uniform scores.
     Caron et al. 2020, https://arxiv.org/abs/2006.09882, Eq. 2 and 6.
     """
     return swapped_prediction(swav_targets(high, epsilon, iterations), high, low, temperature)

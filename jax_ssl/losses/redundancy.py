@@ -1,4 +1,4 @@
-"""Losses that keep the dimensions of an embedding alive and different, in place of negatives.
+"""Losses without negatives: they keep the dimensions of an embedding varied and decorrelated.
 
 Letters: B images, D width of an embedding. Arrays are global, so that statistics are those of the whole batch.
 """
@@ -10,7 +10,7 @@ from jax_ssl.losses.contrastive import HIGHEST
 
 
 def _off_diagonal_squares(matrix):
-    """Sum of the squares beside the diagonal of (D, D)."""
+    """Sum of the squared off-diagonal entries of (D, D)."""
     return jnp.sum(jnp.square(matrix)) - jnp.sum(jnp.square(jnp.diagonal(matrix)))
 
 
@@ -22,8 +22,8 @@ def _standardised(z):
 def barlow_twins(z1, z2, lambd):
     """Make the cross-correlation of the two views' dimensions the identity matrix.
 
-    z1, z2: (B, D) projections, standardised here. lambd: weight of what lies off the diagonal. Returns a fp32 scalar,
-    a sum over the D x D matrix; D where nothing correlates. The gradient is the true one; the official code's is that
+    z1, z2: (B, D) projections of any float type, standardised here. lambd: weight of the off-diagonal terms. Returns a
+    fp32 scalar, a sum over the D x D matrix; D where nothing correlates. The official code's gradient is this one
     divided by its number of GPUs. Zbontar et al. 2021, https://arxiv.org/abs/2103.03230, Eq. 1.
     """
     z1, z2 = (_standardised(z.astype(jnp.float32)) for z in (z1, z2))
@@ -33,11 +33,12 @@ def barlow_twins(z1, z2, lambd):
 
 
 def vicreg(z1, z2, invariance=25, variance=25, covariance=1):
-    """Agree between views, keep every dimension's deviation above 1, and decorrelate the dimensions.
+    """Squared distance of views, and penalties for deviations below 1 and for correlated dimensions.
 
-    z1, z2: (B, D) embeddings, not normalised. invariance, variance, covariance: weights of the three terms. Returns a
-    fp32 scalar. Variances and covariances are unbiased; the variance term of the two views is averaged, as in the
-    official code (the paper sums it). Bardes et al. 2022, https://arxiv.org/abs/2105.04906, Eq. 1 to 6.
+    z1, z2: (B, D) embeddings of any float type, B > 1, not normalised. invariance, variance, covariance: weights of the
+    three terms. Returns a fp32 scalar. Variances and covariances are unbiased; the variance term of the two views is
+    averaged, as in the official code (the paper sums it). Bardes et al. 2022, https://arxiv.org/abs/2105.04906, Eq. 1
+    to 6.
     """
     z1, z2 = z1.astype(jnp.float32), z2.astype(jnp.float32)
 

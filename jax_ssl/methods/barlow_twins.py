@@ -1,4 +1,4 @@
-"""Barlow Twins: each dimension of the embedding agrees with itself across views and with no other.
+"""Barlow Twins: each dimension of the embedding correlates with itself across views, and with no other dimension.
 
 Paper: Zbontar et al. 2021, https://arxiv.org/abs/2103.03230, Alg. 1
 Code:  https://github.com/facebookresearch/barlowtwins, main.py
@@ -16,10 +16,10 @@ from jax_ssl.models.heads import Mlp, Projected, check_widths
 
 
 def make(backbone, clock, *, projector=(8192, 8192, 8192), lambd=0.0051, loss_scale=1.0) -> Method:
-    """projector: widths of its layers. lambd: weight of the terms off the diagonal.
+    """projector: widths of its layers. lambd: weight of the off-diagonal terms.
 
-    loss_scale: the official code's gradient is the true one divided by its number of GPUs, 16; 1/16 reproduces that,
-    and with it what weight decay and the parameters without a trust ratio saw.
+    loss_scale: factor of the loss. The official code divides its gradient by its number of GPUs, 16. 1/16 does the
+    same, which matters for weight decay and for parameters without a trust ratio.
     """
     check_widths(projector)
     bounds.bounded("method.", dict(lambd=lambd), at_least=0)
@@ -42,6 +42,6 @@ def make(backbone, clock, *, projector=(8192, 8192, 8192), lambd=0.0051, loss_sc
     def show(params, state, batch, rng):
         (z1, z2), _ = embed(params, state, batch, rng)
         a, b = ((z - z.mean(0)) / (z.std(0) + 1e-5) for z in (z1[:, :256], z2[:, :256]))
-        return {"cross_correlation": jnp.matmul(a.T, b, precision=Precision.HIGHEST) / len(a)}  # the identity, in time
+        return {"cross_correlation": jnp.matmul(a.T, b, precision=Precision.HIGHEST) / len(a)}  # becomes the identity
 
     return Method(init, loss, show=show, min_batch=2, guards={"method.lambd": lambd > 0})

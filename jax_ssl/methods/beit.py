@@ -1,4 +1,4 @@
-"""BEiT: hide blocks of patches and tell, of each, which code of a vocabulary a tokenizer gives it.
+"""BEiT: hide blocks of patches and predict the code that a tokenizer gives to each of them.
 
 Paper: Bao et al. 2022, https://arxiv.org/abs/2106.08254
 Code:  https://github.com/microsoft/unilm, beit/modeling_pretrain.py, engine_for_pretraining.py
@@ -22,7 +22,7 @@ from jax_ssl.weights.tokenizer import Tokenizer, load_tokenizer
 
 
 class Net(nn.Module):
-    """images, which patches are hidden, bool (B, N), and where, int (B, M) -> scores of their codes (B, M, K)."""
+    """images, mask of hidden patches (B, N), bool, and their indices (B, M), int -> scores of their codes (B, M, K)."""
 
     backbone: nn.Module
     vocabulary: int
@@ -30,33 +30,33 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, images, hidden, places, train: bool = False):
         patches = self.backbone(images, train, mask=hidden).patches
-        chosen = jnp.take_along_axis(patches, places[..., None], axis=1)  # the head sees no others
+        chosen = jnp.take_along_axis(patches, places[..., None], axis=1)  # the head gets the hidden patches only
         return Dense(self.vocabulary, kernel_init=cut_normal, precision=Precision.HIGHEST, name="head")(chosen)
 
 
-def resized(pixels, side):
-    """Pixels (B, H, W, 3) in [0, 1] at another resolution, by Lanczos as the official code takes it from PIL."""
+def resize(pixels, side):
+    """Pixels (B, H, W, 3) in [0, 1] at another resolution, by Lanczos as in the official code, which uses PIL."""
     if pixels.shape[1:3] == tuple(side):
         return pixels
-    # It overshoots at edges, where 8-bit images cannot.
+    # Lanczos overshoots at edges; 8-bit images cannot.
     return jnp.clip(jax.image.resize(pixels, (len(pixels), *side, 3), "lanczos3"), 0, 1)
 
 
 def own_tokenizer(mean, std, *, temperature, final_temperature, **network) -> Tokenizer:
-    """One without weights, to be learned beside the transformer on images that are normalised as its are."""
+    """A tokenizer without weights, to be trained together with the transformer, on images normalised alike."""
     try:
         encoder = dvae.make(**network)
-    except UserError as error:  # which calls the settings as those of a tokenizer that is trained for itself
+    except UserError as error:  # its keys are those of a tokenizer in a run of its own
         raise UserError(str(error).replace("model.", "method.beside.")) from None
     return Tokenizer(dvae.DVae(encoder), dict, mean, std)
 
 
 def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3) -> Method:
-    """tokenizer: the folder of a run of method dvae, whose codes are the targets; frozen.
+    """tokenizer: the folder of a run of method dvae. Its codes are the targets; it is frozen.
 
-    "" = one learns beside the transformer, by its own loss on the same images, and its codes of the moment are the
-    targets: for a first look from one command; the paper's has learned before. beside: its settings.
-    mean, std: how views are normalised, data.mean and data.std: the tokenizer may have learned on others.
+    "" = a tokenizer is trained together with the transformer, by its own loss on the same images, and its current codes
+    are the targets. This is for a first try with one command; the paper trains the tokenizer before. beside: the
+    settings of that tokenizer. mean, std: data.mean and data.std, as the tokenizer may use another normalisation.
     """
     if not hasattr(backbone, "patch") or not hasattr(backbone, "depth"):
         raise UserError("BEiT hides patches of a transformer: set model.name='vit'.")
@@ -71,22 +71,22 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
         raise UserError(
             f"A code of the tokenizer covers {stride} x {stride} pixels, and model.patch={patch}: an image of "
             f"{stride * patch} pixels has {stride} x {stride} patches and only {patch} x {patch} codes; train a "
-            f"tokenizer with fewer model.groups, or take a larger patch."
+            f"tokenizer with fewer model.groups, or set a larger model.patch."
         )
     net = Net(backbone, vocabulary)
     mean, std, own_mean, own_std = (np.asarray(x, np.float32) for x in (mean, std, teacher.mean, teacher.std))
-    warmth = cosine(*temperatures.values(), clock)
+    temperature = cosine(*temperatures.values(), clock)
 
     def hide(rng, images):
         grid = (images.shape[1] // patch, images.shape[2] // patch)
         count = max(1, int(mask_ratio * grid[0] * grid[1]))
         masking.check_hidden(count, grid, f"method.mask_ratio={mask_ratio}")
-        places, _, shown = masking.split(-masking.block_scores(rng, len(images), grid, count), count)
-        return shown == 0, places
+        places, _, visible = masking.split(-masking.block_scores(rng, len(images), grid, count), count)
+        return visible == 0, places
 
-    def readable(images):
+    def tokenizer_input(images):
         """The images as the tokenizer takes them, at the resolution at which a code covers a patch."""
-        pixels = resized(images * std + mean, [side // patch * stride for side in images.shape[1:3]])
+        pixels = resize(images * std + mean, [side // patch * stride for side in images.shape[1:3]])
         return (pixels - own_mean) / own_std
 
     def init(rng, batch):
@@ -95,53 +95,55 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
         params |= {"backbone": rescale_residuals(params["backbone"])}
         if tokenizer:
             return params, {"stats": stats, "tokenizer": jax.tree.map(jnp.asarray, teacher.params())}
-        return params | {"tokenizer": teacher.net.init(rng, readable(images), rng, 1.0)["params"]}, {"stats": stats}
+        tokenizer_params = teacher.net.init(rng, tokenizer_input(images), rng, 1.0)["params"]
+        return params | {"tokenizer": tokenizer_params}, {"stats": stats}
 
     def predict(params, state, images, rng):
         hidden, places = hide(jax.random.fold_in(rng, 0), images)
-        ours = {name: params[name] for name in ("backbone", "head")}
+        trained = {name: params[name] for name in ("backbone", "head")}
         drop_path = jax.random.fold_in(rng, 1)
-        scores, _ = apply.train(net, ours, state.extra["stats"], images, hidden, places, rng=drop_path)
+        scores, _ = apply.train(net, trained, state.extra["stats"], images, hidden, places, rng=drop_path)
         return scores, hidden, places
 
     def loss(params, state, batch, rng):
         images = batch["views"][:, 0]
         scores, _, places = predict(params, state, images, rng)
         if tokenizer:
-            logits = teacher.net.apply({"params": state.extra["tokenizer"]}, readable(images), method="logits")
+            logits = teacher.net.apply({"params": state.extra["tokenizer"]}, tokenizer_input(images), method="logits")
             error = 0.0
         else:
-            seen, draw = readable(images), jax.random.fold_in(rng, 2)
-            logits, painted = teacher.net.apply({"params": params["tokenizer"]}, seen, draw, warmth(state.step))
-            error = losses.dvae(painted, seen, logits, 0.0)
+            inputs, draw = tokenizer_input(images), jax.random.fold_in(rng, 2)
+            logits, decoded = teacher.net.apply({"params": params["tokenizer"]}, inputs, draw, temperature(state.step))
+            error = losses.dvae(decoded, inputs, logits, 0.0)
         codes = jnp.argmax(stop_gradient(logits), axis=-1)
-        wanted = jnp.take_along_axis(codes, places, axis=1)
-        told = losses.beit(scores, wanted)
+        targets = jnp.take_along_axis(codes, places, axis=1)
+        code_loss = losses.beit(scores, targets)
         use = jnp.bincount(codes.reshape(-1), length=vocabulary) / codes.size
         metrics = {
-            "code_loss": told,
-            "code_accuracy": jnp.mean(jnp.argmax(scores, axis=-1) == wanted),
+            "code_loss": code_loss,
+            "code_accuracy": jnp.mean(jnp.argmax(scores, axis=-1) == targets),
             "uniform_loss": jnp.log(float(vocabulary)) + error,
             "prototype_use": prototype_use(use[None])["prototype_use"],
         }
-        return told + error, (state.extra, metrics)
+        return code_loss + error, (state.extra, metrics)
 
     def show(params, state, batch, rng):
-        """Four columns: the image, what is left of it, the predicted codes painted in the holes, and the right ones."""
+        """Four columns: the image, its visible patches, and the holes filled by the predicted and the true codes."""
         images = batch["views"][:8, 0]
         scores, hidden, places = predict(params, state, images, rng)
         variables = {"params": state.extra["tokenizer"] if tokenizer else params["tokenizer"]}
-        right = jnp.argmax(teacher.net.apply(variables, readable(images), method="logits"), axis=-1)
-        told = right.at[jnp.arange(len(images))[:, None], places].set(jnp.argmax(scores, axis=-1))
+        true_codes = jnp.argmax(teacher.net.apply(variables, tokenizer_input(images), method="logits"), axis=-1)
+        predicted_codes = true_codes.at[jnp.arange(len(images))[:, None], places].set(jnp.argmax(scores, axis=-1))
         rows = images.shape[1] // patch
         holes = losses.unpatchify(hidden[..., None].repeat(patch**2 * 3, axis=-1), patch, rows)
 
         def fill(codes):
-            painted = teacher.net.apply(variables, codes, rows, method="paint") * own_std + own_mean
-            painted = jax.image.resize(painted, images.shape, "nearest")
-            return jnp.where(holes, (painted - mean) / std, images)
+            decoded = teacher.net.apply(variables, codes, rows, method="paint") * own_std + own_mean
+            decoded = jax.image.resize(decoded, images.shape, "nearest")
+            return jnp.where(holes, (decoded - mean) / std, images)
 
-        return {"reconstruction": jnp.stack([images, jnp.where(holes, 0, images), fill(told), fill(right)], axis=1)}
+        columns = [images, jnp.where(holes, 0, images), fill(predicted_codes), fill(true_codes)]
+        return {"reconstruction": jnp.stack(columns, axis=1)}
 
-    curves = {} if tokenizer else {"tokenizer_temperature": warmth}
+    curves = {} if tokenizer else {"tokenizer_temperature": temperature}
     return Method(init, loss, show=show, per_image=True, curves=curves)

@@ -1,4 +1,4 @@
-"""BYOL: predict what a slow copy of the network sees in the other view; no negatives at all.
+"""BYOL: predict the projection of the other view by a teacher, a slow copy of the network; no negatives.
 
 Paper: Grill et al. 2020, https://arxiv.org/abs/2006.07733, Sec. 3.1 and appendix J
 Code:  https://github.com/google-deepmind/deepmind-research, byol/byol_experiment.py, byol/utils/networks.py
@@ -14,10 +14,10 @@ from jax_ssl.optim.schedules import teacher_momentum
 
 
 def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momentum=0.996) -> Method:
-    """projector, predictor: widths of their layers. momentum: of the teacher, along a cosine up to 1.
+    """projector, predictor: widths of their layers. momentum: of the teacher, rises to 1 along a cosine.
 
-    The mechanisms as switches: predictor=() compares projections directly; momentum=0 makes the teacher last step's
-    student (still without gradient).
+    To switch a mechanism off: predictor=() compares projections directly; momentum=0 makes the teacher equal to the
+    student of the last step (still without gradient).
     """
     check_widths(projector, predictor)
     bounds.bounded("method.", dict(momentum=momentum), at_least=0, at_most=1)
@@ -26,7 +26,7 @@ def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momen
     student = Predicted(backbone, head, Mlp(predictor, norm=True, last_bias=False, norm_groups=groups))
     teacher = Projected(backbone, head)
 
-    follow = teacher_momentum(momentum, clock)
+    schedule = teacher_momentum(momentum, clock)
 
     def init(rng, batch):
         return apply.init_with_teacher(student, teacher, rng, two_views(batch)[0])
@@ -44,6 +44,6 @@ def make(backbone, clock, *, projector=(4096, 256), predictor=(4096, 256), momen
 
     return Method(
         init, loss, teacher=("backbone", "projector"),
-        momentum=follow, show=show, fresh_teacher=True, min_batch=2, curves={"teacher_momentum": follow},
+        momentum=schedule, show=show, fresh_teacher=True, min_batch=2, curves={"teacher_momentum": schedule},
         guards={"method.predictor": bool(predictor), "method.momentum": momentum > 0},
     )  # fmt: skip

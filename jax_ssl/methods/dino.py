@@ -1,4 +1,4 @@
-"""DINO: every crop of an image predicts what a slowly moving teacher makes of its large crops.
+"""DINO: the student predicts, from every crop of an image, the teacher's prototype assignments of its large crops.
 
 Paper: Caron et al. 2021, https://arxiv.org/abs/2104.14294
 Code:  https://github.com/facebookresearch/dino, main_dino.py
@@ -23,12 +23,13 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
          student_temp=0.1,
          teacher_temp=0.04, warmup_teacher_temp=0.04, warmup_teacher_epochs=0.0, centring=True, center_momentum=0.9,
          momentum=0.996, chunks=1) -> Method:  # fmt: skip
-    """hidden, bottleneck: widths of the head. norm_last_layer: prototypes of length one, not of a learned length.
-    use_bn_in_head: batch normalisation in it, which officially is off.
+    """hidden, bottleneck: widths of the head. norm_last_layer: prototypes have length one, else a learned length.
+    use_bn_in_head: batch norm in the head, off by default in the official code.
 
     teacher_temp: the smaller, the sharper the targets; rises from warmup_teacher_temp over warmup_teacher_epochs.
-    centring: subtract the mean of the teacher's scores, so that no prototype takes all images.
-    chunks: of the batch, whose scores are in memory at once. momentum: of the teacher, on a cosine to 1.
+    centring: subtract the mean of the teacher's scores, so that no prototype takes all images. momentum: of the
+    teacher, rises to 1 along a cosine. chunks: scores are computed in this many parts of the batch, one in memory at a
+    time.
     """
     check_head(prototypes, hidden, bottleneck, chunks, student_temp=student_temp, teacher_temp=teacher_temp,
                warmup_teacher_temp=warmup_teacher_temp)  # fmt: skip
@@ -39,7 +40,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
     )
     student, teacher = Crops(backbone, head), Crops(apply.without_drop_path(backbone), head)
     temperature = epoch_ramp(warmup_teacher_temp, teacher_temp, warmup_teacher_epochs, clock)
-    follow = teacher_momentum(momentum, clock)
+    schedule = teacher_momentum(momentum, clock)
 
     def init(rng, batch):
         groups = crop_groups(batch)
@@ -51,33 +52,33 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
     def embed(params, state, batch, rng):
         """Unit embeddings of the student's crops (V, B, D) and the teacher's (2, B, D), and the new statistics."""
         groups = crop_groups(batch)
-        ours, stats = apply.train(student, params, state.extra["stats"], groups, rng=rng)
-        theirs, teacher_stats = apply.train(teacher, state.teacher, state.extra["teacher_stats"], groups[:1])
-        first = lambda x: rearrange(x, "b v d -> v b d")
-        return first(ours), first(theirs), {"stats": stats, "teacher_stats": teacher_stats}
+        student_z, stats = apply.train(student, params, state.extra["stats"], groups, rng=rng)
+        teacher_z, teacher_stats = apply.train(teacher, state.teacher, state.extra["teacher_stats"], groups[:1])
+        views_first = lambda x: rearrange(x, "b v d -> v b d")
+        return views_first(student_z), views_first(teacher_z), {"stats": stats, "teacher_stats": teacher_stats}
 
     def loss(params, state, batch, rng):
-        ours, theirs, stats = embed(params, state, batch, rng)
-        own, targets, center = matrix(params["projector"]), matrix(state.teacher["projector"]), state.extra["center"]
-        now = temperature(state.step)
-        compare = lambda s, t: dino(scores(s, own), scores(t, targets), center, student_temp, now)
-        value = sum_in_chunks(compare, chunks, ours, theirs, axis=1) / chunks
-        mean_score = scores(theirs.mean((0, 1), keepdims=True), targets)
-        moved = dino_center(center, mean_score, center_momentum) if centring else center
-        some = dino_targets(scores(theirs[0, :64], targets), center, now)
-        metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(ours[0], ours[1]) | prototype_use(some)
-        return value, (stats | {"center": moved}, metrics)
+        student_z, teacher_z, stats = embed(params, state, batch, rng)
+        student_rows, teacher_rows = matrix(params["projector"]), matrix(state.teacher["projector"])
+        center, temp = state.extra["center"], temperature(state.step)
+        compare = lambda s, t: dino(scores(s, student_rows), scores(t, teacher_rows), center, student_temp, temp)
+        value = sum_in_chunks(compare, chunks, student_z, teacher_z, axis=1) / chunks
+        mean_score = scores(teacher_z.mean((0, 1), keepdims=True), teacher_rows)
+        new_center = dino_center(center, mean_score, center_momentum) if centring else center
+        targets = dino_targets(scores(teacher_z[0, :64], teacher_rows), center, temp)
+        metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(student_z[0], student_z[1])
+        return value, (stats | {"center": new_center}, metrics | prototype_use(targets))
 
     def show(params, state, batch, rng):
-        _, theirs, _ = embed(params, state, batch, rng)
+        _, teacher_z, _ = embed(params, state, batch, rng)
         probabilities = dino_targets(
-            scores(theirs[0], matrix(state.teacher["projector"])), state.extra["center"], temperature(state.step)
+            scores(teacher_z[0], matrix(state.teacher["projector"])), state.extra["center"], temperature(state.step)
         )
         return {"targets": probabilities[:, :256]} | attention_rows(backbone, state.teacher["backbone"], batch["views"])
 
     guards = {"method.centring": centring, "method.teacher_temp < method.student_temp": teacher_temp < student_temp}
     return Method(
-        init, loss, teacher=("backbone", "projector"), momentum=follow, show=show, guards=guards, min_batch=2,
-        curves={"teacher_momentum": follow, "teacher_temperature": temperature},
+        init, loss, teacher=("backbone", "projector"), momentum=schedule, show=show, guards=guards, min_batch=2,
+        curves={"teacher_momentum": schedule, "teacher_temperature": temperature},
         lengths={"method.warmup_teacher_epochs": warmup_teacher_epochs * clock.steps_per_epoch},
     )  # fmt: skip

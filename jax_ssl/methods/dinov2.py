@@ -1,4 +1,4 @@
-"""DINOv2: DINO's loss over images, iBOT's over patches, targets balanced by Sinkhorn-Knopp, embeddings pushed apart.
+"""DINOv2: DINO's loss over images, iBOT's over patches, targets balanced by Sinkhorn-Knopp, and the KoLeo loss.
 
 Paper: Oquab et al. 2023, https://arxiv.org/abs/2304.07193
 Code:  https://github.com/facebookresearch/dinov2, train/ssl_meta_arch.py, loss/, data/collate.py
@@ -26,13 +26,13 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
          centring="sinkhorn_knopp", iterations=3, center_momentum=0.9, momentum=0.994, mask_share=0.5,
          mask_ratio=(0.1, 0.5), image_weight=1.0, patch_weight=1.0, koleo_weight=0.1, koleo_images=0,
          chunks=1) -> Method:  # fmt: skip
-    """patch_prototypes, patch_bottleneck: of a head for patches alone; 0 = patches share the head of the images.
+    """patch_prototypes, patch_bottleneck: of a separate head for patches; 0 = patches share the head of the images.
 
-    centring: `sinkhorn_knopp` of `iterations`, `mean`, a moving one as in DINO, or `none`. mask_share: of large crops
-    that hide patches, between the two mask_ratio. koleo_images: how many are pushed apart together, officially those of
-    a GPU; 0 = the whole batch. Every large crop has room for the most patches that one may hide; what it does not fill
-    costs its share of the head. chunks: of the batch, whose scores are in memory at once. Each of the three weights may
-    be zero. The other keywords are DINO's.
+    centring: `sinkhorn_knopp` with `iterations`, `mean` (a moving average, as in DINO) or `none`. mask_share: share of
+    the large crops that hide patches; their masked share lies between the two values of mask_ratio. koleo_images: how
+    many images the KoLeo loss compares, in the official code those of a GPU; 0 = the whole batch. Arrays of hidden
+    patches have the fixed size of the largest mask; the padding costs time in the head too. Each of the three weights
+    may be zero. The other keywords are DINO's.
     """
     if isinstance(backbone, MicroBatched):
         raise UserError("micro_batch is not for DINOv2, which needs the patches of whole images: set it to 0.")
@@ -57,10 +57,10 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
     student, teacher = Tokens(backbone, *heads), Tokens(apply.without_drop_path(backbone), *heads)
     names = ("backbone", "projector", "patch_projector")[: 1 + len(heads)]
     temperature = constant(teacher_temp, clock, warmup_teacher_epochs, warmup_teacher_temp)
-    follow = teacher_momentum(momentum, clock)
+    schedule = teacher_momentum(momentum, clock)
 
     def hide(rng, views):
-        """Which patches of the large crops are hidden (B, 2, N), and where: places (B, 2, M) with their weights."""
+        """Mask of the large crops' hidden patches (B, 2, N), and their indices and weights, both (B, 2, M)."""
         grid = (views.shape[2] // backbone.patch, views.shape[3] // backbone.patch)
         most = int(mask_ratio[1] * grid[0] * grid[1])
         masking.check_hidden(most, grid, f"method.mask_ratio={mask_ratio}")
@@ -76,11 +76,11 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         images = len(groups[0])
         if images % chunks or images % (koleo_images or 1):
             raise UserError(
-                f"method.chunks={chunks} and method.koleo_images={koleo_images} divide batch_size={images}."
+                f"method.chunks={chunks} and method.koleo_images={koleo_images} must divide batch_size={images}."
             )
         mask, chosen, _ = hide(rng, groups[0])
         params, stats = apply.init(student, rng, groups, mask, chosen)
-        tokens = {"mask_token": 0.0, "cls_token": 5e-5, "registers": 5e-5}  # times 0.02: the last two begin at 1e-6
+        tokens = {"mask_token": 0.0, "cls_token": 5e-5, "registers": 5e-5}  # times 0.02: the last two have 1e-6
         params["backbone"] |= {
             name: factor * params["backbone"][name] for name, factor in tokens.items() if name in params["backbone"]
         }
@@ -88,61 +88,63 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
         return params, extra | {"patch_center": jnp.zeros(patch_prototypes or prototypes)}
 
     def centers(extra, images, patches, weight, rows, patch_rows, temp):
-        """What is taken from the teacher's scores in this step, and what is kept for the next."""
+        """Image and patch centers of this step, subtracted from the teacher's scores, and those for the next step."""
         if centring == "sinkhorn_knopp":
-            balance = lambda z, rows, real: sinkhorn_center(
-                z, temp, iterations, lambda z: scores(z, rows), real, chunks
+            balance = lambda z, rows, mask: sinkhorn_center(
+                z, temp, iterations, lambda z: scores(z, rows), mask, chunks
             )
-            now = balance(images, rows, None), balance(patches, patch_rows, weight > 0)
-            return *now, extra["center"], extra["patch_center"]
-        kept = extra["center"], extra["patch_center"]
+            balanced = balance(images, rows, None), balance(patches, patch_rows, weight > 0)
+            return *balanced, extra["center"], extra["patch_center"]
+        current = extra["center"], extra["patch_center"]
         if centring == "none":
-            return *kept, *kept
+            return *current, *current
         mean = lambda z, w: jnp.sum(z * w[:, None], axis=0, keepdims=True) / jnp.maximum(jnp.sum(w), 1e-9)
         image_mean, patch_mean = mean(images, jnp.ones(len(images))), mean(patches, (weight > 0).astype(jnp.float32))
-        moved = dino_center(kept[0], scores(image_mean, rows), center_momentum)
-        return *kept, moved, dino_center(kept[1], scores(patch_mean, patch_rows), center_momentum)
+        center = dino_center(current[0], scores(image_mean, rows), center_momentum)
+        return *current, center, dino_center(current[1], scores(patch_mean, patch_rows), center_momentum)
 
     def loss(params, state, batch, rng):
         groups, extra, temp = crop_groups(batch), state.extra, temperature(state.step)
+        stats = extra["stats"]
         mask, chosen, weight = hide(rng, groups[0])
-        (ours, our_patches, pooled), _ = apply.train(student, params, extra["stats"], groups, mask, chosen, rng=rng)
-        (theirs, their_patches, _), _ = apply.train(teacher, state.teacher, extra["stats"], groups[:1], None, chosen)
-        (own, targets), (own_patch, patch_targets) = (
+        (student_z, student_patches, pooled), _ = apply.train(student, params, stats, groups, mask, chosen, rng=rng)
+        (teacher_z, teacher_patches, _), _ = apply.train(teacher, state.teacher, stats, groups[:1], None, chosen)
+        (student_rows, teacher_rows), (student_patch_rows, teacher_patch_rows) = (
             (matrix(params[name]), matrix(state.teacher[name])) for name in (names[1], names[-1])
         )
         flat = lambda x: x.reshape(-1, x.shape[-1])
-        center, patch_center, *moved = centers(
-            extra, flat(theirs), flat(their_patches), weight.reshape(-1), targets, patch_targets, temp
+        center, patch_center, *next_centers = centers(
+            extra, flat(teacher_z), flat(teacher_patches), weight.reshape(-1), teacher_rows, teacher_patch_rows, temp
         )
 
         def images(s, t):
-            return dino(scores(s, own), scores(t, targets), center, student_temp, temp)
+            return dino(scores(s, student_rows), scores(t, teacher_rows), center, student_temp, temp)
 
         def patches(s, t, w):
-            goal = dino_targets(scores(t, patch_targets), patch_center, temp)
-            return jnp.sum(w * cross_entropy(scores(s, own_patch), goal, student_temp))
+            targets = dino_targets(scores(t, teacher_patch_rows), patch_center, temp)
+            return jnp.sum(w * cross_entropy(scores(s, student_patch_rows), targets, student_temp))
 
-        first = lambda x: rearrange(x, "b v d -> v b d")
-        image_loss = sum_in_chunks(images, chunks, first(ours), first(theirs), axis=1) / chunks
-        patch_loss = sum_in_chunks(patches, chunks, our_patches, their_patches, weight) / (2 * len(weight))
-        apart = first(pooled).reshape(-1, koleo_images or len(pooled), pooled.shape[-1])  # never two crops of an image
-        koleo_loss = 2 * jax.vmap(koleo)(apart).mean()
+        views_first = lambda x: rearrange(x, "b v d -> v b d")
+        image_loss = sum_in_chunks(images, chunks, views_first(student_z), views_first(teacher_z), axis=1) / chunks
+        patch_loss = sum_in_chunks(patches, chunks, student_patches, teacher_patches, weight) / (2 * len(weight))
+        # A group is of one view, so KoLeo never compares two crops of an image.
+        koleo_groups = views_first(pooled).reshape(-1, koleo_images or len(pooled), pooled.shape[-1])
+        koleo_loss = 2 * jax.vmap(koleo)(koleo_groups).mean()
         value = image_weight * image_loss + patch_weight * patch_loss + koleo_weight * koleo_loss
-        some = dino_targets(scores(theirs[:64, 0], targets), center, temp)
+        targets = dino_targets(scores(teacher_z[:64, 0], teacher_rows), center, temp)
         metrics = {"image_loss": image_loss, "patch_loss": patch_loss, "koleo_loss": koleo_loss}
-        metrics |= spread(ours[:, 0], ours[:, 1]) | prototype_use(some)
-        return value, (extra | dict(zip(("center", "patch_center"), moved)), metrics)
+        metrics |= spread(student_z[:, 0], student_z[:, 1]) | prototype_use(targets)
+        return value, (extra | dict(zip(("center", "patch_center"), next_centers)), metrics)
 
     def show(params, state, batch, rng):
         views = batch["views"][:8]
         hidden = masking.cover(views, hide(rng, views)[0], backbone.patch)
-        drawn = {"hidden": jnp.concatenate([views, hidden], axis=1)}
-        return drawn | attention_rows(backbone, state.teacher["backbone"], views)
+        masked = {"hidden": jnp.concatenate([views, hidden], axis=1)}
+        return masked | attention_rows(backbone, state.teacher["backbone"], views)
 
     guards = {"method.centring": centring != "none"}
     return Method(
-        init, loss, teacher=names, momentum=follow, show=show, guards=guards, min_batch=2,
-        curves={"teacher_momentum": follow, "teacher_temperature": temperature},
+        init, loss, teacher=names, momentum=schedule, show=show, guards=guards, min_batch=2,
+        curves={"teacher_momentum": schedule, "teacher_temperature": temperature},
         lengths={"method.warmup_teacher_epochs": warmup_teacher_epochs * clock.steps_per_epoch},
     )  # fmt: skip

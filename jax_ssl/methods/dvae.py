@@ -1,4 +1,4 @@
-"""dVAE: squeeze an image through a grid of codes from a vocabulary and paint it again; BEiT's tokenizer.
+"""dVAE: encode an image as a grid of discrete codes and decode it again; BEiT's tokenizer.
 
 Paper: Ramesh et al. 2021, https://arxiv.org/abs/2102.12092, Sec. 2.1 (stage one of DALL-E)
 Code:  https://github.com/openai/DALL-E, and https://github.com/microsoft/unilm, beit/modeling_discrete_vae.py
@@ -15,37 +15,37 @@ from jax_ssl.optim.schedules import cosine
 
 
 def make(backbone, clock, *, temperature=1.0, final_temperature=0.0625, kl_weight=0.0) -> Method:
-    """temperature: of the relaxed draw, along a cosine to `final_temperature`.
+    """temperature: of the relaxed (Gumbel-softmax) sampling of codes, along a cosine to `final_temperature`.
 
-    kl_weight: what one nat counts, by which a patch's codes are less even than all equally likely; see `losses.dvae`.
+    kl_weight: weight of the codes' KL divergence from a uniform distribution, in nats; see `losses.dvae`.
     """
     if not isinstance(backbone, Encoder):
         raise UserError("method.name=dvae needs model.name='dvae': its decoder mirrors that encoder.")
     bounds.bounded("method.", dict(temperature=temperature, final_temperature=final_temperature), above=0)
     bounds.bounded("method.", dict(kl_weight=kl_weight), at_least=0)
     net, vocabulary = DVae(backbone), backbone.vocabulary
-    warmth = cosine(temperature, final_temperature, clock)
+    code_temperature = cosine(temperature, final_temperature, clock)
 
     def init(rng, batch):
         return net.init(rng, one_view(batch), rng, 1.0)["params"], {"stats": {}}
 
     def loss(params, state, batch, rng):
         images = batch["views"][:, 0]
-        logits, painted = net.apply({"params": params}, images, rng, warmth(state.step))
+        logits, decoded = net.apply({"params": params}, images, rng, code_temperature(state.step))
         use = jnp.bincount(jnp.argmax(logits, axis=-1).reshape(-1), length=vocabulary) / logits[..., 0].size
         metrics = {
-            "reconstruction": losses.dvae(painted, images, logits, 0.0),
-            # The best that a painting can do which does not look at the image: one colour for all.
+            "reconstruction": losses.dvae(decoded, images, logits, 0.0),
+            # The best loss of an output that ignores the image: one colour for all.
             "uniform_loss": jnp.mean(jnp.var(images, axis=(0, 1, 2))),
             "prototype_use": prototype_use(use[None])["prototype_use"],
         }
-        return losses.dvae(painted, images, logits, kl_weight), ({"stats": {}}, metrics)
+        return losses.dvae(decoded, images, logits, kl_weight), ({"stats": {}}, metrics)
 
     def show(params, state, batch, rng):
-        """Two columns: the image, and what its likeliest codes are painted as."""
+        """Two columns: the image, and the image decoded from its likeliest codes."""
         images = batch["views"][:8, 0]
         codes = jnp.argmax(net.apply({"params": params}, images, method="logits"), axis=-1)
-        painted = net.apply({"params": params}, codes, net.rows(images), method="paint")
-        return {"reconstruction": jnp.stack([images, painted], axis=1)}
+        decoded = net.apply({"params": params}, codes, net.rows(images), method="paint")
+        return {"reconstruction": jnp.stack([images, decoded], axis=1)}
 
-    return Method(init, loss, show=show, per_image=True, curves={"code_temperature": warmth})
+    return Method(init, loss, show=show, per_image=True, curves={"code_temperature": code_temperature})

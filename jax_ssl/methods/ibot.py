@@ -1,4 +1,4 @@
-"""iBOT: DINO, and besides the student predicts what the teacher makes of patches that only the teacher sees.
+"""iBOT: DINO, and the student also predicts the teacher's assignments of patches that are hidden from the student.
 
 Paper: Zhou et al. 2022, https://arxiv.org/abs/2111.07832
 Code:  https://github.com/bytedance/ibot, main_ibot.py, loader.py, models/head.py
@@ -28,8 +28,9 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
     """mask_ratio, mask_spread: each large crop hides one of these shares of its patches, plus or minus its spread.
 
     patch_weight: of the loss over patches. shared_head: one projector for images and patches, else one for each; the
-    official code then shares all but the prototypes. The other keywords are DINO's. Masks are unions of rectangles, the
-    last one trimmed, that hide just the drawn number of patches; the official ones may stop short of it.
+    official code then shares all layers but the prototypes. The other keywords are DINO's. Masks are unions of
+    rectangles, the last one trimmed, and hide exactly the drawn number of patches; those of the official code may hide
+    fewer.
     """
     if isinstance(backbone, MicroBatched):
         raise UserError("micro_batch is not for iBOT, which needs the patches of whole images: set it to 0.")
@@ -46,7 +47,8 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
     most = max((ratio + more for ratio, more in zip(mask_ratio, mask_spread)), default=0)
     if len(mask_ratio) != len(mask_spread) or not 0 < most < 1:
         raise UserError(
-            f"method.mask_ratio={mask_ratio} and method.mask_spread={mask_spread}: give as many of each, below one."
+            f"method.mask_ratio={mask_ratio} and method.mask_spread={mask_spread}: give as many of each, with a "
+            "largest sum above 0 and below 1."
         )
     head = lambda: DinoHead(prototypes, hidden, bottleneck, norm_last_layer, dtype=backbone.dtype)
     parts = (head(),) if shared_head else (head(), head())
@@ -54,10 +56,10 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
     names = ("backbone", "projector") if shared_head else ("backbone", "projector", "patch_projector")
     image_temp = epoch_ramp(warmup_teacher_temp, teacher_temp, warmup_teacher_epochs, clock)
     patch_temp = epoch_ramp(warmup_teacher_patch_temp, teacher_patch_temp, warmup_teacher_epochs, clock)
-    follow = teacher_momentum(momentum, clock)
+    schedule = teacher_momentum(momentum, clock)
 
     def hide(rng, views):
-        """Which patches of the large crops are hidden (B, 2, N), and where: places (B, 2, M) with their weights."""
+        """Mask of the large crops' hidden patches (B, 2, N), and their indices and weights, both (B, 2, M)."""
         grid = (views.shape[2] // backbone.patch, views.shape[3] // backbone.patch)
         patches, count = grid[0] * grid[1], len(views) * 2
         masking.check_hidden(int(most * patches), grid, f"method.mask_ratio={mask_ratio}")
@@ -77,38 +79,40 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         return params, {"stats": stats} | centers
 
     def loss(params, state, batch, rng):
-        extra, step = state.extra, state.step
+        extra, stats, step = state.extra, state.extra["stats"], state.step
         groups = crop_groups(batch)
         mask, chosen, weight = hide(rng, groups[0])
-        everything = jnp.broadcast_to(jnp.arange(mask.shape[-1]), mask.shape)
-        (ours, our_patches, _), _ = apply.train(student, params, extra["stats"], groups, mask, chosen, rng=rng)
-        (theirs, all_patches, _), _ = apply.train(teacher, state.teacher, extra["stats"], groups[:1], None, everything)
-        their_patches = jnp.take_along_axis(all_patches, chosen[..., None], axis=2)
-        own, targets = matrix(params["projector"]), matrix(state.teacher["projector"])
-        own_patch, patch_targets = (matrix(tree[names[-1]]) for tree in (params, state.teacher))
+        all_places = jnp.broadcast_to(jnp.arange(mask.shape[-1]), mask.shape)
+        (student_z, student_patches, _), _ = apply.train(student, params, stats, groups, mask, chosen, rng=rng)
+        (teacher_z, all_patches, _), _ = apply.train(teacher, state.teacher, stats, groups[:1], None, all_places)
+        teacher_patches = jnp.take_along_axis(all_patches, chosen[..., None], axis=2)
+        student_rows, teacher_rows = matrix(params["projector"]), matrix(state.teacher["projector"])
+        student_patch_rows, teacher_patch_rows = (matrix(tree[names[-1]]) for tree in (params, state.teacher))
 
         def images(s, t):  # (V, b, D), (2, b, D)
-            return dino(scores(s, own), scores(t, targets), extra["center"], student_temp, image_temp(step))
+            center, temp = extra["center"], image_temp(step)
+            return dino(scores(s, student_rows), scores(t, teacher_rows), center, student_temp, temp)
 
         def patches(s, t, w):  # (b, 2, M, D) twice, (b, 2, M)
-            goal = dino_targets(scores(t, patch_targets), extra["patch_center"], patch_temp(step))
-            return jnp.sum(w * cross_entropy(scores(s, own_patch), goal, student_temp))
+            targets = dino_targets(scores(t, teacher_patch_rows), extra["patch_center"], patch_temp(step))
+            return jnp.sum(w * cross_entropy(scores(s, student_patch_rows), targets, student_temp))
 
-        first = lambda x: rearrange(x, "b v d -> v b d")
-        image_loss = sum_in_chunks(images, chunks, first(ours), first(theirs), axis=1) / chunks
-        patch_loss = sum_in_chunks(patches, chunks, our_patches, their_patches, weight) / (2 * len(weight))
-        moved = {"center": extra["center"], "patch_center": extra["patch_center"]}
+        views_first = lambda x: rearrange(x, "b v d -> v b d")
+        image_loss = sum_in_chunks(images, chunks, views_first(student_z), views_first(teacher_z), axis=1) / chunks
+        patch_loss = sum_in_chunks(patches, chunks, student_patches, teacher_patches, weight) / (2 * len(weight))
+        centers = {"center": extra["center"], "patch_center": extra["patch_center"]}
         if centring:
-            for name, embedded, rows in (("center", theirs, targets), ("patch_center", all_patches, patch_targets)):
+            inputs = {"center": (teacher_z, teacher_rows), "patch_center": (all_patches, teacher_patch_rows)}
+            for name, (embedded, rows) in inputs.items():
                 mean = embedded.reshape(-1, embedded.shape[-1]).mean(0, keepdims=True)
-                moved[name] = dino_center(moved[name], scores(mean, rows), center_momentum)
-        some = dino_targets(scores(theirs[:64, 0], targets), extra["center"], image_temp(step))
+                centers[name] = dino_center(centers[name], scores(mean, rows), center_momentum)
+        targets = dino_targets(scores(teacher_z[:64, 0], teacher_rows), extra["center"], image_temp(step))
         masked_images = (mask.sum(-1) > 0).mean(dtype=jnp.float32)  # the others have no patches to predict
-        metrics = {"image_loss": image_loss, "patch_loss": patch_loss} | spread(ours[:, 0], ours[:, 1])
+        metrics = {"image_loss": image_loss, "patch_loss": patch_loss} | spread(student_z[:, 0], student_z[:, 1])
         metrics |= {"uniform_loss": jnp.log(float(prototypes)) * (1 + patch_weight * masked_images)}
         return image_loss + patch_weight * patch_loss, (
-            {"stats": extra["stats"]} | moved,
-            metrics | prototype_use(some),
+            {"stats": stats} | centers,
+            metrics | prototype_use(targets),
         )
 
     def show(params, state, batch, rng):
@@ -120,8 +124,8 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
         )
 
     guards = {"method.centring": centring, "method.teacher_temp < method.student_temp": teacher_temp < student_temp}
-    curves = {"teacher_momentum": follow, "teacher_temperature": image_temp, "teacher_patch_temperature": patch_temp}
+    curves = {"teacher_momentum": schedule, "teacher_temperature": image_temp, "teacher_patch_temperature": patch_temp}
     return Method(
-        init, loss, teacher=names, momentum=follow, show=show, guards=guards, min_batch=2, curves=curves,
+        init, loss, teacher=names, momentum=schedule, show=show, guards=guards, min_batch=2, curves=curves,
         lengths={"method.warmup_teacher_epochs": warmup_teacher_epochs * clock.steps_per_epoch},
     )  # fmt: skip

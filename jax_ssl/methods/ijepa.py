@@ -1,4 +1,4 @@
-"""I-JEPA: from a part of an image, predict the teacher's features of blocks that were cut out of it.
+"""I-JEPA: from a part of an image, predict the teacher's features of blocks that are hidden from the student.
 
 Paper: Assran et al. 2023, https://arxiv.org/abs/2301.08243
 Code:  https://github.com/facebookresearch/ijepa, src/train.py, src/masks/multiblock.py
@@ -34,9 +34,11 @@ class Net(nn.Module):
 def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_heads=16, targets=4,
          target_scale=(0.15, 0.2), target_ratio=(0.75, 1.5), context_scale=(0.85, 1.0), context_kept=0.3,
          momentum=0.996, final_momentum=1.0) -> Method:  # fmt: skip
-    """targets: blocks an image. target_scale, context_scale: least and most of the image's area; target_ratio: height
-    over width. context_kept: share of the patches that enter the encoder, a fixed number of those that the context has
-    left beside the targets; officially as many as the poorest image of a batch has. momentum: of the teacher, linear.
+    """targets: number of target blocks. target_scale, context_scale: smallest and largest share of the image's area.
+
+    target_ratio: height over width. context_kept: share of an image's patches that enter the encoder, a fixed number;
+    they are drawn from the context block without the targets. The official code takes as many as the image with
+    the fewest has. momentum: of the teacher, linear to final_momentum.
     """
     if isinstance(backbone, MicroBatched):
         raise UserError("micro_batch is not for I-JEPA, which needs the patches of whole images: set it to 0.")
@@ -95,6 +97,6 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
                                         backbone.patch)  # fmt: skip
         return {"blocks": jnp.stack([images, only(context), *(only(target[:, m]) for m in range(targets))], axis=1)}
 
-    follow = linear(momentum, final_momentum, clock)
-    return Method(init, loss, teacher=("backbone",), momentum=follow, show=show, min_batch=2,
-                  curves={"teacher_momentum": follow})  # fmt: skip
+    schedule = linear(momentum, final_momentum, clock)
+    return Method(init, loss, teacher=("backbone",), momentum=schedule, show=show, min_batch=2,
+                  curves={"teacher_momentum": schedule})  # fmt: skip

@@ -1,4 +1,4 @@
-"""MAE: hide most patches of an image, encode the rest, and paint the hidden ones with a light decoder.
+"""MAE: hide most patches of an image, encode the rest, and predict the pixels of the hidden ones by a light decoder.
 
 Paper: He et al. 2022, https://arxiv.org/abs/2111.06377
 Code:  https://github.com/facebookresearch/mae, models_mae.py
@@ -16,7 +16,7 @@ from jax_ssl.models.decoder import Decoder
 
 
 class Net(nn.Module):
-    """images, the kept patches, and where each patch stands in [kept, hidden] -> a prediction for every patch."""
+    """images, indices of the visible patches, and the place of each patch in [visible, hidden] -> predicted patches."""
 
     backbone: nn.Module
     decoder: nn.Module
@@ -29,11 +29,11 @@ class Net(nn.Module):
 
 def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
          decoder_width=512, decoder_depth=8, decoder_heads=16) -> Method:  # fmt: skip
-    """sampling: `random`, `block` or `grid`. norm_pix: the target is each patch in units of its own mean and spread."""
+    """sampling: `random`, `block` or `grid`. norm_pix: standardise each target patch by its own mean and variance."""
     if getattr(backbone, "pool", None) != "cls":
         raise UserError("MAE needs model.name='vit' with model.pool='cls': its decoder reads the class token.")
     bounds.one_of("method.", dict(sampling=sampling), ("random", "block", "grid"))
-    bounds.bounded("method.", dict(mask_ratio=mask_ratio), at_least=0, below=1)  # 0 shows what hiding saves
+    bounds.bounded("method.", dict(mask_ratio=mask_ratio), at_least=0, below=1)  # 0 is allowed, to compare speed
     sizes = dict(decoder_width=decoder_width, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
     bounds.whole("method.", sizes)
     if decoder_width % decoder_heads or decoder_width % 4:
@@ -60,7 +60,7 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
     def init(rng, batch):
         images = one_view(batch)
         keep, restore, _ = split(rng, images)
-        if mask_ratio:  # asked for here: a picture may hide everything
+        if mask_ratio:  # checked here only, because a picture may hide everything
             grid, hidden = (images.shape[1] // patch, images.shape[2] // patch), restore.shape[1] - keep.shape[1]
             masking.check_hidden(hidden, grid, f"method.mask_ratio={mask_ratio}")
         params, stats = apply.init(net, rng, images, keep, restore)
@@ -77,10 +77,10 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
         return mae(prediction, patches, hidden, norm_pix), ({"stats": state.extra["stats"]}, metrics)
 
     def show(params, state, batch, rng):
-        """Three columns: the image, what the encoder saw of it, and the prediction in the holes."""
+        """Three columns: the image, its visible patches, and the prediction in the holes."""
         images = batch["views"][:, 0]
         prediction, patches, hidden = predict(params, state, images, rng)
-        if norm_pix:  # back to pixels by each patch's own mean and spread, which the target had been divided by
+        if norm_pix:  # back to pixels: undo the standardisation of the target by the true mean and variance
             mean, var = patches.mean(-1, keepdims=True), patches.var(-1, keepdims=True, ddof=1)
             prediction = prediction * jnp.sqrt(var + 1e-6) + mean
         visible = 1 - hidden[..., None]

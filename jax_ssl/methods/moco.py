@@ -1,4 +1,4 @@
-"""MoCo v1 and v2: find a query's key in a queue of past keys, encoded by a slow copy of the network.
+"""MoCo v1 and v2: find a query's key among past keys in a queue; keys are encoded by a slow copy of the network.
 
 Paper: He et al. 2020, https://arxiv.org/abs/1911.05722, Alg. 1; v2 https://arxiv.org/abs/2003.04297
 Code:  https://github.com/facebookresearch/moco, moco/builder.py
@@ -18,17 +18,18 @@ from jax_ssl.models.heads import Mlp, Projected, check_widths
 
 
 def enqueue(queue, keys, step):
-    """Overwrites the oldest rows. queue (K, D), keys (B, D), K a multiple of B; the pointer follows from the step."""
-    batches = len(queue) // len(keys)  # the remainder first: the product of a long run passes 2^31
+    """The queue (K, D) with its oldest rows replaced by keys (B, D). K is a multiple of B; the step says which rows."""
+    batches = len(queue) // len(keys)  # remainder first: in a long run the product would pass 2^31
     return lax.dynamic_update_slice_in_dim(queue, keys, step % batches * len(keys), axis=0)
 
 
 def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536,
          shuffle=True) -> Method:  # fmt: skip
-    """projector (128,) and temperature 0.07 make v1, an MLP and 0.2 make v2. queue: how many keys are remembered.
+    """projector (128,) and temperature 0.07 make v1, an MLP and 0.2 make v2. queue: number of past keys.
 
-    shuffle: keys are encoded in another order, so that with grouped batch norm (`model.norm_groups`, the paper's
-    eight devices) a query and its key do not share statistics that give the pair away. With one group it does nothing.
+    shuffle: encode keys in another order. With grouped batch norm (`model.norm_groups`, the paper's eight devices) a
+    query and its key then have different batch statistics, which would otherwise reveal the pair. No effect with one
+    group.
     """
     check_widths(projector)
     bounds.bounded("method.", dict(temperature=temperature), above=0)
@@ -60,7 +61,7 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
         query, stats = apply.train(net, params, extra["stats"], batch["views"][:, 0], rng=query_rng)
         key, teacher_stats = encode_keys(state, batch["views"][:, 1], key_rng)
         loss = info_nce(query, key, extra["queue"], temperature)
-        new_queue = enqueue(extra["queue"], unit(key), state.step)  # after the logits, or the key would meet itself
+        new_queue = enqueue(extra["queue"], unit(key), state.step)  # after the loss, or a key would be its own negative
         metrics = {"uniform_loss": jnp.log(1.0 + queue)} | spread(query, key) | information(loss, 1 + queue)
         return loss, ({"stats": stats, "teacher_stats": teacher_stats, "queue": new_queue}, metrics)
 
@@ -68,13 +69,13 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.2, momentum=0.
         query, _ = apply.train(net, params, state.extra["stats"], batch["views"][:, 0], rng=rng)
         key, _ = encode_keys(state, batch["views"][:, 1], rng)
         past = state.extra["queue"][: len(query)]
-        return {  # the diagonal is the positive; the queue should show no structure that batches share
+        return {  # positives are on the diagonal; similarities to the queue should show no pattern
             "query_key_similarity": unit(query) @ unit(key).T,
             "query_queue_similarity": unit(query) @ past.T,
         }
 
-    follow = lambda step: momentum
+    schedule = lambda step: momentum
     return Method(
-        init, loss, teacher=("backbone", "projector"), momentum=follow, show=show, min_batch=2,
-        curves={"teacher_momentum": follow}, memories={"method.queue": queue},
+        init, loss, teacher=("backbone", "projector"), momentum=schedule, show=show, min_batch=2,
+        curves={"teacher_momentum": schedule}, memories={"method.queue": queue},
     )  # fmt: skip

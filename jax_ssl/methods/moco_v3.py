@@ -1,4 +1,4 @@
-"""MoCo v3: the queue is gone, the batch is large, a predictor is added, and transformers train.
+"""MoCo v3: contrast within a large batch instead of a queue, with a predictor; made for transformers.
 
 Paper: Chen et al. 2021, https://arxiv.org/abs/2104.02057, Alg. 1
 Code:  https://github.com/facebookresearch/moco-v3, moco/builder.py
@@ -16,9 +16,12 @@ from jax_ssl.models.heads import Mlp, Predicted, Projected, check_widths
 from jax_ssl.optim.schedules import teacher_momentum
 
 
-def official_start(params):
-    """vits.py: queries, keys and values drawn as three matrices, sqrt(2) wider than as one; class token N(0, 1e-6)."""
-    factors = {"['qkv']['kernel']": 2**0.5, "['cls_token']": 1e-6 / 0.02}  # the ViT's own draw is MAE's
+def official_init(params):
+    """Initial values rescaled as in the official vits.py: wider queries, keys and values, and class token N(0, 1e-6).
+
+    There these are initialised as three matrices, so with a standard deviation sqrt(2) larger than as one.
+    """
+    factors = {"['qkv']['kernel']": 2**0.5, "['cls_token']": 1e-6 / 0.02}  # our ViT is initialised as MAE's
 
     def rescale(path, x):
         return x * next((f for end, f in factors.items() if jax.tree_util.keystr(path).endswith(end)), 1.0)
@@ -30,8 +33,8 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
          momentum=0.99) -> Method:  # fmt: skip
     """projector, predictor: widths of their layers; a ViT's projector has three, a ResNet's two.
 
-    predictor_norm: batch norm behind the predictor's last layer, as with a ViT; a ResNet has none there.
-    temperature: 0.2 with a ViT, 1 with a ResNet. momentum: of the teacher, along a cosine up to 1.
+    predictor_norm: batch norm after the predictor's last layer, as the paper has for a ViT but not for a ResNet.
+    temperature: 0.2 with a ViT, 1 with a ResNet. momentum: of the teacher, rises to 1 along a cosine.
     The frozen patch embedding of the paper is `optim.frozen=("backbone/embed",)`.
     """
     check_widths(projector, predictor)
@@ -45,7 +48,7 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
 
     def init(rng, batch):
         params, extra = apply.init_with_teacher(student, teacher, rng, two_views(batch)[0])
-        return official_start(params), extra
+        return official_init(params), extra
 
     def embed(params, state, batch, rng):
         return apply.train_with_teacher(student, teacher, params, state, two_views(batch), rng=rng)
@@ -60,6 +63,6 @@ def make(backbone, clock, *, projector=(4096, 4096, 256), predictor=(4096, 256),
         ((_, query), _), (_, key), _ = embed(params, state, batch, rng)
         return {"query_key_similarity": unit(query) @ unit(key).T}  # a bright diagonal: each image finds itself
 
-    follow = teacher_momentum(momentum, clock)
-    return Method(init, loss, teacher=("backbone", "projector"), momentum=follow, show=show, min_batch=2,
-                  curves={"teacher_momentum": follow})  # fmt: skip
+    schedule = teacher_momentum(momentum, clock)
+    return Method(init, loss, teacher=("backbone", "projector"), momentum=schedule, show=show, min_batch=2,
+                  curves={"teacher_momentum": schedule})  # fmt: skip

@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image attract; every other image in the global batch repels.
+"""SimCLR: pull two views of an image together; push all other images of the global batch away.
 
 Paper: Chen et al. 2020, https://arxiv.org/abs/2002.05709, Eq. 1; v2 (three-layer projector) 2006.10029
 Code:  https://github.com/google-research/simclr, tf2/objective.py, tf2/model.py
@@ -21,7 +21,7 @@ KERNEL_INIT = nn.initializers.normal(0.01)
 def make(backbone, clock, *, projector=(2048, 128), temperature=0.1) -> Method:
     """projector: widths of its layers, two in v1, three in v2. temperature: 0.1 on ImageNet, 0.5 on CIFAR-10.
 
-    The loss is the paper's mean over 2B rows; the official code sums the two views' means, which is twice that.
+    The loss is the paper's mean over 2B views; the official code sums the means of the two views, which is twice that.
     """
     check_widths(projector)
     bounds.bounded("method.", dict(temperature=temperature), above=0)
@@ -34,7 +34,7 @@ def make(backbone, clock, *, projector=(2048, 128), temperature=0.1) -> Method:
         return params, {"stats": stats}
 
     def embed(params, state, batch, rng):
-        # Both views in one forward pass: batch norm sees them together, as in the official code.
+        # Both views in one forward pass: batch norm uses the statistics of both, as in the official code.
         images = rearrange(batch["views"], "b v h w c -> (b v) h w c")
         embedded, stats = apply.train(net, params, state.extra["stats"], images, rng=rng)
         return rearrange(embedded, "(b v) d -> v b d", v=2), stats

@@ -1,4 +1,4 @@
-"""SimMIM: hide large squares of an image behind a learned token and tell their pixels by one linear layer.
+"""SimMIM: replace large squares of an image by a learned token and predict their pixels by one linear layer.
 
 Paper: Xie et al. 2022, https://arxiv.org/abs/2111.09886
 Code:  https://github.com/microsoft/SimMIM, models/simmim.py, data/data_simmim.py
@@ -18,7 +18,7 @@ from jax_ssl.models import apply
 from jax_ssl.models.dense import Dense
 from jax_ssl.models.transformer import rescale_residuals
 
-HEAD = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # what torch gives a convolution
+HEAD = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default for a convolution
 
 
 class Net(nn.Module):
@@ -34,7 +34,7 @@ class Net(nn.Module):
 
 
 def make(backbone, clock, *, mask_ratio=0.6, mask_cell=32) -> Method:
-    """mask_cell: side in pixels of the squares that are hidden; mask_ratio: how many of them, rounded up."""
+    """mask_cell: side of the hidden squares in pixels. mask_ratio: share of the squares that are hidden, rounded up."""
     if not hasattr(backbone, "patch") or not hasattr(backbone, "depth"):
         raise UserError("SimMIM hides patches of a transformer: set model.name='vit'.")
     patch = backbone.patch
@@ -70,11 +70,11 @@ def make(backbone, clock, *, mask_ratio=0.6, mask_cell=32) -> Method:
 
     def loss(params, state, batch, rng):
         prediction, patches, hidden = predict(params, state, batch["views"][:, 0], rng)
-        metrics = {"uniform_loss": losses.simmim(jnp.zeros_like(prediction), patches, hidden)}  # the mean colour
+        metrics = {"uniform_loss": losses.simmim(jnp.zeros_like(prediction), patches, hidden)}  # 0 is the mean colour
         return losses.simmim(prediction, patches, hidden), ({"stats": state.extra["stats"]}, metrics)
 
     def show(params, state, batch, rng):
-        """Three columns: the image, what is left of it, and the prediction in the holes."""
+        """Three columns: the image, its visible patches, and the prediction in the holes."""
         images = batch["views"][:, 0]
         prediction, patches, hidden = predict(params, state, images, rng)
         hidden = hidden[..., None]

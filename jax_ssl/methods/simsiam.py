@@ -1,4 +1,4 @@
-"""SimSiam: two views, one network, a predictor and a stop-gradient; nothing else keeps it from a constant answer.
+"""SimSiam: two views, one network, a predictor and a stop-gradient, which prevent a constant output.
 
 Paper: Chen & He 2021, https://arxiv.org/abs/2011.10566, Alg. 1
 Code:  https://github.com/facebookresearch/simsiam, simsiam/builder.py
@@ -14,7 +14,7 @@ from jax_ssl.models.heads import Mlp, Predicted, check_widths
 def make(backbone, clock, *, projector=(2048, 2048, 2048), predictor=(512, 2048), stop_gradient=True) -> Method:
     """projector, predictor: widths of their layers; the predictor is a bottleneck that ends as wide as the projector.
 
-    The mechanisms as switches: stop_gradient=False and predictor=() each let the network collapse.
+    To switch a mechanism off: stop_gradient=False or predictor=(). Without either of them the network collapses.
     """
     check_widths(projector, predictor)
     groups = getattr(backbone, "norm_groups", 1)

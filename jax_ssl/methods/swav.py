@@ -1,4 +1,4 @@
-"""SwAV: views of an image fall into the same clusters, found online and kept equally full; small crops cost little.
+"""SwAV: views of an image belong to the same clusters, which are learned online and balanced; small crops are cheap.
 
 Paper: Caron et al. 2020, https://arxiv.org/abs/2006.09882, Sec. 3
 Code:  https://github.com/facebookresearch/swav, main_swav.py, src/resnet50.py
@@ -20,11 +20,11 @@ from jax_ssl.models.heads import Crops, Mlp, check_widths
 
 def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature=0.1, epsilon=0.05, iterations=3,
          queue=0, queue_from_epoch=15.0, freeze_steps=313) -> Method:  # fmt: skip
-    """prototypes: how many clusters. epsilon, iterations: of Sinkhorn-Knopp; with none, clusters may empty.
+    """prototypes: how many clusters. epsilon, iterations: of Sinkhorn-Knopp; iterations=0 lets clusters become empty.
 
-    queue: how many earlier embeddings of each view join the assignment when the batch is small; 0 = none.
-    It fills at once and is used from `queue_from_epoch` on. freeze_steps: first steps in which prototypes stand still.
-    Prototypes have length one at every step by `optim.unit_rows=("prototypes",)`.
+    queue: how many earlier embeddings of each view take part in the assignment, for small batches; 0 = none. It is
+    filled from the first step and used from `queue_from_epoch` on. freeze_steps: the prototypes are fixed in these
+    first steps. Prototypes are normalised after every step by `optim.unit_rows=("prototypes",)`.
     """
     check_widths(projector)
     bounds.whole("method.", dict(prototypes=prototypes), at_least=2)
@@ -43,7 +43,7 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
         return params | {"prototypes": centres}, {"stats": stats, "queue": jnp.zeros((2, queue, projector[-1]))}
 
     def embed(params, state, batch, rng):
-        """Unit embeddings of the large crops (2, B, D) and of the small ones (L, B, D)."""
+        """Normalised embeddings of the large crops (2, B, D) and the small ones (L, B, D), and the batch statistics."""
         nets = {name: params[name] for name in ("backbone", "projector")}
         embedded, stats = apply.train(net, nets, state.extra["stats"], crop_groups(batch), rng=rng)
         embedded = rearrange(unit(embedded), "b v d -> v b d")
@@ -59,23 +59,23 @@ def make(backbone, clock, *, projector=(2048, 128), prototypes=3000, temperature
         high_scores, low_scores = compare(high, centres), compare(low, centres)
         targets = assign(state, stop_gradient(high_scores), centres)
         value = swapped_prediction(targets, high_scores, low_scores, temperature)
-        remembered = jnp.concatenate([stop_gradient(high), state.extra["queue"]], axis=1)[:, :queue]  # newest first
+        new_queue = jnp.concatenate([stop_gradient(high), state.extra["queue"]], axis=1)[:, :queue]  # newest first
         metrics = {"uniform_loss": jnp.log(float(prototypes))} | spread(high[0], high[1])
-        predicted = jax.nn.softmax(high_scores[0] / temperature)  # targets use all prototypes, whatever happens
+        predicted = jax.nn.softmax(high_scores[0] / temperature)  # targets use all prototypes even after a collapse
         metrics |= prototype_use(targets[0]) | {"prototype_use": prototype_use(predicted)["prototype_use"]}
-        return value, ({"stats": stats, "queue": remembered}, metrics)
+        return value, ({"stats": stats, "queue": new_queue}, metrics)
 
     def assign(state, scores, centres):
-        plain = lambda: swav_targets(scores, epsilon, iterations)
+        without_queue = lambda: swav_targets(scores, epsilon, iterations)
         if not queue:
-            return plain()
-        # Full once as many embeddings were seen as it holds; the official code waits for a last row that is not zero.
+            return without_queue()
+        # The queue is full after this many steps; the official code checks that its last row is not zero.
         full = state.step >= queue // scores.shape[1]
-        due = full & (state.step >= queue_from_epoch * clock.steps_per_epoch)
+        use_queue = full & (state.step >= queue_from_epoch * clock.steps_per_epoch)
         with_queue = lambda: swav_targets(
             scores, epsilon, iterations, compare(state.extra["queue"], stop_gradient(centres))
         )
-        return jax.lax.cond(due, with_queue, plain)
+        return jax.lax.cond(use_queue, with_queue, without_queue)
 
     def show(params, state, batch, rng):
         high, _, _ = embed(params, state, batch, rng)

@@ -1,4 +1,4 @@
-"""VICReg: views agree (invariance), every dimension stays alive (variance), and no two say the same (covariance).
+"""VICReg: views agree (invariance), every dimension varies (variance), and no two are correlated (covariance).
 
 Paper: Bardes et al. 2022, https://arxiv.org/abs/2105.04906, Sec. 4
 Code:  https://github.com/facebookresearch/vicreg, main_vicreg.py
@@ -18,7 +18,7 @@ from jax_ssl.models.heads import Mlp, Projected, check_widths
 def make(backbone, clock, *, projector=(8192, 8192, 8192), invariance=25.0, variance=25.0, covariance=1.0) -> Method:
     """projector: widths of the paper's "expander". invariance, variance, covariance: weights of the three terms.
 
-    The mechanism as a switch: variance=0 lets all embeddings shrink to one point.
+    To switch the mechanism off: variance=0 lets all embeddings collapse to one point.
     """
     check_widths(projector)
     weights = dict(invariance=invariance, variance=variance, covariance=covariance)
@@ -35,12 +35,12 @@ def make(backbone, clock, *, projector=(8192, 8192, 8192), invariance=25.0, vari
 
     def loss(params, state, batch, rng):
         (z1, z2), stats = embed(params, state, batch, rng)
-        metrics = spread(z1, z2) | {"deviation": jnp.mean(z1.std(0))}  # of a dimension; the variance term asks for 1
+        metrics = spread(z1, z2) | {"deviation": jnp.mean(z1.std(0))}  # the variance term wants 1 in each dimension
         return vicreg(z1, z2, invariance, variance, covariance), ({"stats": stats}, metrics)
 
     def show(params, state, batch, rng):
         (z1, _), _ = embed(params, state, batch, rng)
         z = (z1 - z1.mean(0))[:, :256]
-        return {"covariance": jnp.matmul(z.T, z, precision=Precision.HIGHEST) / (len(z) - 1)}  # diagonal, in time
+        return {"covariance": jnp.matmul(z.T, z, precision=Precision.HIGHEST) / (len(z) - 1)}  # becomes diagonal
 
     return Method(init, loss, show=show, min_batch=2, guards={"method.variance": variance > 0})

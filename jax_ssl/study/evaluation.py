@@ -105,7 +105,7 @@ def measure_emergence(
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
-    emergence.check(parts.make_backbone(settings))
+    emergence.check_class_token(parts.make_backbone(settings))
     saved = measure.open_saved(settings, folder, wanted, say)
     scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
     say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")
@@ -125,6 +125,6 @@ def measure_emergence(
     for name, encode in measure.encoders(settings, saved, scenes):
         maps = emergence.class_attention(encode, encode.normalise(scenes))
         if not records:
-            note("noise", emergence.chance(maps.shape, outlines, seed))
-        note(name, emergence.emergence(maps, outlines))
+            note("noise", emergence.noise_overlaps(maps.shape, outlines, seed))
+        note(name, emergence.head_overlaps(maps, outlines))
     return records

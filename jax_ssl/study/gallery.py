@@ -12,7 +12,7 @@ from jax_ssl.data import few
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
 from jax_ssl.study.subject import Subject, make_method, open_subject
-from jax_ssl.visualize import attention, correspondences, pca, pictures, reconstruct, room, views
+from jax_ssl.visualize import attention, correspondences, memory, pca, pictures, reconstruct, views
 
 RATIOS = (0.75, 0.85, 0.95)  # how much of an image `reconstruction` hides
 
@@ -67,10 +67,10 @@ def draw(
 
 
 def check_attention(subject: Subject) -> None:
-    emergence.check(subject.encode.backbone)
+    emergence.check_class_token(subject.encode.backbone)
     side = subject.images.shape[1]
     if side > subject.encode.size:
-        room.check(lambda: emergence.memory(subject.encode, side), f"Attention at --size={side}", "a smaller --size")
+        memory.check(lambda: emergence.memory(subject.encode, side), f"Attention at --size={side}", "a smaller --size")
 
 
 def draw_attention(subject: Subject, path) -> dict[str, str]:
@@ -96,7 +96,7 @@ def draw_pca(subject: Subject, path) -> dict[str, str]:
 
 def position_note(subject: Subject, share: float) -> str:
     """What the pictures of patches did about the part of the features that only says where a patch is."""
-    taken_out = share > pca.MOSTLY and len(subject.images) >= pca.ENOUGH
+    taken_out = share > pca.MAX_POSITION and len(subject.images) >= pca.MIN_IMAGES
     return f"{100 * share:.0f} % of them position{', taken out' if taken_out else ''}"
 
 
@@ -105,7 +105,7 @@ def check_correspondences(subject: Subject) -> None:
         raise UserError("Correspondences are between two images, and there is one: raise --count or add an image.")
     patches = patches_of(subject)[0]
     pairs = 3 * 8 * patches**2  # the cosine of each with each, in float64
-    room.check(lambda: pairs, f"Correspondences of {patches:,} patches", "a smaller --size")
+    memory.check(lambda: pairs, f"Correspondences of {patches:,} patches", "a smaller --size")
 
 
 def draw_correspondences(subject: Subject, path) -> dict[str, str]:
@@ -183,7 +183,7 @@ def show(subject: Subject, **changes) -> dict[str, np.ndarray]:
     function, arguments = showing(subject, **changes)
     program = jax.jit(function).lower(*arguments).compile()
     name = f"What {subject.config.method.name} shows of itself"
-    room.check(lambda: encoder.temporary(program), name, "a smaller --size or --count")
+    memory.check(lambda: encoder.temporary(program), name, "a smaller --size or --count")
     return jax.device_get(program(*arguments))
 
 

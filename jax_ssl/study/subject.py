@@ -17,7 +17,7 @@ from jax_ssl.optim.schedules import Clock
 from jax_ssl.paths import resolve
 from jax_ssl.run import checkpoints
 from jax_ssl.study import measure
-from jax_ssl.visualize import room
+from jax_ssl.visualize import memory
 from jax_ssl.weights import load
 
 NETWORKS = ("student", "teacher", "untrained")  # of a run
@@ -111,9 +111,9 @@ def check_memory(encode: Encoder, side: int, count: int) -> None:
         return
     what, remedy = f"--size={side}", "a smaller --size or --count"
     pixels = 48 * count * side * side  # of the images themselves, as they are drawn; known without any tracing
-    room.check(lambda: pixels, what, remedy)
+    memory.check(lambda: pixels, what, remedy)
     patches, width = encoder.shape_of_patches(encode, side)
-    room.check(lambda: pixels + 32 * count * patches * width + encoder.memory(encode, side), what, remedy)
+    memory.check(lambda: pixels + 32 * count * patches * width + encoder.memory(encode, side), what, remedy)
 
 
 def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:

@@ -1,1 +1,1 @@
-"""Pictures of what a run saw, did and learned."""
+"""Pictures of a run: its views, attention, patch features, reconstructions and curves."""

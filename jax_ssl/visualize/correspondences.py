@@ -1,4 +1,4 @@
-"""Lines between the patches of two images that find each other: the same parts of different objects, in time.
+"""Lines between patches of two images that are each other's nearest: the same parts of different objects.
 
 Paper: Oquab et al. 2023, DINOv2, https://arxiv.org/abs/2304.07193, Sec. 7.5 and Fig. 10 ("patch matching")
 """
@@ -10,44 +10,44 @@ from PIL import Image, ImageDraw
 
 from jax_ssl.encoder import Encoder
 from jax_ssl.visualize import pictures
-from jax_ssl.visualize.pca import foreground, patch_features, without_position
+from jax_ssl.visualize.pca import foreground, patch_features, subtract_position
 
 SIDE = 320  # pixels of an image
-BETWEEN = 8  # pixels between the two
-FINE = 3  # lines are drawn so many times larger and shrunk, so that they are smooth
+BETWEEN = 8  # pixels between the two images
+FINE = 3  # lines are drawn this many times larger and then shrunk, so that they are smooth
 
 
 def matches(first, second, inside_first, inside_second, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of patches that are each other's nearest by cosine, the most similar first.
+    """Pairs of patches that are each other's nearest neighbours by cosine, the most similar first.
 
     first, second: features (h, w, D); inside: bool (h, w), which patches may be matched. Returns int (K, 2, 2), the
-    (row, column) in the first and in the second image, and their cosines (K,); K is at most `count`.
+    (row, column) in the first and in the second image, and the cosines (K,); K is at most `count`.
     """
     places = [np.argwhere(inside) for inside in (inside_first, inside_second)]
     if not all(map(len, places)):
         return np.zeros((0, 2, 2), int), np.zeros(0)
     a, b = (unit(features[inside]) for features, inside in ((first, inside_first), (second, inside_second)))
     cosine = a @ b.T
-    there, back = cosine.argmax(1), cosine.argmax(0)
-    mutual = np.flatnonzero(back[there] == np.arange(len(a)))
-    similarity = cosine[mutual, there[mutual]]
+    forward, backward = cosine.argmax(1), cosine.argmax(0)
+    mutual = np.flatnonzero(backward[forward] == np.arange(len(a)))
+    similarity = cosine[mutual, forward[mutual]]
     best = np.argsort(-similarity, kind="stable")[:count]
     mutual = mutual[best]
-    return np.stack([places[0][mutual], places[1][there[mutual]]], axis=1), similarity[best]
+    return np.stack([places[0][mutual], places[1][forward[mutual]]], axis=1), similarity[best]
 
 
 def unit(features: np.ndarray) -> np.ndarray:
-    """Rows (N, D) of length one."""
+    """Features (N, D) with rows of length one."""
     return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 
 
 def draw(encode: Encoder, images: np.ndarray, count: int = 16) -> tuple[Image.Image, float]:
-    """Neighbouring images as pairs, two pairs to a row, with the `count` best matches between the objects in each.
+    """Pairs of images, two pairs in a row, with lines between the `count` best matches of their objects.
 
-    images: uint8 (B, S, S, 3), two at least; an odd last one is left out. The objects are those of `pca`, and like
-    there, also returns how much of the features was position.
+    images: uint8 (B, S, S, 3), B of at least 2; the last one of an odd number is left out. The objects are those of
+    `pca.foreground`. Also returns the share of position in the features, see `pca.subtract_position`.
     """
-    features, share = without_position(patch_features(encode, images))
+    features, share = subtract_position(patch_features(encode, images))
     inside, _ = foreground(features)
     drawn, titles = [], []
     for left in range(0, len(images) - 1, 2):
@@ -59,10 +59,10 @@ def draw(encode: Encoder, images: np.ndarray, count: int = 16) -> tuple[Image.Im
 
 
 def pair(images: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Two images uint8 (2, S, S, 3) beside each other with lines from place to place: float32 (SIDE, width, 3).
+    """Two images uint8 (2, S, S, 3) beside each other, with a line for each match: float32 (SIDE, width, 3).
 
-    places: (K, 2, 2), the (row, column) in the first and in the second image as parts of the side. Their colours follow
-    the direction from the middle of the places in the first image.
+    places: (K, 2, 2), the (row, column) in the first and in the second image as fractions of the side. Colours depend
+    on the direction in which a place lies from the mean of the places in the first image.
     """
     left, right = np.clip(pictures.fit(images / 255, SIDE), 0, 1)
     page = np.concatenate([left, np.ones((SIDE, BETWEEN, 3)), right], axis=1)
@@ -70,7 +70,7 @@ def pair(images: np.ndarray, places: np.ndarray) -> np.ndarray:
     page = page.resize((FINE * page.width, FINE * page.height), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(page)
     points = FINE * (places[..., ::-1] * SIDE + np.array([[0, 0], [SIDE + BETWEEN, 0]]))  # x before y
-    for ends, colour in zip(points, directions(places[:, 0])):
+    for ends, colour in zip(points, direction_colours(places[:, 0])):
         pen.line([tuple(end) for end in ends], fill=colour, width=2 * FINE)
         for x, y in ends:
             radius = 4 * FINE
@@ -79,8 +79,8 @@ def pair(images: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.asarray(page, np.float32) / 255
 
 
-def directions(places: np.ndarray) -> list[tuple[int, int, int]]:
-    """A colour of the rainbow for the direction in which each place (K, 2) lies from their middle."""
+def direction_colours(places: np.ndarray) -> list[tuple[int, int, int]]:
+    """A rainbow colour (red, green, blue) for the direction of each place (K, 2) from the mean of all."""
     down, right = (places - places.mean(0)).T if len(places) else ([], [])
     hues = np.arctan2(down, right) / (2 * np.pi) + 0.5
     return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 1.0)) for hue in hues]

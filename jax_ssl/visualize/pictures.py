@@ -1,4 +1,4 @@
-"""Arrays to PNG files: grids of images, sheets with titles, heat maps, and the curves of a run."""
+"""Pictures from arrays: grids of images, sheets with titles, heat maps, and the curves of a run."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -7,13 +7,16 @@ from jax_ssl import paths
 
 GAP = 2  # pixels between the images of a grid
 TITLE = 24  # pixels above a column for its title
-WIDE = 8  # columns of a sheet whose cells have their full size
+WIDE = 8  # columns of a sheet, at most, for cells of full size
 CELL = 192, 96  # pixels, the largest and the smallest side of a cell
-CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # in this order, where they exist
+CURVES = ("loss", "knn", "linear", "feature_std", "rankme", "learning_rate")  # drawn in this order, if logged
 
 
 def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96) -> Image.Image:
-    """(R, C, H, W, 3) normalised with mean and std -> one picture of at most `rows` rows, small images enlarged."""
+    """Images (R, C, H, W, 3), normalised with mean and std -> one picture of at most `rows` rows.
+
+    Images smaller than `zoom_to` pixels are enlarged by a whole factor.
+    """
     pixels = np.asarray(images[:rows], np.float32) * np.asarray(std) + np.asarray(mean)
     pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     zoom = max(1, zoom_to // pixels.shape[2])
@@ -30,7 +33,7 @@ def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int = 8, zoom_to: int = 96
 def sheet(columns, titles) -> Image.Image:
     """One picture of columns, each float (R, H, W, 3) in [0, 1], with a title above each.
 
-    Few columns of many rows are folded: every second row goes to the right of the one before it.
+    Few columns with many rows are folded: every second row is put to the right of the row before it.
     """
     columns, titles = list(columns), list(titles)
     while 2 * len(columns) <= WIDE and len(columns[0]) > 2 and len(columns[0]) % 2 == 0:
@@ -55,14 +58,15 @@ def stack(pictures: list[Image.Image]) -> Image.Image:
 
 
 def cell(columns: int) -> int:
-    """The side of the cells of a sheet with so many columns, in pixels."""
+    """The side of a cell, in pixels, in a sheet with this many columns."""
     return max(CELL[1], CELL[0] * WIDE // max(columns, WIDE))
 
 
 def fit(images, side: int, smooth: bool = False) -> np.ndarray:
-    """Images (N, H, W, C) or maps (N, H, W) at (side, side), float32.
+    """Images (N, H, W, C) or maps (N, H, W) resized to (side, side), float32.
 
-    Small images keep their pixels as visible squares, unless `smooth`; whatever shrinks or hardly grows is resampled.
+    Images that grow to twice the size or more keep their pixels as squares, unless `smooth`; all others are
+    interpolated.
     """
     images = np.asarray(images, np.float32)
     how = Image.Resampling.BICUBIC if smooth or 2 * images.shape[1] > side else Image.Resampling.NEAREST
@@ -73,7 +77,7 @@ def fit(images, side: int, smooth: bool = False) -> np.ndarray:
 
 
 def heat(maps) -> np.ndarray:
-    """Maps (N, H, W) from 0 to their own maximum, in colours: float32 (N, H, W, 3)."""
+    """Maps (N, H, W) as colours, each from 0 to its maximum: float32 (N, H, W, 3) in [0, 1]."""
     from matplotlib import colormaps  # imported late, as below
 
     maps = np.asarray(maps, np.float32)
@@ -81,22 +85,22 @@ def heat(maps) -> np.ndarray:
 
 
 def save_heat_map(values, title: str, path) -> None:
-    """(H, W) -> a labelled picture with its colour scale."""
+    """Writes values (H, W) as a heat map with a title and a colour scale."""
     figure, axes = _figure(1)
-    longish = max(np.shape(values)) > 4 * min(np.shape(values))  # 8 images by 128 prototypes would be a thin line
-    aspect = "auto" if longish else "equal"
+    elongated = max(np.shape(values)) > 4 * min(np.shape(values))  # 8 images by 128 prototypes would be a thin line
+    aspect = "auto" if elongated else "equal"
     drawn = axes[0].imshow(np.asarray(values, np.float32), cmap="magma", interpolation="nearest", aspect=aspect)
     axes[0].set_title(title.replace("_", " "))
     figure.colorbar(drawn)
     paths.save_picture(figure, path)
 
 
-def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
-    """What `Method.show` returned, one file each: NAME_STEP.png. Returns the file names."""
+def save_method_pictures(arrays: dict, folder, step: int, mean, std) -> list[str]:
+    """Writes each array that `Method.show` returned to NAME_STEP.png. Returns the file names."""
     folder = paths.resolve(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    for name, array in shown.items():
+    for name, array in arrays.items():
         path = folder / f"{name}_{step:07d}.png"
         if np.ndim(array) == 5:
             paths.save_picture(grid(array, mean, std), path)
@@ -107,7 +111,7 @@ def save_shown(shown: dict, folder, step: int, mean, std) -> list[str]:
 
 
 def save_curves(metrics_file, path) -> None:
-    """metrics.jsonl -> one panel for each of CURVES that was logged, against the step."""
+    """Draws metrics.jsonl: one panel for each of CURVES that was logged, against the step."""
     lines = paths.json_lines(metrics_file)
     found = [name for name in CURVES if sum(line.get(name) is not None for line in lines) > 1]
     if not found:
@@ -118,7 +122,7 @@ def save_curves(metrics_file, path) -> None:
         axis.plot(*zip(*points), color="tab:blue", marker="." if len(points) < 30 else "")
         uniform = [line["uniform_loss"] for line in lines if line.get("uniform_loss") is not None]
         if name == "loss" and uniform:
-            axis.axhline(uniform[-1], color="grey", linestyle=":", label="an output that tells nothing")
+            axis.axhline(uniform[-1], color="grey", linestyle=":", label="output without information")
             axis.legend(frameon=False)
         axis.set_title(name.replace("_", " "))
         axis.set_xlabel("step")
@@ -129,5 +133,5 @@ def save_curves(metrics_file, path) -> None:
 def _figure(panels: int):
     from matplotlib.figure import Figure  # imported late: half a second that most commands do not need
 
-    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")  # no pyplot: no display, nothing global
+    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")  # without pyplot, which has global state
     return figure, figure.subplots(1, panels, squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""What a method that fills holes makes of the same images when more and more of them is hidden.
+"""Reconstructions of the same images with more and more of their patches hidden.
 
 Paper: He et al. 2022, MAE, https://arxiv.org/abs/2111.06377, Figs. 2 to 4
 """
@@ -9,15 +9,15 @@ from PIL import Image
 from jax_ssl.visualize import pictures
 
 
-def draw(shown: dict[float, np.ndarray]) -> Image.Image:
-    """A row for each image: itself, and for each ratio what was left of it and what became of that.
+def draw(reconstructions: dict[float, np.ndarray]) -> Image.Image:
+    """A row for each image: itself, and for each ratio its visible patches and its reconstruction.
 
-    shown: {hidden part: (rows, 3, H, W, 3) in [0, 1]}, in the columns image, left over, filled in.
+    reconstructions: {hidden share: (rows, 3, H, W, 3) in [0, 1]}, with columns image, visible patches, filled in.
     """
-    side = pictures.cell(1 + 2 * len(shown))
+    side = pictures.cell(1 + 2 * len(reconstructions))
     fit = lambda images: pictures.fit(np.clip(images, 0, 1), side)
-    columns, titles = [fit(next(iter(shown.values()))[:, 0])], ["image"]
-    for ratio, images in shown.items():
+    columns, titles = [fit(next(iter(reconstructions.values()))[:, 0])], ["image"]
+    for ratio, images in reconstructions.items():
         columns += [fit(images[:, 1]), fit(images[:, 2])]
         titles += [f"{100 * ratio:.0f} % hidden", "filled in"]
     return pictures.sheet(columns, titles)

@@ -1,4 +1,4 @@
-"""What a method is given of an image: its views and its small crops beside it."""
+"""The input of a method: each image beside its views and small crops."""
 
 import numpy as np
 from PIL import Image

@@ -21,23 +21,24 @@ from jax_ssl.weights.read import read
 from jax_ssl.weights.rules import Scheme
 from jax_ssl.weights.schemes import IJEPA_PREDICTOR, SCHEMES
 
-DECODER_HEADS = {512: 16}  # of every MAE decoder that was published
-PREDICTOR_HEADS = {384: 16}  # of every I-JEPA predictor that was published
+DECODER_HEADS = {512: 16}  # {width: heads} of all published MAE decoders
+PREDICTOR_HEADS = {384: 16}  # {width: heads} of all published I-JEPA predictors
 
 
 def load(path, which: str | None = None, heads: int | None = None) -> Encoder:
     """A frozen encoder of normalised images (B, H, W, 3), with the mean, std and image side it was trained with.
 
     path: a run folder, or a .pth, .safetensors or .npz file with the names of the official MAE, MoCo v3, DINO, iBOT,
-        DINOv2, I-JEPA, BEiT or SimMIM, or of Hugging Face's ViTMAE or BEiT. What the network is made of is read from
-        the tensors: width, depth, patch, grid, positions, registers, layer scale, MLP, relative positions.
+        DINOv2, I-JEPA, BEiT or SimMIM, or of Hugging Face's ViTMAE or BEiT. The architecture is read from the
+        tensors: width, depth, patch, grid, positions, registers, layer scale, MLP, relative positions.
     which: "student" (default) or "teacher" of a run; the name of the network in a .pth file that holds several.
-    heads: of the attention, which only the user knows for a width that was never published. By default as published
+    heads: number of attention heads, which files do not hold. By default the published number for the width
         (network.py, HEADS), and width / 16 for widths below 192.
+    Raises UserError for what cannot be loaded.
     """
     if paths.resolve(path).is_dir():
         if heads is not None:
-            raise UserError(f"{path} is a run, whose config has its heads: leave heads={heads} out.")
+            raise UserError(f"{path} is a run, and its config says the number of heads: leave heads={heads} out.")
         return _load_run(paths.resolve(path), which or "student")
     tree, scheme = _read_file(path, which)
     backbone, params, size = network(path, tree, scheme, heads)
@@ -85,7 +86,7 @@ def load_predictor(path, which: str | None = None, heads: int | None = None) -> 
     inputs, width = params["embed"]["kernel"].shape
     side = grid_side(codes, 0)
     if side is None:
-        raise UserError(f"{path} has positions of shape {codes.shape}, no square grid.")
+        raise UserError(f"{path} has positions of shape {codes.shape}, not a square grid.")
     fixed = kind_of(codes, 0) == "sincos_column"
     params |= {} if fixed else {"positions": codes}
     predictor = Predictor(
@@ -123,7 +124,7 @@ def _read_file(path, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -
     if scheme is None:
         some = ", ".join(sorted(arrays)[:3])
         known = ", ".join(scheme.name for scheme in schemes)
-        raise UserError(f"{path} has names that are not known here ({some}, ...): the naming schemes are {known}.")
+        raise UserError(f"{path} has unknown names of tensors ({some}, ...): the known naming schemes are {known}.")
     rules = scheme.rules + tuple(rule for part in scheme.parts if holds(part.sign) for rule in part.rules)
     arrays = {name: array for name, array in arrays.items() if not re.fullmatch(scheme.ignored, name)}
     return convert(arrays, rules, f"{path} ({scheme.name})"), scheme

@@ -1,4 +1,4 @@
-"""Which vision transformer the converted tensors of a file belong to."""
+"""The vision transformer that the converted tensors of a file belong to."""
 
 import math
 
@@ -12,11 +12,11 @@ from jax_ssl.models.positions import sincos
 from jax_ssl.weights.convert import check_shapes
 from jax_ssl.weights.rules import Scheme
 
-HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}  # as published; no weights file tells
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}  # {width: heads} as published
 
 
 def network(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[vit.ViT, dict, int]:
-    """The network that the tensors fit, its parameters, and the side of its images."""
+    """The network that the tensors fit, its parameters, and the side of its images in pixels. Raises UserError."""
     params, codes = dict(tree["backbone"]), tree.get("positions", {}).get("backbone")
     encoder, (inputs, width) = params["encoder"], params["embed"]["kernel"].shape
     blocks, patch, first = encoder["blocks"], math.isqrt(inputs // 3), int("cls_token" in params)
@@ -25,7 +25,7 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[vit.Vi
     side = table_side(table, first) if codes is None else grid_side(codes, first)
     if side is None or (codes is not None and codes.shape[-1] != width):
         shape = np.shape(table if codes is None else codes)
-        raise UserError(f"{path} has positions of shape {shape}, no square grid{' and a class token' * first}.")
+        raise UserError(f"{path} has positions of shape {shape}, not a square grid{' and a class token' * first}.")
     positions = "none" if codes is None else kind_of(codes, first)
     if positions == "learned":
         params["positions"] = codes[0, first:].reshape(side, side, width)
@@ -41,7 +41,7 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[vit.Vi
         positions=positions,
         pool=("norm_of_mean" if "pooled_norm" in tree else "cls") if first else "mean",
         registers=registers,
-        layer_scale=float("gamma1" in blocks),  # only where it would start
+        layer_scale=float("gamma1" in blocks),  # whether it exists; the initial value does not matter
         key_bias="query_bias" not in blocks["attention"],
         relative_bias=relative,
         # The hub's DINOv2 with registers resizes positions in its own way, dinov2/hub/backbones.py.
@@ -57,12 +57,14 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[vit.Vi
 
 
 def mlp(tensors: dict, width: int) -> dict:
-    if "w12" in tensors:  # a hidden layer of two thirds of the ratio, see SwiGlu
+    """The keywords of `vit.make` for the MLP with these tensors."""
+    if "w12" in tensors:  # the hidden width is two thirds of the ratio, see SwiGlu
         return dict(mlp="swiglu", mlp_ratio=1.5 * tensors["w3"]["kernel"].shape[-2] / width)
     return dict(mlp="gelu", mlp_ratio=tensors["fc1"]["kernel"].shape[-1] / width)
 
 
 def heads_of(path, name: str, given: int | None, width: int, published: dict) -> int:
+    """The number of heads: as given, as published for this width, or width / 16 below 192. Raises UserError."""
     heads = given or published.get(width) or (width // 16 if width < 192 else None)
     if heads is None:
         raise UserError(f"{path} has width {width}, for which no number of heads is published: give {name}=.")
@@ -70,7 +72,7 @@ def heads_of(path, name: str, given: int | None, width: int, published: dict) ->
 
 
 def grid_side(codes: np.ndarray, first: int) -> int | None:
-    """The side of the grid of position codes (1, first + N, D), the class token's first; None if N is no square."""
+    """The side of the grid of positions (1, first + N, D); None if N is not a square. first: 1 with a class token."""
     if codes.ndim != 3 or len(codes) != 1 or codes.shape[1] <= first:
         return None
     side = math.isqrt(codes.shape[1] - first)
@@ -85,7 +87,7 @@ def table_side(table: np.ndarray | None, first: int) -> int | None:
 
 
 def kind_of(codes: np.ndarray, first: int) -> str:
-    """Which of vit.py's kinds of positions the codes (1, first + N, D) are."""
+    """The kind of positions (1, first + N, D), as vit.py calls it."""
     side, width = grid_side(codes, first), codes.shape[-1]
     for axis in ("column", "row") if width % 4 == 0 else ():
         fixed = np.concatenate([np.zeros((first, width)), sincos((side, side), width, axis)])

@@ -1,8 +1,8 @@
-"""The tensors of a weights file as NumPy arrays, without running anything that the file may hold, and without torch.
+"""The tensors of a weights file as NumPy arrays, without running code from the file, and without torch.
 
-A torch file is a pickle, and a pickle is a program. Here it runs with nothing in reach but an ordered dict, the names
-of torch's storages and one constructor, all of which only describe tensors; the arrays are cut out of the archive's
-raw records afterwards. (`torch.load(weights_only=True)` has been bypassed twice: CVE-2025-32434, CVE-2026-24747.)
+A torch file is a pickle, and a pickle is a program. The unpickler here knows an ordered dict, the names of torch's
+storages and one constructor, all of which only describe tensors. The arrays are then read from the archive's raw
+records. (`torch.load(weights_only=True)` has been bypassed twice: CVE-2025-32434, CVE-2026-24747.)
 """
 
 import collections
@@ -34,20 +34,21 @@ TORCH = (".pth", ".pt", ".bin", ".tar")  # the last as in NAME.pth.tar
 
 
 def read(path, section: str | None = None) -> dict[str, np.ndarray]:
-    """{name: array} of a .pth (.pt, .bin, .pth.tar), .safetensors or .npz file; bfloat16 stays so, as of ml_dtypes.
+    """{name: array} of a .pth (.pt, .bin, .pth.tar), .safetensors or .npz file, in its own dtypes.
 
-    section: which network of a torch file that holds several, such as "teacher".
+    section: which network of a torch file that holds several, such as "teacher". bfloat16 is that of ml_dtypes. Raises
+    UserError for a file that is absent, damaged, of another kind, or that could run code.
     """
     path = paths.resolve(path)
     if not path.exists() or path.is_dir():
         raise UserError(f"There is no weights file {path}; check the path.")
-    with on_disk(path) as copy:
+    with local_copy(path) as copy:
         return _read(path, copy, section)
 
 
 @contextlib.contextmanager
-def on_disk(path: epath.Path):
-    """The name of a file's copy on a disk, for libraries that read there alone; of a file of a disk, its own."""
+def local_copy(path: epath.Path):
+    """The name of a local copy of a file in a bucket, for libraries that read local files only; else its own name."""
     if not paths.is_remote(path):
         yield os.fspath(path)
         return
@@ -71,11 +72,11 @@ def _read(path: epath.Path, copy: str, section: str | None) -> dict[str, np.ndar
     except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch it again, or save plain arrays in it.") from error
     known = ", ".join((*TORCH, ".safetensors", ".npz"))
-    raise UserError(f"{path} is of no kind that is read here ({known}): convert it to .safetensors.")
+    raise UserError(f"{path} is of an unknown kind (known are {known}): convert it to .safetensors.")
 
 
 class Storage(NamedTuple):
-    """A run of `count` elements, the archive's record data/KEY."""
+    """`count` elements in the archive's record data/KEY. kind: torch's name of the storage, a key of DTYPES."""
 
     kind: str
     key: str
@@ -92,7 +93,7 @@ class Tensor(NamedTuple):
 
 
 class _Describe:
-    """Stands for torch._utils._rebuild_tensor_v2. No attribute of it can be set, as a pickle would be free to do."""
+    """Takes the place of torch._utils._rebuild_tensor_v2. Without __dict__, so that a pickle cannot set attributes."""
 
     __slots__ = ()
 
@@ -103,7 +104,7 @@ class _Describe:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits what a plain state dict is made of; everything else that a pickle can name is refused by name."""
+    """Loads only what a plain state dict is made of, and refuses every other global."""
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
@@ -112,7 +113,7 @@ class _Unpickler(pickle.Unpickler):
             return _Describe()
         if module == "torch" and name in DTYPES:
             return name
-        raise UserError(f"asks for {module}.{name}, which is more than weights need and could run code")
+        raise UserError(f"asks for {module}.{name}, which weights do not need and which could run code")
 
     def persistent_load(self, pid):
         tag, kind, key, _, count = pid
@@ -140,19 +141,19 @@ def _read_torch(path: epath.Path, copy: str, section: str | None) -> dict[str, n
         raise UserError(
             f"{path} {error}; if you trust it, save its weights alone as .safetensors where torch is installed."
         ) from None
-    except Exception as error:  # the file decides what goes wrong in here, and it may be anything
+    except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged or no torch file ({error}); fetch it again.") from error
 
 
 def _record(archive: zipfile.ZipFile, name: str) -> bytes:
-    # torch never compresses; a file that does could unfold to any size.
+    # torch never compresses; a compressed record could expand to any size.
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
     return archive.read(name)
 
 
 def _choose(tree, section: str | None) -> dict[str, Tensor]:
-    """The dict of tensors: the pickle itself, or the one network in it, or the one that was asked for."""
+    """The dict of tensors: the pickle itself, or the only network in it, or the network called `section`."""
     tensors = lambda node: {name: value for name, value in node.items() if isinstance(value, Tensor)}
     networks = {name: tensors(value) for name, value in tree.items() if isinstance(value, dict) and tensors(value)}
     if section in networks:
@@ -162,7 +163,7 @@ def _choose(tree, section: str | None) -> dict[str, Tensor]:
     if section is None and len(networks) == 1:
         return next(iter(networks.values()))
     found = ", ".join(map(repr, networks)) or "none by name"
-    raise UserError(f"holds these networks: {found}, so which={section!r} does not say which to load")
+    raise UserError(f"holds these networks: {found}, so which={section!r} cannot be loaded")
 
 
 def _array(tensor: Tensor, record) -> np.ndarray:
@@ -170,6 +171,6 @@ def _array(tensor: Tensor, record) -> np.ndarray:
     data = record(f"data/{tensor.storage.key}")
     if len(data) != tensor.storage.count * dtype.itemsize or math.prod(tensor.shape) > tensor.storage.count:
         raise ValueError(f"storage {tensor.storage.key} has {len(data)} bytes, which is not what its tensors need")
-    # NumPy itself refuses offsets and strides that lead out of the buffer.
+    # NumPy refuses offsets and strides that point outside of the buffer.
     strides = [stride * dtype.itemsize for stride in tensor.strides]
     return np.ndarray(tensor.shape, dtype, data, tensor.offset * dtype.itemsize, strides)

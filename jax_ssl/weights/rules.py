@@ -1,8 +1,8 @@
-"""The language of naming schemes: how one tensor of another library becomes (a part of) one of ours.
+"""The parts of a naming scheme: how a tensor of another library becomes (a part of) one of ours.
 
-A target is a path in {"backbone": ViT's parameters, "decoder": Decoder's, "predictor": Predictor's, "positions": codes
-as the file holds them, "pooled_norm": a norm behind the mean of the patches}. Tensors of one block carry its number,
-the pattern's only group; convert.py stacks them along the leading axis.
+A target is a path in {"backbone": ViT's parameters, "decoder": Decoder's, "predictor": Predictor's, "positions":
+positions as the file holds them, "pooled_norm": a norm after the mean of the patches}. The number of a block is the
+only group of a pattern; convert.py stacks the tensors of all blocks along a leading axis.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 class Rule(NamedTuple):
-    """Tensors whose whole name matches `pattern` go, transformed, to `target`, as the `part`-th of its last axis."""
+    """A tensor whose whole name matches `pattern`, transformed, is the `part`-th part of the last axis of `target`."""
 
     pattern: str
     target: str
@@ -23,18 +23,18 @@ class Rule(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Rules for the files that hold a name like `sign`; in those, each of their targets has to be filled."""
+    """Optional rules, for files with a name that matches `sign`; there, every target of the rules has to be filled."""
 
     sign: str
     rules: tuple[Rule, ...]
 
 
 class Scheme(NamedTuple):
-    """A library's names. sign: a pattern that its files match; without: one that no name in its files matches.
+    """How a library names its tensors, and what its files do not hold.
 
-    ignored: names that are nothing here, such as a classifier. What no weights file tells: epsilon of the layer norms,
-    pixels (mean and std that images were normalised with), and offset, added to the number of patches in the scale by
-    which learned positions are resized.
+    sign: a pattern that some name in its files matches. without: one that no name matches. ignored: names that are not
+    needed, such as a classifier. Not in the files: epsilon of the layer norms, pixels (mean and std of the images), and
+    offset, which is added to the number of patches in the scale by which learned positions are resized.
     """
 
     name: str
@@ -53,26 +53,28 @@ def same(x):
 
 
 def transpose(x):
-    """A torch Linear keeps (out, in), a Flax Dense (in, out)."""
+    """The kernel (out, in) of a torch Linear as that of a Flax Dense, (in, out)."""
     out, into = x.shape
     return x.reshape(out, into).T
 
 
 def patch_kernel(x):
-    """A convolution (D, C, p, p) whose stride is its size, as a matrix over cut-out patches: (p p C, D)."""
+    """The kernel (D, C, p, p) of a convolution with stride p as a matrix over flat patches: (p p C, D)."""
     out, channels, rows, columns = x.shape
     return x.transpose(2, 3, 1, 0).reshape(rows * columns * channels, out)
 
 
 def token(x):
-    """(D,), (1, D) or (1, 1, D)."""
+    """A token of shape (D,), (1, D) or (1, 1, D) as (1, 1, D)."""
     return x.reshape(1, 1, -1)
 
 
 def linear(pattern: str, target: str, part: int = 0, kernel=transpose) -> tuple[Rule, Rule]:
+    """The rules for weight and bias of a linear layer."""
     weight = Rule(rf"{pattern}\.weight", f"{target}/kernel", kernel, part)
     return weight, Rule(rf"{pattern}\.bias", f"{target}/bias", same, part)
 
 
 def norm(pattern: str, target: str) -> tuple[Rule, Rule]:
+    """The rules for weight and bias of a layer norm."""
     return Rule(rf"{pattern}\.weight", f"{target}/scale", same), Rule(rf"{pattern}\.bias", f"{target}/bias", same)

@@ -1,4 +1,4 @@
-"""How other libraries name what we have: one table a naming scheme."""
+"""How other libraries name their tensors: one table of rules for each naming scheme."""
 
 from jax_ssl.weights.rules import Part, Rule, Scheme, linear, norm, patch_kernel, same, token, transpose
 
@@ -7,11 +7,11 @@ BLOCKS = "backbone/encoder/blocks"
 INCEPTION = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-# ---- names after timm's: MAE, MoCo v3, DINO, iBOT, DINOv2, I-JEPA
+# ---- names as in timm: MAE, MoCo v3, DINO, iBOT, DINOv2, I-JEPA
 
 
 def timm_attention(block: str, target: str) -> tuple[Rule, ...]:
-    """A block without its MLP."""
+    """The rules for a block without its MLP."""
     return (
         *norm(block + r"norm1", f"{target}/norm1"),
         *linear(block + r"attn\.qkv", f"{target}/attention/qkv"),
@@ -36,7 +36,7 @@ TIMM_ENDS = (
 )
 CLASS_TOKEN = Rule(r"cls_token", "backbone/cls_token", same)
 
-# facebookresearch/mae, models_mae.py; moco-v3, dino and ibot, whose vision transformers have timm's names too.
+# facebookresearch/mae, models_mae.py; moco-v3, dino and ibot, whose vision transformers use timm's names too.
 TIMM = Scheme(
     name="timm",
     sign=r"patch_embed\.proj\.weight",
@@ -58,7 +58,7 @@ TIMM = Scheme(
     offset=0.1,
 )
 
-# facebookresearch/dinov2, models/vision_transformer.py; trained in chunks of blocks, a block's name has two numbers.
+# facebookresearch/dinov2, models/vision_transformer.py; a block's name may have two numbers, chunk and block.
 DINOV2_BLOCK = r"blocks(?:\.\d{1,3})?" + NUMBER
 DINOV2 = Scheme(
     name="DINOv2",
@@ -144,13 +144,13 @@ def beit(name: str, prefix: str, **image) -> Scheme:
 # ---- Hugging Face
 
 QUERY, KEY, VALUE = (
-    rf"attention\.(?:{letter}_proj|attention\.{name})"  # since Transformers 5, and before
+    rf"attention\.(?:{letter}_proj|attention\.{name})"  # since Transformers 5, and before it
     for letter, name in (("q", "query"), ("k", "key"), ("v", "value"))
 )
 
 
 def hugging_face_blocks(prefix: str, target: str) -> tuple[Rule, ...]:
-    """Blocks without the biases of query, key and value, which are separate there."""
+    """The rules for blocks, without the biases of query, key and value."""
     block, qkv = prefix + NUMBER, f"{target}/attention/qkv/kernel"
     return (
         *norm(block + r"layernorm_before", f"{target}/norm1"),
@@ -163,11 +163,12 @@ def hugging_face_blocks(prefix: str, target: str) -> tuple[Rule, ...]:
 
 
 def hugging_face_biases(prefix: str, target: str) -> tuple[Rule, ...]:
+    """The rules for the biases of query, key and value."""
     block, qkv = prefix + NUMBER, f"{target}/attention/qkv/bias"
     return tuple(Rule(block + name + r"\.bias", qkv, same, part) for part, name in enumerate((QUERY, KEY, VALUE)))
 
 
-# huggingface/transformers, models/vit_mae/modeling_vit_mae.py; the prefix is absent from a ViTMAEModel saved alone.
+# huggingface/transformers, models/vit_mae/modeling_vit_mae.py; a ViTMAEModel saved alone has no prefix.
 VIT = r"(?:vit\.)?"
 HUGGING_FACE = Scheme(
     name="Hugging Face ViTMAE",
@@ -197,7 +198,7 @@ HUGGING_FACE = Scheme(
     epsilon=1e-12,
 )
 
-# models/beit/modeling_beit.py there; pre-trained files end in a norm of all tokens, fine-tuned ones in one of the mean.
+# models/beit/modeling_beit.py; pre-trained files end in a norm of all tokens, fine-tuned ones in a norm of their mean.
 BEIT = r"(?:beit\.)?"
 BEIT_BLOCKS = BEIT + r"(?:layers|encoder\.layer)"
 BEIT_TABLE = r"relative_position_bias\.relative_position_bias_table"
@@ -230,7 +231,7 @@ HUGGING_FACE_BEIT = Scheme(
     pixels=INCEPTION,
 )  # fmt: skip
 
-SCHEMES = (  # the first whose signs fit is taken
+SCHEMES = (  # the first one that fits is taken
     DINOV2_SWIGLU, DINOV2, beit("BEiT", "", pixels=INCEPTION), beit("SimMIM", r"encoder\."), HUGGING_FACE_BEIT,
     IJEPA, TIMM, HUGGING_FACE,
 )  # fmt: skip

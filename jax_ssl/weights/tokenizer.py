@@ -1,4 +1,4 @@
-"""A trained tokenizer of images, out of a run's folder: what BEiT learns to predict."""
+"""A trained image tokenizer from a run's folder; BEiT learns to predict its codes."""
 
 import functools
 from collections.abc import Callable
@@ -14,13 +14,13 @@ class Tokenizer(NamedTuple):
     """net.apply({"params": params()}, images, method="logits") gives the scores of the codes; see models/dvae.py."""
 
     net: dvae.DVae
-    params: Callable[[], dict]  # reads them, NumPy arrays, at the first call
+    params: Callable[[], dict]  # reads them as NumPy arrays, at the first call
     mean: tuple[float, ...]  # how its images were normalised
     std: tuple[float, ...]
 
 
 def load_tokenizer(folder) -> Tokenizer:
-    """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for anything else."""
+    """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for any other folder."""
     if not (paths.resolve(folder) / "config.json").exists():
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
@@ -28,7 +28,7 @@ def load_tokenizer(folder) -> Tokenizer:
         )
     settings = config.of_run(folder)
     if settings.method.name != "dvae":
-        raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: name a run of method dvae.")
+        raise UserError(f"method.tokenizer={folder} is a run of {settings.method.name}: give a run of method dvae.")
     model = {key: value for key, value in settings.model.items() if key != "name"}
 
     @functools.cache

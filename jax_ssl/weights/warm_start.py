@@ -1,8 +1,8 @@
-"""A new run that begins with given weights: those of a run, of an official file, or of several, part by part.
+"""Start a new run from given weights: of a run, of an official file, or of several, part by part.
 
-Weights that can't be what was meant are told before the first step: values that are not finite are refused, a network
-that gives all images one feature (what a run that exploded may leave behind) and a normalisation other than the
-config's are said in one line.
+Bad weights are reported before the first step. Values that are not finite are refused. A line of warning says that a
+network gives all images the same feature (a diverged run may leave such weights), or that its images were normalised
+in another way than the config's.
 """
 
 import functools
@@ -23,41 +23,43 @@ from jax_ssl.run import checkpoints
 from jax_ssl.weights import load
 
 OPTIONAL = ("mask_token",)  # some methods hide patches and others do not: the same backbone has it or not
-RECIPE = "a new part learns with the rest standing still by optim.late=('backbone',) and optim.late_epochs=1"
-SHOWN = 16  # pictures, at least, by which a network is seen to be alive
-COARSE = 4  # each is so many random colours in a row and in a column, blurred into each other
-DEAD = 1e-3  # spread of their features; untrained networks have 0.7, ruined ones that still tell images apart 0.04
-NEARLY_DEAD = 0.05  # of a method's own output, in training
+RECIPE = "train a new part with the backbone fixed by optim.late=('backbone',) and optim.late_epochs=1"
+TEST_IMAGES = 16  # at least, to measure the spread of a backbone's features
+TEST_COLOURS = 4  # random colours in a row and in a column of such an image, interpolated
+DEAD = 1e-3  # feature_std of a dead backbone; untrained ones have 0.7, damaged ones whose features still differ 0.04
+NEARLY_DEAD = 0.05  # feature_std of a method's output in its first step
 
 
 def parse(init_from: str, known: tuple[str, ...]) -> dict[str, str]:
-    """{part: path}: "PATH" is all that PATH has (part ""), else "backbone=PATH,projector=PATH,teacher=PATH".
+    """{part: path} of "backbone=PATH,projector=PATH,teacher=PATH", or {"": PATH} of "PATH", for all parts that it has.
 
-    known: the names of parts. What exists is a path, and not cut apart at the `=` and `,` that it may have.
+    known: the names of parts. A path that exists is not split at the `=` and `,` in it. Raises UserError.
     """
     if exists(init_from):
         return {"": init_from}
     parts, pieces = {}, re.split(rf",\s*(?=(?:{'|'.join(map(re.escape, known))})=)", init_from.strip())
     while pieces:
-        # As many pieces as make a path that exists: a folder may be called `a,projector=1`.
-        longest = (count for count in range(len(pieces), 1, -1) if exists(named(",".join(pieces[:count]))[1]))
+        # The longest path that exists: a folder may be called `a,projector=1`.
+        longest = (count for count in range(len(pieces), 1, -1) if exists(split_part(",".join(pieces[:count]))[1]))
         count = next(longest, 1)
-        part, path = named(",".join(pieces[:count]))
+        part, path = split_part(",".join(pieces[:count]))
         if not path or part in parts or "" in parts or (parts and not part) or ("," in path and not exists(path)):
-            raise UserError(f"init_from={init_from!r}: give one path, or several as backbone=PATH,projector=PATH.")
+            raise UserError(
+                f"init_from={init_from!r}: give one path, or one for each part, as backbone=PATH,projector=PATH."
+            )
         parts[part] = path
         del pieces[:count]
     return parts
 
 
-def check_there(init_from: str) -> None:
-    """Raises UserError for a path that does not exist: asked before anything is loaded."""
+def check_exists(init_from: str) -> None:
+    """Raises UserError for a path that does not exist, before anything is loaded."""
     for path in parse(init_from, tuple(re.findall(r"(?:^|,)\s*(\w+)=", init_from))).values():
         if not exists(path):
-            raise UserError(f"init_from names {path}, which is not there: give a run's folder or an official file.")
+            raise UserError(f"init_from={path} does not exist: give a run's folder or an official file.")
 
 
-def named(text: str) -> tuple[str, str]:
+def split_part(text: str) -> tuple[str, str]:
     """ "backbone=PATH" -> ("backbone", PATH); PATH -> ("", PATH)."""
     match = re.fullmatch(r"(\w+)=(.*)", text, re.DOTALL)
     return (match[1], match[2].strip()) if match else ("", text.strip())
@@ -68,10 +70,10 @@ def exists(path: str) -> bool:
 
 
 def read(path: str) -> dict:
-    """{"params", "teacher", "stats", "teacher_stats", "pixels"} of a run, or of a step of it; of a file, its backbone.
+    """{"params", "teacher", "stats", "teacher_stats", "pixels"} of a run; of a file, its backbone.
 
-    path: a run's folder stands for its newest good checkpoint, RUN/checkpoints/STEP for that one.
-    pixels: the mean and the std that its images were normalised with; None where a run does not say.
+    path: a run's folder, for its newest good checkpoint; or RUN/checkpoints/STEP, for that one; or a file.
+    pixels: mean and std that its images were normalised with; None if unknown.
     """
     if paths.resolve(path).is_dir():
         folder, step = checkpoints.find(path)
@@ -87,7 +89,7 @@ def read(path: str) -> dict:
 
 
 def pixels_of(folder):
-    """The mean and the std of a run's config, None where it can't be read: its weights are all that is needed."""
+    """Mean and std of a run's config; None if it cannot be read, as the weights can be used without it."""
     file = folder / "config.json"
     try:
         data = config.from_json(file.read_text()).data if file.exists() else None
@@ -97,11 +99,11 @@ def pixels_of(folder):
 
 
 def start_from(init_from: str, state, settings, say=print):
-    """The new state with given parameters in it, and their batch statistics. settings: the new run's config.
+    """The new state with the given parameters and batch statistics. settings: the new run's config.
 
-    The teacher begins as the given teacher where there is one under that name, else as a copy of the student's new
-    parameters. Says in one line what was taken and what is new, and in one more each what looks wrong about it. Raises
-    UserError if something does not fit or is not finite.
+    The teacher starts as the given teacher if there is one, else as a copy of the student's new parameters. One line
+    says what was taken and what is new; one more for each warning. Raises UserError if weights do not fit or are not
+    finite.
     """
     known = (*state.params, *(["teacher"] if state.teacher else []))
     parts = parse(init_from, known)
@@ -117,39 +119,39 @@ def start_from(init_from: str, state, settings, say=print):
     origin = ", ".join(f"{name} of {path}" for name, path in taken.items()) or f"the teacher of {parts['teacher']}"
     say(f"starting from {origin}" + (f"; new: {', '.join(new)} ({RECIPE})" if new else ""))
     for part, path in parts.items():
-        tell_pixels(path, given[part]["pixels"], settings.data, say)
+        warn_normalisation(path, given[part]["pixels"], settings.data, say)
     if "backbone" in taken:
-        tell_dead(taken["backbone"], state, settings, say)
+        warn_dead(taken["backbone"], state, settings, say)
     return state
 
 
-def tell_pixels(path: str, pixels, data, say) -> None:
-    """Says so where given weights have seen images of another normalisation than the config's."""
+def warn_normalisation(path: str, pixels, data, say) -> None:
+    """A warning if given weights were trained on images with another normalisation than the config's."""
     if pixels is None or np.allclose(pixels, (data.mean, data.std), atol=1e-3):
         return
-    shown = [tuple(round(float(value), 4) for value in values) for values in (*pixels, data.mean, data.std)]
-    flags = [f"--config.data.{key}={values}".replace(" ", "") for key, values in zip(("mean", "std"), shown)]
+    rounded = [tuple(round(float(value), 4) for value in values) for values in (*pixels, data.mean, data.std)]
+    flags = [f"--config.data.{key}={values}".replace(" ", "") for key, values in zip(("mean", "std"), rounded)]
     say(
-        f"other normalisation: {path} has seen images of mean {shown[0]} and std {shown[1]}, and this config has "
-        f"{shown[2]} and {shown[3]}; to keep theirs add '{flags[0]}' '{flags[1]}'"
+        f"other normalisation: {path} was trained with mean {rounded[0]} and std {rounded[1]}, and this config has "
+        f"{rounded[2]} and {rounded[3]}; to use the former add '{flags[0]}' '{flags[1]}'"
     )
 
 
-def tell_dead(path: str, state, settings, say) -> None:
-    """Says so where the backbone gives different images one feature, or none that is finite: it will not recover."""
-    spread = spread_of(state, settings)
-    if not spread > DEAD:  # not a number is no more alive
+def warn_dead(path: str, state, settings, say) -> None:
+    """A warning if the backbone gives different images the same feature, or none that is finite."""
+    spread = backbone_spread(state, settings)
+    if not spread > DEAD:  # true for NaN too
         what = "one and the same feature" if math.isfinite(spread) else "features that are not finite"
         say(
             f"the backbone of {path} looks dead: it gives different images {what} (feature_std {spread:.1e}), and "
-            "training hardly ever mends that; take other weights, or a checkpoint from before the trouble"
+            "training hardly ever repairs that; take other weights, or an earlier checkpoint"
         )
 
 
-def tell_first_step(init_from: str, metrics: dict, say) -> None:
-    """Says so where the first step from given weights shows that they are ruined; metrics: of that step.
+def warn_first_step(init_from: str, metrics: dict, say) -> None:
+    """A warning if the metrics of the first step show that the given weights are damaged.
 
-    A run that ended with values that are not finite may leave a network which looks alive and has no finite gradient.
+    A diverged run may leave a network that gives different features but has no finite gradient.
     """
     spread = float(metrics.get("feature_std", 1.0))
     if metrics["skipped"] > 0:
@@ -158,21 +160,19 @@ def tell_first_step(init_from: str, metrics: dict, say) -> None:
         what = f"all images get nearly the same feature (feature_std {spread:.3f}, healthy is near 1)"
     else:
         return
-    remedy = "take other weights, or a checkpoint from before the trouble"
-    say(f"the first step from {init_from} is no good: {what}; {remedy}")
+    say(f"the first step from {init_from} failed: {what}; take other weights, or an earlier checkpoint")
 
 
-def spread_of(state, settings) -> float:
-    """feature_std of the state's backbone on a few random pictures: of what is pooled or of the patches, the larger.
+def backbone_spread(state, settings) -> float:
+    """feature_std of the state's backbone on a few random images: of pooled features or of patches, the larger.
 
-    With batch norm it is read as in training, by the statistics of these pictures: a run that exploded may leave
-    running ones that say nothing.
+    Batch norm uses the statistics of these images, as in training: the running ones of a diverged run may be useless.
     """
     encode = freeze(make_backbone(settings), state)
     stats = [name for name in encode.variables if name != "params"]
     pieces = math.lcm(jax.device_count(), getattr(encode.backbone, "norm_groups", 1))
-    count, side = -(-SHOWN // pieces) * pieces, settings.data.eval_size
-    colours = np.random.default_rng(0).standard_normal((count, COARSE, COARSE, 3), np.float32)
+    count, side = -(-TEST_IMAGES // pieces) * pieces, settings.data.eval_size
+    colours = np.random.default_rng(0).standard_normal((count, TEST_COLOURS, TEST_COLOURS, 3), np.float32)
     return float(_spread(encode.backbone, tuple(stats), encode.variables, colours, side))
 
 
@@ -188,7 +188,7 @@ def _spread(backbone, stats, variables, colours, side):
 
 
 def with_student(state, parts, given, model):
-    """(the state with the parts of the student that are given, {part: its path})."""
+    """(the state with the given parts of the student, {part: its path})."""
     params, extra, taken = dict(state.params), state.extra, {}
     for part, source in given.items():
         if part == "teacher":
@@ -203,58 +203,61 @@ def with_student(state, parts, given, model):
 
 
 def with_teacher(state, parts, given, model):
-    """The state with the given teacher; where none is given, with a copy of the student's."""
+    """The state with the given teacher; if none is given, with a copy of the student."""
     teacher, extra = {name: jax.tree.map(jnp.copy, state.params[name]) for name in state.teacher}, state.extra
     part = "teacher" if "teacher" in given else ""
     source = given.get(part, {"teacher": {}, "params": {}})
-    # Of a file, which has one network, that one; of a run without a teacher, its student.
-    theirs, stats = source["teacher"], "teacher_stats"
-    if part and not theirs:
-        theirs, stats = source["params"], "stats"
-    for name in [name for name in teacher if name in theirs]:
-        teacher[name] = fit(theirs[name], state.teacher[name], f"{parts[part]}, {name}", model)
+    # A file has one network, and some runs have no teacher: then take the student.
+    params, stats = source["teacher"], "teacher_stats"
+    if part and not params:
+        params, stats = source["params"], "stats"
+    for name in [name for name in teacher if name in params]:
+        teacher[name] = fit(params[name], state.teacher[name], f"{parts[part]}, {name}", model)
         extra = with_stats(extra, "teacher_stats", name, source[stats])
     return state.replace(teacher=teacher, extra=extra)
 
 
 def fit(given, new, where: str, model):
-    """The given tree with the layout of the new one; learned positions are resized to its grid. Raises UserError."""
-    theirs = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(given)}
+    """The given tree with the dtypes and sharding of the new one. Learned positions are resized. Raises UserError."""
+    unused = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(given)}
 
-    def place(path, mine):
+    def take(path, target):
         name = jax.tree_util.keystr(path)
-        if name not in theirs:
+        if name not in unused:
             if path[-1].key in OPTIONAL:
-                return mine
-            raise UserError(f"{where} has no {name}: take the model of the run that it comes from.")
-        found = theirs.pop(name)
-        if path[-1].key == "positions" and np.shape(found)[2:] == mine.shape[2:]:
+                return target
+            raise UserError(f"{where} has no {name}: set the model of the run that it comes from.")
+        found = unused.pop(name)
+        if path[-1].key == "positions" and np.shape(found)[2:] == target.shape[2:]:
             offset, antialias = model.get("position_offset", 0.0), model.get("position_antialias", False)
-            same = np.shape(found) == mine.shape
-            found = found if same else positions.resize(jnp.asarray(found), mine.shape[:2], offset, antialias)
-        refuse_not_finite(found, where + name)
-        if np.shape(found) != mine.shape:
+            same = np.shape(found) == target.shape
+            found = found if same else positions.resize(jnp.asarray(found), target.shape[:2], offset, antialias)
+        check_finite(found, where + name)
+        if np.shape(found) != target.shape:
             raise UserError(
-                f"{where}{name} is {np.shape(found)} and this config needs {mine.shape}: take its model, or name the "
-                "parts to take, such as init_from=backbone=PATH."
+                f"{where}{name} is {np.shape(found)} and this config needs {target.shape}: set the same model, or give "
+                "the parts to take, such as init_from=backbone=PATH."
             )
-        return jax.device_put(jnp.asarray(found, mine.dtype), mine.sharding)
+        return jax.device_put(jnp.asarray(found, target.dtype), target.sharding)
 
-    placed = jax.tree_util.tree_map_with_path(place, new)
-    left = [name for name in theirs if not any(f"'{token}'" in name for token in OPTIONAL)]
+    taken = jax.tree_util.tree_map_with_path(take, new)
+    left = [name for name in unused if not any(f"'{token}'" in name for token in OPTIONAL)]
     if left:
-        raise UserError(f"{where} has {left[0]}, which this config's network has not: take the model it comes from.")
-    return placed
+        raise UserError(
+            f"{where} has {left[0]}, which the network of this config does not have: set the model that it comes from."
+        )
+    return taken
 
 
-def refuse_not_finite(tree, where: str) -> None:
+def check_finite(tree, where: str) -> None:
+    """Raises UserError if an array of the tree has values that are not finite."""
     if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(tree)):
         raise UserError(f"{where} holds values that are not finite: take other weights, or an earlier checkpoint.")
 
 
 def with_stats(extra, key: str, name: str, given):
-    """`extra` with the given batch statistics of one part under `key`, where both have them. Raises UserError."""
-    refuse_not_finite([tree[name] for tree in given.values() if name in tree], f"init_from, {key} of {name},")
+    """`extra` with the given batch statistics of part `name` under `key`, if both have them. Raises UserError."""
+    check_finite([tree[name] for tree in given.values() if name in tree], f"init_from, {key} of {name},")
     if not isinstance(extra, dict) or key not in extra:
         return extra
     collections = {

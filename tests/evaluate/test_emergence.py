@@ -54,13 +54,13 @@ def test_the_best_head_is_chosen_for_each_image():
     maps = np.full((2, 2, 2, 2), 1e-6)
     maps[0, 0, 0] = maps[1, 1, 0] = 1  # each looks at one image's object, and at nothing in the other
     maps[0, 1, 1] = maps[1, 0, 1] = 1
-    assert emergence.emergence(maps, truth, 0.9) == {"jaccard_best_head": 1.0, "jaccard_mean_head": 0.5}
+    assert emergence.head_overlaps(maps, truth, 0.9) == {"jaccard_best_head": 1.0, "jaccard_mean_head": 0.5}
 
 
 def test_chance_is_what_random_masks_expect():
     truth = np.zeros((400, 16, 16), bool)
     truth[:, :8] = True
-    found = emergence.chance((400, 1, 16, 16), truth)
+    found = emergence.noise_overlaps((400, 1, 16, 16), truth)
     covered = 1 - np.sqrt(1 - emergence.MASS)  # of uniform noise, the upper part that holds the mass
     assert found["jaccard_mean_head"] == pytest.approx(0.5 * covered / (0.5 + 0.5 * covered), abs=0.01)
 
@@ -81,7 +81,7 @@ def test_a_network_without_a_class_token_is_told():
     settings = parts.without_name(config.load("moco:tiny").model)
     for backbone in (encoder(pool="mean").backbone, resnet.make(**settings)):
         with pytest.raises(UserError, match="model.pool='cls'"):
-            emergence.check(backbone)
+            emergence.check_class_token(backbone)
 
 
 def test_the_command_measures_and_records_beside_baselines(tmp_path, capsys):

@@ -48,7 +48,7 @@ def recipe_of(encode, steps, **changes):
 def trained(encode, images, labels, rows, peak, **changes):
     """The state after one step for each of `rows`, and the one before, on the host."""
     recipe = recipe_of(encode, len(rows), **changes)
-    state = ft.begin(encode, recipe, SIDE, CLASSES, jax.random.key(0), False)
+    state = ft.initial_state(encode, recipe, SIDE, CLASSES, jax.random.key(0), False)
     before = jax.tree.map(np.array, state)
     after = ft.train(state, jnp.asarray(images), jnp.asarray(labels), rows, peak, jax.random.key(1), recipe)
     return jax.tree.map(np.array, after), before
@@ -95,7 +95,7 @@ def test_scratch_and_pretrained_see_the_same_batches(pretrained, monkeypatch):
     for scratch, steps in seen.items():
 
         def record(state, images, labels, chosen, key, peak, recipe, steps=steps):
-            shown = ft.views(images[chosen], jax.random.split(key)[0])
+            shown = ft.random_crops(images[chosen], jax.random.split(key)[0])
             steps.append((np.asarray(shown), np.asarray(labels[chosen]), state.params, recipe._replace(layer_decay=0)))
             return state
 
@@ -135,7 +135,7 @@ def test_weight_decay_leaves_biases_and_norms_alone():
     encode = untrained(small_vit())
     images, rows = gratings(8, seed=5)[0], np.arange(8, dtype=np.int32)[None]
     recipe = recipe_of(encode, 1, weight_decay=0.1)
-    state = ft.begin(encode, recipe, SIDE, 1, jax.random.key(0), False)
+    state = ft.initial_state(encode, recipe, SIDE, 1, jax.random.key(0), False)
     state = state._replace(params=jax.tree.map(lambda x: x + 1.0, state.params))
     before = jax.tree.map(np.array, state.params)
     after = ft.train(state, jnp.asarray(images), jnp.zeros(8, jnp.int32), rows, 0.5, jax.random.key(1), recipe).params
@@ -146,7 +146,7 @@ def test_weight_decay_leaves_biases_and_norms_alone():
 
 def test_batch_norm_trains_on_the_whole_batch_and_tests_with_running_statistics():
     encode = untrained(small_resnet())
-    assert ft.adjusted(encode.backbone, 0.0).norm_groups == 1
+    assert ft.with_drop_path(encode.backbone, 0.0).norm_groups == 1
     images, labels = gratings(400, seed=1)
     found = ft.finetune(encode, images, labels, *gratings(100, seed=2), CLASSES, scratch=True, epochs=8, batch=30,
                         base_lr=0.1)  # fmt: skip
@@ -163,14 +163,14 @@ def test_batch_norm_trains_on_the_whole_batch_and_tests_with_running_statistics(
 
 def test_dropped_branches_and_the_encoders_own_pooling(pretrained):
     found = tune(pretrained, drop_path=0.2, pool="own", epochs=2, base_lr=0.01)
-    assert 0 <= found["top1"] <= 1 and ft.adjusted(pretrained.backbone, 0.2).drop_path == 0.2
+    assert 0 <= found["top1"] <= 1 and ft.with_drop_path(pretrained.backbone, 0.2).drop_path == 0.2
 
 
 def test_views_are_crops_inside_the_image():
     """An image that shows its own coordinates: every view spans a box, within the limits, half of them mirrored."""
     ramp = np.broadcast_to(np.arange(64)[:, None], (64, 64))
     image = np.stack([4 * ramp, 4 * ramp.T, np.full((64, 64), 200)], axis=-1).astype(np.uint8)
-    shown = np.asarray(ft.views(jnp.asarray(np.tile(image, (300, 1, 1, 1))), jax.random.key(0)))
+    shown = np.asarray(ft.random_crops(jnp.asarray(np.tile(image, (300, 1, 1, 1))), jax.random.key(0)))
     assert shown.shape == (300, 64, 64, 3) and shown.dtype == np.float32
     np.testing.assert_allclose(shown[..., 2], 200 / 255, atol=1e-6)  # nothing from outside
     height = (shown[:, -1, :, 0] - shown[:, 0, :, 0]).mean(axis=1) * 255 / 4 + 1
@@ -191,7 +191,7 @@ def test_every_epoch_is_a_permutation_without_its_last_partial_batch():
 
 def test_a_network_that_diverged_gets_nothing_right(pretrained):
     recipe = recipe_of(pretrained, 1)
-    state = ft.begin(pretrained, recipe, SIDE, CLASSES, jax.random.key(0), False)
+    state = ft.initial_state(pretrained, recipe, SIDE, CLASSES, jax.random.key(0), False)
     broken = state._replace(params=jax.tree.map(lambda x: x * jnp.nan, state.params))
     images, zeros = gratings(10, seed=0)[0], np.zeros(10, int)
     assert ft.accuracy(state, images, zeros, recipe, batch=4) == 1.0  # a head of zeros says class 0
@@ -222,7 +222,7 @@ def test_mistakes_are_named():
         (images[:9], images, {}, "at least 10"),
         (images, images, {"pool": "max"}, "mean, own"),
         (images, images, {"epochs": 0}, "epochs=0"),
-        (images, images[:0], {}, "none: give it some"),
+        (images, images[:0], {}, "none: give some"),
     ):
         options = {"epochs": 1} | options
         with pytest.raises(UserError, match=message):

@@ -129,9 +129,9 @@ def test_images_shrink_as_by_pil_s_lanczos():
     # PIL rounds between rows and columns, and cuts off there what overshoots: mild contrasts do not.
     pixels = np.random.RandomState(0).randint(80, 176, (2, 28, 28, 3)).astype(np.uint8)
     expected = [np.asarray(Image.fromarray(p).resize((14, 14), Image.LANCZOS)) / 255 for p in pixels]
-    found = beit.resized(jnp.asarray(pixels / np.float32(255)), [14, 14])
+    found = beit.resize(jnp.asarray(pixels / np.float32(255)), [14, 14])
     np.testing.assert_allclose(found, expected, atol=1.5 / 255)
-    assert beit.resized(found, [14, 14]) is found
+    assert beit.resize(found, [14, 14]) is found
 
 
 def test_the_paper_s_preset_hides_75_of_196_and_its_tokenizer_reads_112_pixels():
@@ -155,7 +155,7 @@ def test_wrong_settings_are_told(override, words):
 
 def test_a_run_of_another_method_is_no_tokenizer(folder, tmp_path):
     identity.write_config(tmp_path, config.to_dict(small("simmim")))
-    with pytest.raises(UserError, match="is a run of simmim: name a run of method dvae"):
+    with pytest.raises(UserError, match="is a run of simmim: give a run of method dvae"):
         train.build(small("beit", f"--config.method.tokenizer={tmp_path}"), examples=320)
     with pytest.raises(UserError, match="model.name='vit'"):
         beit.make(object(), Clock(1.0, 1), tokenizer=folder, beside={})

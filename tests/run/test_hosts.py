@@ -16,6 +16,7 @@ import pytest
 
 from jax_ssl.data import batch, pipeline
 from jax_ssl.run import checkpoints, lock, manifest
+from tests.devices import xla_flags
 from tests.small import overrides, small
 from tests.test_train import lines, wait_for_step
 
@@ -66,8 +67,7 @@ def free_port():
 @contextlib.contextmanager
 def started(arguments, processes, devices, folder=None):
     """So many processes of one run, with so many devices each. folder: where each notes the records of its batches."""
-    xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    env = os.environ | {"XLA_FLAGS": xla, "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"XLA_FLAGS": xla_flags(devices), "PYTHONPATH": str(ROOT)}
     where = [f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}"] if processes > 1 else []
     running = []
     for number in range(processes):

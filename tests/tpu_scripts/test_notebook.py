@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from tests.devices import xla_flags
 from tests.tpu_scripts.cloud import SCRIPTS
 
 PATH = SCRIPTS / "colab.ipynb"
@@ -80,7 +81,7 @@ def test_without_an_address_it_says_what_to_set(notebook, monkeypatch, tmp_path)
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(notebook, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TPU_")} | {
-        "JAX_SSL_NOTEBOOK_SMALL": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_SSL_NOTEBOOK_SMALL": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1),
         "PYTHONPATH": str(SCRIPTS.parent),
     }  # fmt: skip
     client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})

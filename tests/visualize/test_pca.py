@@ -22,10 +22,11 @@ def rotation(width, seed=1):
 
 def test_a_rotation_of_the_features_changes_nothing():
     features, _ = scene()
-    turned = features @ rotation(features.shape[-1])
-    for function in (lambda f: pca.components(f.reshape(-1, 12), 3), lambda f: pca.foreground(f)[0],
-                     lambda f: pca.colours(f, pca.foreground(f)[0]), lambda f: pca.without_position(f)[1]):  # fmt: skip
-        np.testing.assert_allclose(function(turned), function(features), atol=1e-8)
+    rotated = features @ rotation(features.shape[-1])
+    inside = lambda f: pca.foreground(f)[0]
+    for function in (lambda f: pca.components(f.reshape(-1, 12), 3), inside, lambda f: pca.colours(f, inside(f)),
+                     lambda f: pca.subtract_position(f)[1]):  # fmt: skip
+        np.testing.assert_allclose(function(rotated), function(features), atol=1e-8)
 
 
 def test_the_components_are_those_of_the_covariance():
@@ -54,7 +55,7 @@ def test_halves_of_an_object_get_colours_of_their_own_and_the_rest_none():
     features, which = scene()
     colours = pca.colours(features, which > 0)
     assert colours.shape == (*which.shape, 3) and colours.min() >= 0 and colours.max() <= 1
-    assert not colours[which == 0].any() and colours[which > 0].min() >= pca.DARKEST
+    assert not colours[which == 0].any() and colours[which > 0].min() >= pca.MIN_COLOUR
     left, right = colours[which == 1], colours[which == 2]
     assert np.abs(left.mean(0) - right.mean(0)).max() > 0.5
 
@@ -65,16 +66,16 @@ def test_the_threshold_parts_two_clumps():
     assert 5 < pca.threshold(random.permutation(values)) < 17
 
 
-def test_position_is_measured_and_taken_out_where_it_is_most():
+def test_position_is_measured_and_subtracted_where_it_is_most():
     content = np.random.default_rng(0).standard_normal((8, 4, 4, 6))
     place = np.random.default_rng(1).standard_normal((1, 4, 4, 6))
     place = (place - place.mean()) / place.std()
-    same, share = pca.without_position(content)
+    same, share = pca.subtract_position(content)
     assert share < 0.1 and same is content
-    cleaned, share = pca.without_position(content + 3 * place)
+    cleaned, share = pca.subtract_position(content + 3 * place)
     assert share == pytest.approx(0.9, abs=0.03)
     np.testing.assert_allclose(cleaned.mean(0), 0, atol=1e-9)
-    assert pca.without_position(place)[1] == 0  # of one image, nobody can tell
+    assert pca.subtract_position(place)[1] == 0  # of one image, nobody can tell
 
 
 def test_nothing_is_drawn_of_nothing():

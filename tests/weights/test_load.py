@@ -141,11 +141,11 @@ def test_a_shape_that_the_network_cannot_have_is_told(save):
         load(save(arrays))
     arrays = timm()
     arrays["pos_embed"] = arrays["pos_embed"][:, :-1]
-    with pytest.raises(UserError, match="no square grid and a class token"):
+    with pytest.raises(UserError, match="not a square grid and a class token"):
         load(save(arrays))
     arrays = timm()
     del arrays["cls_token"]
-    with pytest.raises(UserError, match="no square grid"):
+    with pytest.raises(UserError, match="not a square grid"):
         load(save(arrays))
 
 

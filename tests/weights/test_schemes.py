@@ -120,7 +120,7 @@ def test_beit_with_absolute_positions_alone(tensors, save):
     """The one of ImageNet-1k: no relative ones and no scale of layers either."""
     arrays = {name: array for name, array in of_unilm(tensors("hf_beit")).items()
               if "relative" not in name and "gamma" not in name}  # fmt: skip
-    with pytest.raises(UserError, match="no square grid"):
+    with pytest.raises(UserError, match="not a square grid"):
         load(save(arrays), heads=2)
     encode = load(save(arrays | {"pos_embed": np.ones((1, 17, 32), np.float32)}), heads=2)
     backbone = encode.backbone
@@ -168,7 +168,7 @@ def test_fixed_positions_of_a_predictor_and_what_it_cannot_be(tensors, save):
     assert learned.positions == "learned" and params["positions"].shape == (1, 16, 24)
     fixed, params = load_predictor(save(arrays | {"predictor_pos_embed": sincos((4, 4), 24)[None]}), heads=2)
     assert fixed.positions == "sincos" and "positions" not in params
-    with pytest.raises(UserError, match="no square grid"):
+    with pytest.raises(UserError, match="not a square grid"):
         load_predictor(save(arrays | {"predictor_pos_embed": np.ones((1, 15, 24), np.float32)}))
     with pytest.raises(UserError, match="naming schemes are I-JEPA's predictor"):
         load_predictor(save(tensors("ijepa_encoder")))

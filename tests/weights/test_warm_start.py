@@ -153,7 +153,7 @@ def saved(folder, state):
 def test_a_dead_network_is_told_at_the_start(name, factor, what, tmp_path):
     config = small(name)
     state = measure.untrained_state(config)
-    assert warm_start.spread_of(state, config) > 0.1
+    assert warm_start.backbone_spread(state, config) > 0.1
     dead = state.replace(params=jax.tree.map(lambda x: x * jnp.asarray(factor, x.dtype), state.params))
     (said,) = told(saved(tmp_path, dead), config, state)
     assert re.search(what, said) and "looks dead" in said and "take other weights" in said and "\n" not in said
@@ -172,7 +172,7 @@ def test_weights_that_are_not_finite_are_refused(part, tmp_path):
 def test_a_ruined_network_that_looks_alive_is_told_at_the_first_step():
     def said(**metrics):
         lines = []
-        warm_start.tell_first_step("runs/a", metrics, lines.append)
+        warm_start.warn_first_step("runs/a", metrics, lines.append)
         return lines
 
     assert "is not finite" in said(skipped=1, feature_std=0.9)[0]
@@ -184,14 +184,14 @@ def test_a_ruined_network_that_looks_alive_is_told_at_the_first_step():
     "init_from, config, complaint",
     [
         ("head=RUN", "dino", "init_from has head=, and this method has backbone, projector, teacher"),
-        ("backbone=RUN,RUN", "dino", "give one path, or several as backbone=PATH"),
+        ("backbone=RUN,RUN", "dino", "give one path, or one for each part, as backbone=PATH"),
         ("projector=RUN", "mae", "init_from has projector="),
         (
             "RUN",
             f"dino {LEARNED} --config.model.depth=3",
-            r"is \(2, .* and this config needs \(3, .*name the parts to take",
+            r"is \(2, .* and this config needs \(3, .*give the parts to take",
         ),
-        ("backbone=RUN", "mae", "has no .*|has .*position.*network has not"),
+        ("backbone=RUN", "mae", "has no .*|has .*position.*does not have"),
         (f"projector={OFFICIAL}", f"dino {' '.join(AS_OFFICIAL)}", "has no projector: it has backbone"),
         ("/no/such/run", "dino", "no/such/run"),
     ],

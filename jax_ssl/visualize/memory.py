@@ -1,4 +1,4 @@
-"""Is there room for a picture? What a compiled program needs is known before it runs, and asked before it kills."""
+"""Check that a picture fits into memory, by what the compiled program needs, before the program runs."""
 
 import re
 from collections.abc import Callable
@@ -12,19 +12,22 @@ GIB = 2**30
 
 
 def check(need: Callable[[], int], what: str, remedy: str) -> None:
-    """Raises UserError where `what` takes more bytes than there are. need: compiles, and says how many."""
-    there = free()
+    """Raises UserError if `what` needs more memory than is free.
+
+    need: compiles the program and returns the bytes that it needs. what, remedy: words of the message.
+    """
+    available = free()
     try:
         bytes_needed = need()
-    except jax.errors.JaxRuntimeError:  # some compilers refuse what does not fit themselves
+    except jax.errors.JaxRuntimeError:  # some compilers refuse a program that does not fit
         raise UserError(f"{what} needs more memory than there is: take {remedy}.") from None
-    if there is not None and bytes_needed > there:
-        sizes = f"about {bytes_needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} are free"
+    if available is not None and bytes_needed > available:
+        sizes = f"about {bytes_needed / GIB:,.1f} GiB of memory, and {available / GIB:,.1f} are free"
         raise UserError(f"{what} needs {sizes}: take {remedy}.")
 
 
 def free() -> int | None:
-    """Bytes that are free on the first device, which on a CPU are the machine's or its container's; None = unknown."""
+    """Free bytes of memory of the first device; on a CPU those of the machine or its container. None = unknown."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
@@ -35,7 +38,7 @@ def free() -> int | None:
 
 
 def _number(file: str, pattern: str, unit: int) -> int | None:
-    """The first match in a file of the system, None where there is no such file or match."""
+    """The first match in a system file, times unit; None if there is no such file or match."""
     try:
         match = re.search(pattern, resolve(file).read_text())
     except OSError:
