@@ -93,6 +93,14 @@ def test_on_a_mesh_the_gradients_of_all_blocks_are_summed_once(on_a_tpu):
     assert list(sums) == ["all-reduce"] and sums["all-reduce"]["count"] <= 1 + len(jax.tree.leaves(params))
 
 
+def test_where_parameters_are_split_the_compiler_places_the_sums():
+    asked = []
+    for fsdp in (1, 2):
+        with jax.set_mesh(sharding.make_mesh(fsdp)):
+            asked.append(sharding.replicates_parameters())
+    assert asked == [True, False] and not sharding.replicates_parameters()  # nor without a mesh
+
+
 def test_padding_is_masked_in_the_predictor_by_a_kernel_too(on_a_tpu):
     tokens, index = jnp.ones((1, 3, 8)), jnp.array([[0, 1, 2]])
     asked, weight = jnp.array([[[4, 5, 0]]]), jnp.array([1.0, 1.0, 0.0])
