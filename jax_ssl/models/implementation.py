@@ -86,9 +86,12 @@ def _cudnn_lacks(chip: Chip, size: int, dtype, bias) -> str:
 
 def chip() -> Chip:
     """What the traced program is for: the devices of the mesh that is set, described ones too, or JAX's own."""
-    mesh = jax.sharding.get_abstract_mesh()
-    described = None if mesh.empty else mesh.abstract_device
-    device = described or jax.config.jax_default_device or jax.devices()[0]
+    mesh, device = jax.sharding.get_abstract_mesh(), None
+    if not mesh.empty:
+        device = mesh.abstract_device
+    if device is None:
+        default = jax.config.jax_default_device  # a device, the name of a platform, or None
+        device = default if hasattr(default, "platform") else jax.devices(default)[0]
     gpu = device.platform in ("gpu", "cuda")
     return Chip(device.platform, device.device_kind, gpu and _has_cudnn())
 
