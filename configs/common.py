@@ -79,6 +79,7 @@ def vit(size: str = "B", **overrides) -> dict:
         pool="cls", registers=0, layer_scale=0.0, drop_path=0.0, epsilon=1e-6, remat="dots", dtype="bfloat16",
         mlp="gelu", init="xavier", key_bias=True, relative_bias="none", position_offset=0.0, position_antialias=False,
         drop_path_uniform=False,
+        attention="auto",  # fused = a kernel where the chip has one, also in float32; plain = XLA's own
     ) | overrides  # fmt: skip
 
 

@@ -76,8 +76,40 @@ def replicate(tree, mesh: Mesh):
 
 def batch_constraint(x):
     """x with its leading axis split over all devices, so that FSDP gathers weights and never activations."""
+    return jax.lax.with_sharding_constraint(x, BATCH) if _shared(jax.sharding.get_abstract_mesh()) else x
+
+
+def _shared(mesh) -> bool:
+    """Whether there is a mesh over which arrays are split: not inside of `by_batch`, where each device has its own."""
+    return not mesh.empty and AxisType.Manual not in mesh.axis_types
+
+
+def replicates_parameters() -> bool:
+    """Whether the mesh that is set has several devices, of which each holds all parameters."""
     mesh = jax.sharding.get_abstract_mesh()
-    return x if mesh.empty else jax.lax.with_sharding_constraint(x, BATCH)
+    return _shared(mesh) and mesh.size > 1 and mesh.shape["fsdp"] == 1
+
+
+def by_batch(function, split: int):
+    """`function` run by each device on its own images, for what the compiler can't divide itself, such as a kernel.
+
+    The first `split` arguments and the first result have images along their leading axis. Other arguments are whole on
+    each device; other results are sums over images, and are added up over the devices. function returns a list.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not _shared(mesh):
+        return function
+
+    def local(*arguments):
+        first, *sums = function(*arguments)
+        return first, [jax.lax.psum(x, mesh.axis_names) for x in sums]
+
+    def run(*arguments):
+        specs = tuple(BATCH if place < split else P() for place in range(len(arguments)))
+        first, sums = jax.shard_map(local, in_specs=specs, out_specs=(BATCH, P()), check_vma=False)(*arguments)
+        return [first, *sums]
+
+    return run
 
 
 def replicated_constraint(x):

@@ -26,7 +26,7 @@ MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
     "evaluate": {"encoder", "losses", "models", "optim", "sharding", "views"},
     "visualize": {"encoder", "evaluate"},
     "train": BELOW_TRAIN,
-    "plan": BELOW_TRAIN | {"train"},
+    "plan": BELOW_TRAIN | {"models", "train"},  # which attention the networks take
     "benchmark": BELOW_TRAIN | {"train", "plan"},
     "study": BELOW_TRAIN | {"train", "plan", "configs"},
     "commands": {"benchmark", "config", "plan", "run", "study", "train", "__version__"},

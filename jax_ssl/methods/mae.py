@@ -41,7 +41,10 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
             f"method.decoder_width={decoder_width} must be a multiple of 4 and of method.decoder_heads={decoder_heads}."
         )
     patch = backbone.patch
-    decoder = Decoder(decoder_width, decoder_depth, decoder_heads, patch**2 * 3, backbone.remat, backbone.dtype)
+    decoder = Decoder(
+        decoder_width, decoder_depth, decoder_heads, patch**2 * 3, backbone.remat, backbone.dtype,
+        attention=backbone.attention,
+    )  # fmt: skip
     net = Net(backbone, decoder)
 
     def split(rng, images):

@@ -14,6 +14,7 @@ class Decoder(nn.Module):
 
     cls (B, D), patches (B, K, D): the encoder's output; restore int32 (B, N): where in [kept, hidden] each patch of
     the grid stands. positions: `sincos` (fixed, zero for the class token) or `learned` (one grid, class token first).
+    attention: as in a backbone.
     Returns float32 (B, N, outputs).
     """
 
@@ -25,6 +26,7 @@ class Decoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     epsilon: float = 1e-6
     positions: str = "sincos"
+    attention: str = "auto"
 
     @nn.compact
     def __call__(self, cls, patches, restore, grid):
@@ -41,7 +43,8 @@ class Decoder(nn.Module):
             codes = np.concatenate([np.zeros((1, self.width), np.float32), sincos(grid, self.width)])
         x = x + codes.astype(x.dtype)
         x = Transformer(
-            self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype, name="blocks"
-        )(x)
+            self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype,
+            attention=self.attention, name="blocks",
+        )(x)  # fmt: skip
         x = layer_norm("norm", self.epsilon)(x[:, 1:])
         return dense(self.outputs, "predict")(x).astype(jnp.float32)

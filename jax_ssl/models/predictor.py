@@ -13,7 +13,8 @@ class Predictor(nn.Module):
 
     context (B, K, D), the encoder's output; context_index int32 (B, K), target_index int32 (B, M, T): patches of the
     grid, row by row. The M blocks of an image are predicted independently of each other. positions: `sincos` (fixed,
-    column first) or `learned` (one grid). initial: a key of INITS.
+    column first) or `learned` (one grid). initial: a key of INITS;
+    attention: as in a backbone.
     target_weight (T,): zero at places of all blocks that are only padding, or None. Returns float32 (B, M, T, outputs).
     Assran et al. 2023, https://arxiv.org/abs/2301.08243; ijepa, src/models/vision_transformer.py.
     """
@@ -27,6 +28,7 @@ class Predictor(nn.Module):
     epsilon: float = 1e-6
     positions: str = "sincos"
     initial: str = "normal"
+    attention: str = "auto"
 
     @nn.compact
     def __call__(self, context, context_index, target_index, grid, train: bool = False, target_weight=None):
@@ -44,6 +46,6 @@ class Predictor(nn.Module):
             bias = jnp.concatenate([jnp.zeros(kept), jnp.where(target_weight > 0, 0.0, -1e9)])[None, None]
         x = jnp.concatenate([seen, asked], axis=2).reshape(batch * blocks, kept + count, self.width)
         x = Transformer(self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype,
-                        initial=self.initial, name="blocks")(x, train, bias=bias)  # fmt: skip
+                        initial=self.initial, attention=self.attention, name="blocks")(x, train, bias=bias)  # fmt: skip
         x = layer_norm("norm", self.epsilon)(x[:, kept:])
         return dense(self.outputs, "predict")(x).astype(jnp.float32).reshape(batch, blocks, count, self.outputs)

@@ -1,13 +1,17 @@
 """A pre-norm transformer as one scanned stack: compiled once, whatever the depth."""
 
 from collections.abc import Callable
+from functools import partial
 from math import gcd
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from jax_ssl import sharding
+from jax_ssl.models import implementation
 from jax_ssl.models.attend import attend
 from jax_ssl.models.dense import Dense, gelu
 from jax_ssl.models.relative import RelativeBias
@@ -20,6 +24,9 @@ REMAT = {  # what the backward pass finds stored; the rest it computes again
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+# What "dots" keeps beside a kernel that makes attention's inside again: the two widest results. What the output matmul
+# and the kernel itself make costs three percent more FLOPs to make again, and fewer bytes than to store and to read.
+WIDEST = jax.checkpoint_policies.save_only_these_names("qkv", "fc1")
 
 
 class Init(NamedTuple):
@@ -52,25 +59,34 @@ class Attention(nn.Module):
     """Multi-head self-attention; logits kept in `dtype`, softmax in float32. x (B, N, D) -> (B, N, D).
 
     relative: None or (heads, N, N), added to the logits. Without key_bias only queries and values have one (BEiT).
+    kernel: of `implementation`.
     """
 
     heads: int
     dtype: jnp.dtype
     initial: str = "xavier"
     key_bias: bool = True
+    kernel: str = "plain"
 
     @nn.compact
     def __call__(self, x, relative=None):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         dense = lambda size, name, **bias: Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
-        qkv = dense(3 * width, "qkv", use_bias=self.key_bias)(x)
+        shown = self.is_mutable_collection("intermediates")
+        fused = self.kernel != "plain" and not shown and not self.is_initializing()
+        qkv = dense(3 * width, "qkv", use_bias=self.key_bias and not fused)(x)
         if not self.key_bias:
             query, value = (self.bias(name, width) for name in ("query_bias", "value_bias"))
-            qkv = qkv + jnp.concatenate([query, jnp.zeros_like(query), value]).astype(qkv.dtype)
-        # Parted before the heads are: with an axis of three in the middle a TPU copies more.
+            offset = jnp.concatenate([query, jnp.zeros_like(query), value])
+        if fused:  # the kernel adds the bias itself
+            offset = self.get_variable("params", "qkv")["bias"] if self.key_bias else offset
+            qkv = checkpoint_name(qkv, "qkv")
+            return dense(width, "out")(implementation.attend(self.kernel, qkv, self.heads, offset, relative))
+        qkv = qkv if self.key_bias else qkv + offset.astype(qkv.dtype)
+        # Split before the heads are: with an axis of three in the middle a TPU copies more.
         by_head = (*x.shape[:2], self.heads, width // self.heads)
         query, key, value = (part.reshape(by_head) for part in jnp.split(qkv, 3, axis=-1))
-        if query.dtype == jnp.float32 and not self.is_mutable_collection("intermediates"):
+        if query.dtype == jnp.float32 and not shown:
             return dense(width, "out")(attend(query, key, value, relative).reshape(x.shape))
         # Rounded to bfloat16 in memory, as mixed precision has them elsewhere: in float32 they would be, with their
         # gradients, a fifth of all bytes that a step of MAE moves.
@@ -96,7 +112,7 @@ class Mlp(nn.Module):
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         x = Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
-        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(gelu(x))
+        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(gelu(checkpoint_name(x, "fc1")))
 
 
 class SwiGlu(nn.Module):
@@ -113,7 +129,8 @@ class SwiGlu(nn.Module):
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         hidden = (int(int(width * self.ratio) * 2 / 3) + 7) // 8 * 8
-        gate, value = jnp.split(Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x), 2, axis=-1)
+        both = Dense(2 * hidden, dtype=self.dtype, kernel_init=kernel, name="w12")(x)
+        gate, value = jnp.split(checkpoint_name(both, "fc1"), 2, axis=-1)
         return Dense(width, dtype=self.dtype, kernel_init=kernel, name="w3")(nn.silu(gate) * value)
 
 
@@ -137,12 +154,13 @@ class Block(nn.Module):
     initial: str
     key_bias: bool
     window: tuple | None
+    kernel: str
 
     @nn.compact
     def __call__(self, x, drop_rate, relative, train: bool):
         if self.window:
             relative = RelativeBias(self.heads, *self.window, name="relative_bias")()
-        attention = Attention(self.heads, self.dtype, self.initial, self.key_bias, name="attention")
+        attention = Attention(self.heads, self.dtype, self.initial, self.key_bias, self.kernel, name="attention")
         mlp = MLPS[self.mlp](self.mlp_ratio, self.dtype, self.initial, name="mlp")
         branches = (("norm1", lambda y: attention(y, relative), "gamma1"), ("norm2", mlp, "gamma2"))
         for norm, function, gamma in branches:
@@ -193,7 +211,8 @@ class Transformer(nn.Module):
     drop_path: rate of the last block, rising linearly from 0, or with drop_path_uniform that of every block; needs an
     rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
     (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
-    all blocks, of a shape that broadcasts to (B, heads, N, N), or None.
+    all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. attention: a wish of
+    `implementation`; with a kernel, remat "dots" keeps only the two widest results.
     """
 
     depth: int
@@ -209,28 +228,49 @@ class Transformer(nn.Module):
     key_bias: bool = True
     relative_bias: str = "none"
     drop_path_uniform: bool = False
+    attention: str = "auto"
 
     @nn.compact
     def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None):
         rising = self.drop_path and not self.drop_path_uniform
-        block = Block
-        if REMAT[self.remat] is not None:
-            block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(4,))
-        stack = nn.scan(
+        block, policy = Block, REMAT[self.remat]
+        shape = None if bias is None else bias.shape
+        added = (self.heads, *x.shape[1:2] * 2) if self.relative_bias != "none" else shape
+        kernel = implementation.pick(self.attention, x.shape, self.heads, self.dtype, added)
+        if policy is not None:
+            policy = WIDEST if self.remat == "dots" and kernel != "plain" else policy
+            block = nn.remat(block, policy=policy, prevent_cse=False, static_argnums=(4,))
+        blocks = nn.scan(
             block,
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "drop_path": True},
             in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
-        )(
-            heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
+        )
+        stack = partial(
+            blocks, heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
             drop_path=0.0 if rising else self.drop_path, dtype=self.dtype, mlp=self.mlp, initial=self.initial,
-            key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, name="blocks",
+            key_bias=self.key_bias, window=window if self.relative_bias == "block" else None, kernel=kernel,
         )  # fmt: skip
         shared = self.relative_bias == "shared"
         relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else bias
         rates = jnp.linspace(0, self.drop_path, self.depth) if rising else None
-        return stack(x.astype(self.dtype), rates, relative, train)[0]
+        x, random = x.astype(self.dtype), train and self.drop_path
+        asked = self.is_initializing() or self.is_mutable_collection("intermediates")
+        if kernel != "pallas" or random or asked or not sharding.replicates_parameters():
+            return stack(name="blocks")(x, rates, relative, train)[0]
+        apply = stack(parent=None).apply
+        run = lambda x, params, rates, relative: apply({"params": params}, x, rates, relative, train)[:1]
+        return sharding.by_batch(run, 1)(x, self.rounded(self.get_variable("params", "blocks")), rates, relative)[0]
+
+    def rounded(self, params):
+        """Kernels in `dtype`, before devices go their own ways: then gradients are summed once, behind the last block.
+
+        Left to itself the compiler sums each block's gradient by itself, and writes a stack of them in float32 twice:
+        12 bytes a parameter more. Where a device has a part of the parameters only, it has to gather each block's.
+        """
+        narrow = lambda path, x: x.astype(self.dtype) if path[-1].key == "kernel" else x
+        return jax.tree_util.tree_map_with_path(narrow, params)
 
 
 def rescale_residuals(params):

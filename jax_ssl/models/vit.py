@@ -12,7 +12,7 @@ from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
-from jax_ssl.models import positions
+from jax_ssl.models import implementation, positions
 from jax_ssl.models.dense import Dense
 from jax_ssl.models.features import Features
 from jax_ssl.models.transformer import INITS, MLPS, REMAT, Transformer, layer_norm
@@ -20,6 +20,7 @@ from jax_ssl.models.transformer import INITS, MLPS, REMAT, Transformer, layer_no
 CHOICES = dict(
     positions=("sincos_column", "sincos_row", "learned", "none"), pool=("cls", "mean", "norm_of_mean"),
     remat=tuple(REMAT), mlp=tuple(MLPS), relative_bias=("none", "shared", "block"),
+    attention=implementation.WISHES,
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ class ViT(nn.Module):
     position_offset: float = 0.0
     position_antialias: bool = False
     drop_path_uniform: bool = False
+    attention: str = "auto"
 
     @nn.compact
     def __call__(self, images, train: bool = False, keep=None, mask=None):
@@ -75,7 +77,7 @@ class ViT(nn.Module):
         x = Transformer(
             self.depth, self.heads, self.mlp_ratio, self.layer_scale, self.drop_path, self.epsilon, self.remat,
             self.dtype, self.mlp, self.initial, self.key_bias, self.relative_bias, self.drop_path_uniform,
-            name="encoder",
+            self.attention, name="encoder",
         )(x, train, (*grid, bool(first)))  # fmt: skip
         norm, start = layer_norm("norm", self.epsilon), first + self.registers
         if self.pool == "norm_of_mean":
@@ -133,7 +135,8 @@ def torch_uniform(inputs: int):
 def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, positions: str, pool: str, registers: int,
          layer_scale: float, drop_path: float, epsilon: float, remat: str, dtype: str, mlp: str = "gelu",
          init: str = "xavier", key_bias: bool = True, relative_bias: str = "none", position_offset: float = 0.0,
-         position_antialias: bool = False, drop_path_uniform: bool = False) -> ViT:  # fmt: skip
+         position_antialias: bool = False, drop_path_uniform: bool = False,
+         attention: str = "auto") -> ViT:  # fmt: skip
     """A ViT of these settings, checked.
 
     positions: `sincos_column` (MAE, I-JEPA), `sincos_row` (MoCo v3), `learned` or `none`.
@@ -145,6 +148,7 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
         position_antialias: whether that is filtered when it shrinks (DINOv2 with registers).
     drop_path: rate of the last block, rising from 0, or with drop_path_uniform of all; then, beyond 0.1, dropped
         branches are not computed.
+    attention: `auto`, `fused` or `plain`, see `implementation.choose`.
     """
     bounds.whole("model.", dict(patch=patch, width=width, depth=depth, heads=heads))
     bounds.whole("model.", dict(registers=registers), at_least=0)
@@ -156,6 +160,7 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     net = ViT(
         patch, width, depth, heads, mlp_ratio, positions, pool, registers, layer_scale, drop_path, epsilon, remat,
         jnp.dtype(dtype), mlp, init, key_bias, relative_bias, position_offset, position_antialias, drop_path_uniform,
+        attention,
     )  # fmt: skip
     for name, known in CHOICES.items():
         bounds.one_of("model.", {name: getattr(net, name)}, known)

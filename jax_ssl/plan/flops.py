@@ -1,7 +1,8 @@
 """Count the FLOPs of a traced program: two for each multiply-add of its matmuls and convolutions, all devices together.
 
 XLA's own count has a loop's body once, whatever its length; here a scan of 24 blocks counts 24 times. Elementwise work
-is left out, as it is in every published utilisation. Recomputation by `jax.checkpoint` is in: it has to be done.
+is left out, as it is in every published utilisation. Recomputation by `jax.checkpoint` is in: it has to be done. A
+Pallas kernel counts as what it says of itself.
 """
 
 from math import prod
@@ -21,6 +22,8 @@ def _equation(equation) -> float:
         return _dot(*(v.aval.shape for v in equation.invars), params["dimension_numbers"])
     if name == "conv_general_dilated":
         return _convolution(*(v.aval.shape for v in equation.invars), equation.outvars[0].aval.shape, params)
+    if name == "pallas_call":
+        return params["cost_estimate"].flops
     if name == "cond":
         return max(count(branch) for branch in params["branches"])
     inner = [value for value in params.values() if hasattr(getattr(value, "jaxpr", value), "eqns")]

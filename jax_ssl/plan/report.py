@@ -34,6 +34,7 @@ def table(spec: str, reports: list[dict]) -> str:
         *([("scaling", cells(lambda r: r["scaling"]))] if len({r.get("scaling") for r in reports}) > 1 else []),
         ("devices", cells(lambda r: f"{r['devices']} {r['device_kind']}")),
         ("images a step, a device", cells(lambda r: f"{r['batch_size'] / r['devices']:g}")),
+        *attention_rows(reports),
         *memory_rows(cells),
         ("FLOPs a step", cells(lambda r: f"{r['flops'] / r['devices'] / 1e9:,.2f} G")),
         ("bytes moved a step", cells(lambda r: size(r["bytes"]))),
@@ -44,6 +45,16 @@ def table(spec: str, reports: list[dict]) -> str:
     rows.append(("compiled in", cells(lambda r: f"{r['compile_seconds']:.0f} s")))
     rows += bound_rows(cells) if any(r.get("bound") for r in reports) else []
     return "\n".join([spec, *aligned(rows), "", "memory, FLOPs and bytes are per device", *remarks(reports)])
+
+
+def attention_rows(reports: list[dict]) -> list[tuple[str, list[str]]]:
+    """Which implementation each shape of attention has: a row for each shape."""
+    taken = [{(a["tokens"], a["width"]): a["kernel"] for a in r.get("attention", ())} for r in reports]
+    shapes = sorted({shape for kernels in taken for shape in kernels})
+    return [
+        (f"attention, {tokens} tokens of {width}", [kernels.get((tokens, width), "-") for kernels in taken])
+        for tokens, width in shapes
+    ]
 
 
 def memory_rows(cells) -> list[tuple[str, list[str]]]:
@@ -95,6 +106,10 @@ def remarks(reports: list[dict]) -> list[str]:
     if any(r.get("bound") for r in reports):
         lines.append("a bound is what the chip's data sheet allows, not a prediction: no step is faster")
     for r in reports:
+        for attention in r.get("attention", ()):
+            if attention["reason"]:
+                what = f"plain attention of {attention['tokens']} tokens of {attention['width']}"
+                lines.append(f"{r['topology']}: {what}: {attention['reason']}")
         if r["compiler_says"]:
             lines.append(f"{r['topology']}: {r['compiler_says']}")
         if r.get("remedy"):

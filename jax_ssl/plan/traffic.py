@@ -1,8 +1,9 @@
 """Bytes that one step moves between a device and its memory, loops multiplied out, from the compiled program's text.
 
 XLA's own count has a loop's body once. Here each instruction reads its operands and writes its result, as often as its
-computation runs; of a slice only what is taken counts, of an update in place only what changes, and what lies on the
-chip (memory space 1) costs nothing. So it is the least that the compiled program can move, tiles' padding left out.
+computation runs. Of a slice only what is taken counts, of an update in place only what changes, and an operand that is
+given several times counts once. What lies on the chip (memory space 1) costs nothing, and neither does a buffer that is
+only set aside. So it is the least that the compiled program can move, tiles' padding left out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from jax_ssl.plan.hlo import Instruction, array_bytes, called, executions, instr
 ON_CHIP = "S(1)"
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id",
         "while", "conditional", "call", "opt-barrier", "domain", "iota", "custom-call-start"}  # fmt: skip
+SET_ASIDE = 'custom_call_target="AllocateBuffer"'  # the stack of a scan before its first layer: nothing is written
 TAKES = {"dynamic-slice", "slice", "gather"}  # read no more of their first operand than they give
 
 
@@ -71,6 +73,8 @@ def _fused(parsed) -> set[str]:
 
 def _moved(i: Instruction, types: dict[str, str], parsed) -> float:
     """Bytes of one run of an instruction."""
+    if SET_ASIDE in i.line:
+        return 0
     if i.kind in ("copy-start", "slice-start", "dynamic-slice-start"):  # (result, operand, context) or the reverse
         return 2 * min(array_bytes(part) for part in _parts(i.type)[:2]) * (1 - 0.5 * (ON_CHIP in i.type))
     if i.kind == "dynamic-update-slice":
@@ -79,7 +83,7 @@ def _moved(i: Instruction, types: dict[str, str], parsed) -> float:
         return 2 * array_bytes(i.type, ON_CHIP)
     inner = parsed.get(called(i.line)[0]) if i.kind == "fusion" and called(i.line) else None
     if inner is None:
-        read = sum(array_bytes(types.get(name, ""), ON_CHIP) for name in i.operands)
+        read = sum(array_bytes(types.get(name, ""), ON_CHIP) for name in set(i.operands))
         return read + array_bytes(i.type, ON_CHIP)
     read = sum(
         min(array_bytes(types.get(name, ""), ON_CHIP), _touched(inner, place, parsed))

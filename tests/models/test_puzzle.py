@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax_ssl.models.input_stage import standardise
 
 from jax_ssl import losses
 from jax_ssl.models import puzzle
+from jax_ssl.models.input_stage import standardise
 from jax_ssl.models.squares import cut_at
 from tests.flat import Flat
 

@@ -164,7 +164,7 @@ def test_half_precision_computes_in_half_and_returns_float32():
     "wrong, told", [(dict(positions="sincos"), "sincos_column"), (dict(pool="max"), "cls, mean"),
                     (dict(remat="all"), "dots"), (dict(heads=3), "multiple of"), (dict(width=18), "multiple of 4"),
                     (dict(mlp="relu"), "gelu, swiglu"), (dict(init="zeros"), "xavier, normal"),
-                    (dict(relative_bias=True), "none, shared, block")],
+                    (dict(relative_bias=True), "none, shared, block"), (dict(attention="flash"), "auto, fused, plain")],
 )  # fmt: skip
 def test_wrong_settings_are_told_with_the_right_ones(wrong, told):
     with pytest.raises(UserError, match=told):

@@ -128,6 +128,27 @@ def test_table_is_aligned_and_says_so():
     assert lines[-1] == "v3:4x4: fits with --config.mesh.fsdp=8, in 1.00 GiB"
 
 
+def test_which_attention_is_taken_is_shown_with_the_reason():
+    fused = {"tokens": 197, "width": 384, "heads": 6, "kernel": "pallas", "reason": ""}
+    plain = fused | {"tokens": 1370, "kernel": "plain", "reason": "1370 tokens need 60 MiB of the 14 on the chip"}
+    rows = reports.attention_rows([{"attention": [fused, plain]}, {"attention": [fused]}])
+    assert rows == [
+        ("attention, 197 tokens of 384", ["pallas", "pallas"]),
+        ("attention, 1370 tokens of 384", ["plain", "-"]),
+    ]
+    (line,) = reports.remarks([{"topology": "v5e:2x2", "attention": [fused, plain], "compiler_says": ""}])
+    assert line == f"v5e:2x2: plain attention of 1370 tokens of 384: {plain['reason']}"
+
+
+def test_the_plan_of_a_transformer_says_which_attention_it_has(monkeypatch):
+    monkeypatch.setitem(CHIPS, "cpu", Chip(2**30, 1e12, 1e11, 1e10))
+    tiny = ["--config.batch_size=8", "--config.model.depth=1", "--config.method.decoder_depth=1"]
+    report = plan.compile_for(configs.load("mae:tiny", tiny), jax.devices())
+    encoder, decoder = report["attention"]
+    assert (encoder["tokens"], decoder["tokens"]) == (17, 65) and encoder["kernel"] == "plain"
+    assert "model.attention='fused'" in encoder["reason"]  # for it is in float32
+
+
 def test_two_ways_to_scale_are_told_apart():
     one = {
         "topology": "v3:2x2", "fits": True, "devices": 8, "device_kind": "TPU v3", "batch_size": 32, "flops": 8e12,

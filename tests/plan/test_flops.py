@@ -4,6 +4,7 @@ import pytest
 from jax import lax
 
 from jax_ssl import config
+from jax_ssl.models.fused_attention import fused_attention
 from jax_ssl.plan import flops
 from jax_ssl.plan.compile import trace
 
@@ -33,6 +34,13 @@ def test_the_gradient_of_a_remat_scan_counts_what_is_computed_again():
 def test_a_cond_counts_its_dearest_branch():
     branches = lambda x, w: lax.cond(x.sum() > 0, lambda: x @ w, lambda: x)
     assert counted(branches, (4, 8), (8, 8)) == 2 * 4 * 8 * 8
+
+
+def test_a_kernel_counts_as_what_it_says_of_itself():
+    kernel = lambda qkv: fused_attention(qkv, 2, jnp.zeros(3 * 128))
+    assert counted(kernel, (3, 5, 3 * 128)) == 2 * 2 * 3 * 5 * 5 * 128  # logits, and their sums of values
+    back = lambda qkv: jax.vjp(kernel, qkv)[1](jnp.ones((3, 5, 128)))
+    assert counted(back, (3, 5, 3 * 128)) == (2 + 5) * 2 * 3 * 5 * 5 * 128  # forward, and back
 
 
 def test_a_shard_map_counts_all_devices():

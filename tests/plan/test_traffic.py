@@ -66,6 +66,21 @@ def test_a_loop_takes_its_slice_and_writes_what_changes():
     assert traffic.heaviest(moves, 1) == [{"source": "fusion", "bytes": 24 * 8 * row, "times": 96}]
 
 
+SET_ASIDE = """HloModule jit_step, is_scheduled=true
+
+ENTRY %main (x: bf16[2,197,1152]) -> bf16[2,197,384] {
+  %x = bf16[2,197,1152]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %stack = f32[12,64,128]{2,1,0:T(8,128)} custom-call(), custom_call_target="AllocateBuffer"
+  ROOT %attend = bf16[2,197,384]{2,1,0:T(8,128)(2,1)} custom-call(%x, %x, %x), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+def test_a_buffer_that_is_only_set_aside_costs_nothing_and_an_operand_given_thrice_counts_once():
+    (moved,) = traffic.instructions(SET_ASIDE)
+    assert moved.name == "attend" and moved.bytes == 2 * 197 * (1152 + 384) * 2
+
+
 def compiled_of(function, *shapes):
     return jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, "float32") for shape in shapes)).compile()
 
