@@ -195,8 +195,12 @@ def test_the_table_of_methods_is_what_the_records_say():
     assert sorted(name for name, _ in rows) == seals.methods()
     runs = {run["method"]: run for run in seals.read("runs.jsonl") if run["seed"] == 0}
     for name, cells in rows:
-        minutes, numbers = runs[name]["seconds"] / 60, runs[name]["results"]
-        assert cells == f"{minutes:.0f} | {gain(numbers, 'knn@20')} | {gain(numbers, 'linear')}", name
+        assert cells == (measured_cells(runs[name]) if name in runs else "not run | |"), name
+
+
+def measured_cells(run: dict) -> str:
+    minutes, numbers = run["seconds"] / 60, run["results"]
+    return f"{minutes:.0f} | {gain(numbers, 'knn@20')} | {gain(numbers, 'linear')}"
 
 
 def gain(numbers: dict, task: str) -> str:

@@ -73,7 +73,7 @@ MISTAKES = {
     "a batch of one": ([*SIMCLR, "--config.batch_size=8", "--config.model.norm_groups=8"], "2 or more in each"),
     "a batch larger than the images": ([*SIMCLR, "--config.batch_size=5008"], "take 5000"),
     "a kind of number that does not exist": ([*SIMCLR, "--config.model.dtype=nonsense"], "one of float32, bfloat16"),
-    "the keys of another model": ([*SIMCLR, "--config.model.name=vit"], "knows no model.norm_groups"),
+    "the keys of another model": ([*SIMCLR, "--config.model.name=vit"], "knows no model.norm"),
     "one patch for blocks": (["train", "--config=ijepa:tiny", "--config.model.patch=32"], "1 x 1 patches"),
     "one patch to hide and show": (["train", "--config=mae:tiny", "--config.model.patch=32"], "hides 1 of the 1 x 1"),
     "one square to hide and show": (["train", "--config=simmim:tiny", "--config.method.mask_cell=32"], "1 x 1 patches"),
