@@ -19,7 +19,7 @@ GROUPS = {  # of tests that one device can run: files, what of them, and what th
     "attention": (["tests/models/test_implementation.py", "tests/models/test_fused_attention.py",
                    "tests/models/test_attend.py"], "not mesh and not devices and not compiler", {}),
     "methods": (["tests/methods/test_contract.py", "tests/test_core.py"],
-                "(gradient_reaches or gives_the_state_up or cached) and (simclr or byol or dino or mae or ijepa)",
+                "(gradient_reaches or can_be_frozen or cached) and (simclr or byol or dino or mae or ijepa)",
                 {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
     "the rest": (["tests/evaluate/test_knn.py", "tests/optim", "tests/views/test_device.py"],
                  "not mesh and not devices", {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
