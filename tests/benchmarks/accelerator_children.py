@@ -15,7 +15,7 @@ import parts
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {  # of tests that one device can run: files, what of them, and what the environment has to say
-    "losses": (["tests/losses"], "", {}),
+    "losses": (["tests/losses"], "not mesh", {}),
     "attention": (["tests/models/test_implementation.py", "tests/models/test_fused_attention.py",
                    "tests/models/test_attend.py"], "not mesh and not devices and not compiler", {}),
     "methods": (["tests/methods/test_contract.py", "tests/test_core.py"],
