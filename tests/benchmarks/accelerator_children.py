@@ -22,7 +22,7 @@ GROUPS = {  # of tests that one device can run: files, what of them, and what th
                 "(gradient_reaches or can_be_frozen or cached) and (simclr or byol or dino or mae or ijepa)",
                 {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
     "the rest": (["tests/evaluate/test_knn.py", "tests/optim", "tests/views/test_device.py"],
-                 "not mesh and not devices", {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
+                 "not mesh and not devices and not sharded", {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
 }  # fmt: skip
 SMALL_GROUPS = {"one file": (["tests/losses/test_masked.py"], "", {})}
 SAVING = 40  # seconds before the end in which a run is told to save and stop
