@@ -7,7 +7,7 @@
 The machine needs Python with jax, flax, optax, orbax, einops, ml_collections, tensorboardX and pytest, and PyTorch,
 timm and torchvision for the comparison alone; no network, no TensorFlow. `parts/` is CIFAR-10 as `parts.py` writes it.
 
-    tests     of losses, methods, attention and the mesh, as far as one device can run them
+    tests     of losses, attention and methods, as far as one device can run them
     timings   training steps, compiled before, in turns with PyTorch's of the same network where there is one
     cifar     SimCLR, ResNet-18, 200 epochs; it goes on in the next call, and is measured by kNN when it is done
 

@@ -15,14 +15,14 @@ import parts
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {  # of tests that one device can run: files, what of them, and what the environment has to say
-    "losses": (["tests/losses"], "", {}),
+    "losses": (["tests/losses"], "not mesh", {}),
     "attention": (["tests/models/test_implementation.py", "tests/models/test_fused_attention.py",
                    "tests/models/test_attend.py"], "not mesh and not devices and not compiler", {}),
     "methods": (["tests/methods/test_contract.py", "tests/test_core.py"],
-                "(gradient_reaches or gives_the_state_up or cached) and (simclr or byol or dino or mae or ijepa)",
+                "(gradient_reaches or can_be_frozen or cached) and (simclr or byol or dino or mae or ijepa)",
                 {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
     "the rest": (["tests/evaluate/test_knn.py", "tests/optim", "tests/views/test_device.py"],
-                 "not mesh and not devices", {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
+                 "not mesh and not devices and not sharded", {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
 }  # fmt: skip
 SMALL_GROUPS = {"one file": (["tests/losses/test_masked.py"], "", {})}
 SAVING = 40  # seconds before the end in which a run is told to save and stop
