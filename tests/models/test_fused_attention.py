@@ -107,6 +107,11 @@ def test_a_bias_of_each_head_or_of_keys_and_a_rotation_have_their_gradients(head
     compare((2, 9, heads, 64), jnp.float32, bias, rotation(9, 64))  # of four heads two groups, summed over images
 
 
+@pytest.mark.slow
+def test_a_rotation_of_heads_that_cross_tiles():
+    compare((1, 20, 8, 80), jnp.float32, rope=rotation(20, 80))
+
+
 def test_a_masked_key_counts_for_nothing():
     qkv, _, offset, _ = draw((1, 12, 1, 128), jnp.float32)
     bias = jnp.where(jnp.arange(12) < 9, 0.0, -1e9)[None, None]
