@@ -1,1 +1,1 @@
-"""Experiments: one file a method, presets by name, `configs/simclr.py:cifar`. Installed as `jax_ssl.configs`."""
+"""Experiments: one file per method, with presets, as in `configs/simclr.py:cifar`. Installed as `jax_ssl.configs`."""

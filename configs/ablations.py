@@ -3,8 +3,8 @@
     python -m jax_ssl ablate --list
     python -m jax_ssl ablate --suite=augmentation --workdir=runs/ablations --seeds=0,1
 
-A suite is data. Budgets are for two quiet CPU cores, about 500 images a second; `--config.epochs=` changes them for all
-cells of a suite. A new claim is a new entry of SUITES.
+A suite is data. Budgets are for two idle CPU cores, about 500 images a second; `--config.epochs=` changes the length of
+all cells of a suite. A new claim is a new entry of SUITES.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Cell(NamedTuple):
 
     overrides: dict  # config key -> value
     config: str = ""  # "" = the suite's
-    x: float | None = None  # its place on the horizontal axis; None = cells stand side by side
-    line: str = ""  # cells of one line are joined in the plot
+    x: float | None = None  # value on the horizontal axis; None = cells are drawn side by side
+    line: str = ""  # cells with the same name here are one line in the plot
 
 
 class Suite(NamedTuple):
@@ -33,12 +33,12 @@ class Suite(NamedTuple):
     overrides: dict = {}  # of all cells
 
 
-# Nothing but the end is measured: a probe in between costs as much as a twentieth of the run.
+# Only the end is measured: each probe in between would cost 5 % of the run.
 AT_THE_END = {"probe_every": 0, "picture_every": 0}
 
 augmentation = Suite(
-    title="What the views have to hide",
-    claim="Colour distortion has to join the crop: crops of one image share its colours, and that is too easy a task.",
+    title="Which augmentations the views need",
+    claim="Crops need colour distortion as well: without it, crops of one image can be matched by their colours alone.",
     source="Chen et al. 2020, SimCLR, section 3.1 and figure 5",
     config="simclr:cifar",
     cells={
@@ -78,7 +78,7 @@ negatives = Suite(
     axis="negatives of each image",
     numbers=("knn", "linear"),
     budget="2 epochs, 100 000 images for every cell: 2 to 4 minutes",
-    # Adam's step goes with the root of the batch, not with the batch. 1.25e-4 is the configs' own 2e-3 at 256 images.
+    # With Adam the rate grows with the square root of the batch. 1.25e-4 gives the configs' 2e-3 at 256 images.
     overrides=AT_THE_END | {"epochs": 2.0, "optim.scaling": "sqrt", "optim.base_lr": 1.25e-4},
 )
 
@@ -95,7 +95,7 @@ collapse = Suite(
         "BYOL, no predictor": Cell({"method.predictor": ()}),
         "BYOL, neither": Cell({"method.predictor": (), "method.momentum": 0.0}),
     },
-    axis="method, and what was taken from it",
+    axis="method, and what was removed from it",
     numbers=("feature_std", "rankme", "loss", "collapsed", "knn"),
     budget="8 epochs of the 5 000 embedded images, about 150 steps: a minute",
     overrides=AT_THE_END | {"epochs": 8.0},
@@ -110,7 +110,7 @@ MAE_EPOCH = dict(
 
 mask_ratio = Suite(
     title="How much to hide",
-    claim="A high mask ratio, about 75 %, makes the best features: smaller holes are filled in from their neighbours.",
+    claim="A high mask ratio, about 75 %, gives the best features: small holes can be filled from their neighbours.",
     source="He et al. 2022, MAE, figure 5",
     cells={f"{100 * ratio:.0f} %": Cell({"method.mask_ratio": ratio}, x=ratio) for ratio in (0.25, 0.5, 0.75, 0.9)},
     axis="mask ratio",
@@ -133,7 +133,7 @@ mask_sampling = Suite(
 
 decoder_depth = Suite(
     title="How deep to decode",
-    claim="A deeper decoder lets the encoder recognise and not paint: frozen features gain, fine-tuning does not.",
+    claim="A deeper decoder takes over the reconstruction of pixels: frozen features improve, fine-tuning does not.",
     source="He et al. 2022, MAE, table 1a",
     cells={str(depth): Cell({"method.decoder_depth": depth}, x=depth) for depth in (1, 2, 4)},
     axis="blocks of the decoder",
@@ -142,7 +142,7 @@ decoder_depth = Suite(
 
 mae_target = Suite(
     title="What to reconstruct",
-    claim="Patches in units of their own mean and spread are a better target than plain pixels.",
+    claim="Patches normalised by their own mean and standard deviation are a better target than plain pixels.",
     source="He et al. 2022, MAE, table 1d",
     cells={
         "normalised patches": Cell({"method.norm_pix": True}),
@@ -154,7 +154,7 @@ mae_target = Suite(
 
 mae_augmentation = Suite(
     title="Masking is the augmentation",
-    claim="MAE needs a crop at most: colour jitter, which contrastive learning lives on, makes it worse.",
+    claim="MAE needs a crop at most: colour jitter, which contrastive learning needs, makes it worse.",
     source="He et al. 2022, MAE, table 1e",
     cells={
         "none": Cell({"data.crops.views[0].scale": (1.0, 1.0), "data.crops.views[0].ratio": (1.0, 1.0)}),

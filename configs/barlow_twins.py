@@ -17,9 +17,9 @@ def paper():
     config.data.name = "tfds:imagenet2012"
     config.data.crops = dict(views=[crops.byol_a(224), crops.byol_b(224)])
     config.model = common.resnet(50)
-    # 1/16: the official gradient is the true one over its number of GPUs.
+    # 1/16: the official code divides the gradient by its number of GPUs.
     config.method = dict(name="barlow_twins", projector=(8192, 8192, 8192), lambd=0.0051, loss_scale=1 / 16)
-    # Biases and norms have no trust ratio, and 0.0048 in place of 0.2.
+    # Biases and norms have no trust ratio, and base_lr 0.0048 instead of 0.2.
     config.optim = common.optim("lars", 0.2, warmup_epochs=10.0, final_lr=0.0002, weight_decay=1e-6, vector_rate=0.024)
     return config
 

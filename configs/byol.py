@@ -1,4 +1,4 @@
-"""BYOL, ResNet-50, batch 4096: predict a slow copy's view of the other crop, with no negatives.
+"""BYOL, ResNet-50, batch 4096: predict a teacher's features of the other crop, with no negatives.
 
     python -m jax_ssl train --config=configs/byol.py --config.data.name=folder:/data/imagenet --workdir=runs/byol
 

@@ -1,4 +1,4 @@
-"""Every key of an experiment, its default and its unit. A method's config starts here and says what differs.
+"""Every key of an experiment, its default and its unit. The config of a method starts from these and changes some.
 
 Nothing is computed here: what follows from these numbers (steps, the peak learning rate) is derived when a run is
 built, so an override on the command line never leaves a stale value behind.
@@ -24,29 +24,29 @@ def base() -> ConfigDict:
             keep_best=1,  # checkpoints with the best kNN
             probe_every=1000,  # steps between kNN and linear probe on held-out images; 0 = never
             picture_every=1000,  # steps between pictures; 0 = at the end only
-            feature_depth=0,  # blocks of a transformer behind which kNN and linear probe read it; 0 = all
-            evaluate_at_end=False,  # a table of kNN and linear probe beside raw pixels and the untrained network
+            feature_depth=0,  # kNN and linear probe use the output of this block of a transformer; 0 = last
+            evaluate_at_end=False,  # a table of kNN and linear probe, with raw pixels and the untrained network
             on_collapse="warn",  # or "stop": exit code 4
             max_skipped=20,  # steps in a row that are not finite before the run stops
             init_from="",  # a run or official file to start from, or parts: backbone=PATH,projector=PATH,teacher=PATH
-            mesh=dict(fsdp=1),  # ways to split large parameters; all devices split the batch
+            mesh=dict(fsdp=1),  # devices that share each large parameter; the batch is split over all devices
             hosts=dict(
-                init_timeout=300,  # seconds in which all processes of a run have to appear
-                heartbeat=100,  # seconds without a sign of life until a process is dead; more if compiling is slow
-                hang_seconds=1800,  # without a step until the run ends itself, more than an evaluation takes; 0 = off
+                init_timeout=300,  # seconds within which all processes of a run have to connect
+                heartbeat=100,  # seconds without an answer until a process counts as dead; more if compiling is slow
+                hang_seconds=1800,  # without a step until the run ends itself; more than an evaluation takes; 0 = off
             ),
             data=dict(
                 name="embedded",  # embedded | tfds:NAME | folder:PATH | arrays:FILE.npz | synthetic
-                split="train",  # or another one that the set has; measured is what is not trained on
+                split="train",  # or another split of the data set; test images are never those that are trained on
                 dir="",  # where tensorflow-datasets keeps its sets; "" = its own default
-                augment="hybrid",  # host | hybrid | device: who makes the views
+                augment="hybrid",  # host | hybrid | device: where views are made
                 crops={},  # groups of recipes, see crops.py
                 mean=IMAGENET_MEAN,
                 std=IMAGENET_STD,
                 eval_size=224,  # pixels, for kNN, linear probe and pictures of held-out images
-                eval_crop=0.875,  # part of the short side kept by the centre crop
-                workers=0,  # threads that decode; 0 = one a core
-                broken_limit=0.01,  # share of unreadable images above which the run stops, or three; 0 = none
+                eval_crop=0.875,  # part of the short side that the centre crop keeps
+                workers=0,  # threads that decode; 0 = one per core
+                broken_limit=0.01,  # allowed share of unreadable images, and three in a small set; 0 = none
                 probe=dict(name="", train=10000, test=2000),  # labelled images; "" = the training set's own, 0 = all
             ),
             model={},
@@ -91,10 +91,10 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             schedule="cosine",  # or step, constant
             milestones=(),  # epochs at which a step schedule divides by ten
             warmup_epochs=0.0,
-            warmup_lr=0.0,  # where a warm-up begins, and
-            final_lr=0.0,  # where the cosine ends, both scaled like base_lr
+            warmup_lr=0.0,  # start of the warm-up, scaled like base_lr
+            final_lr=0.0,  # end of the cosine, scaled like base_lr
             weight_decay=0.0,
-            final_weight_decay=-1.0,  # -1 = the same to the end
+            final_weight_decay=-1.0,  # at the end of the run; -1 = constant
             decay="weights",  # all = biases and norms too
             b1=0.9,
             b2=0.999,
@@ -104,15 +104,15 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
             trust_coefficient=0.001,
             mu_dtype="float32",  # bfloat16 halves Adam's first moment
             clip=0.0,  # gradient norm; 0 = never
-            clip_per="network",  # whose norm is clipped: of all, of each "module" (backbone, head), of each "parameter"
+            clip_per="network",  # clip the norm of all, of each "module" (backbone, head), or of each "parameter"
             frozen=(),  # parameters that keep their first values, such as "backbone/embed"
-            late=(),  # parameters that wait for `late_epochs`: "head/directions", or "backbone" under a new head
+            late=(),  # parameters not trained before `late_epochs`: "head/directions", or "backbone" for a new head
             late_epochs=0.0,
-            late_moments=False,  # do their gradients count in Adam's moments meanwhile?
-            layer_decay=1.0,  # times the learning rate, per block down from the head
-            embed_rate=1.0,  # times the learning rate, for the patch embedding
+            late_moments=False,  # whether their gradients enter Adam's moments before that
+            layer_decay=1.0,  # factor on the learning rate for each block further from the head
+            embed_rate=1.0,  # factor on the learning rate of the patch embedding
             constant_rate=(),  # parameters that keep the peak learning rate, such as "predictor"
-            vector_rate=1.0,  # times the learning rate, for biases and scales of norms
+            vector_rate=1.0,  # factor on the learning rate of biases and scales of norms
             unit_rows=(),  # parameters whose rows have length one, such as "prototypes"
         )
         | overrides
@@ -120,7 +120,7 @@ def optim(name: str, base_lr: float, **overrides) -> dict:
 
 
 def cifar(epochs: float, views: list) -> ConfigDict:
-    """A start for the `cifar` preset of a method: 32-pixel images in device memory, measured at the end of the run."""
+    """What all `cifar` presets share: 32-pixel images in device memory, measured at the end. views: list of recipes."""
     config = base()
     config.epochs, config.evaluate_at_end = epochs, True
     config.checkpoint_every = config.probe_every = config.picture_every = 500
@@ -132,7 +132,7 @@ def cifar(epochs: float, views: list) -> ConfigDict:
 
 
 def tiny(config: ConfigDict, epochs: float = 3.0) -> ConfigDict:
-    """The `tiny` preset from the `cifar` one: the 5 000 embedded images, under two minutes on two CPU cores."""
+    """Makes the `tiny` preset from the `cifar` one: the 5 000 embedded images, under two minutes on two CPU cores."""
     config.data.name = "embedded"
     config.epochs, config.log_every = epochs, 5
     config.data.probe.update(train=0, test=0)
@@ -140,7 +140,7 @@ def tiny(config: ConfigDict, epochs: float = 3.0) -> ConfigDict:
 
 
 def imagenet100(config: ConfigDict) -> ConfigDict:
-    """The `imagenet100` preset from the `paper` one: ResNet-18 on a folder of 100 classes, one accelerator, a day."""
+    """Makes the `imagenet100` preset from the `paper` one: ResNet-18, 100 classes, a day on one accelerator."""
     config.batch_size, config.epochs = 256, 200.0
     config.data.name = "folder:imagenet100"
     config.model.update(depth=18)
@@ -148,7 +148,7 @@ def imagenet100(config: ConfigDict) -> ConfigDict:
 
 
 def cifar_resnet18(config: ConfigDict) -> ConfigDict:
-    """The `resnet18` preset from the `cifar` one: lightly's CIFAR-10 benchmark, batch 512, 200 epochs, a GPU or TPU."""
+    """Makes the `resnet18` preset from the `cifar` one: lightly's CIFAR-10 benchmark, for one GPU or TPU."""
     config.batch_size, config.epochs = 512, 200.0
     config.checkpoint_every = config.probe_every = config.picture_every = 2000
     config.data.probe.update(train=0, test=0)
@@ -158,7 +158,7 @@ def cifar_resnet18(config: ConfigDict) -> ConfigDict:
 
 
 def small_cpu_resnet(**overrides) -> dict:
-    """Learns on two CPU cores: 4-pixel patches as a stem, two stages of one block, 64 and 128 channels wide.
+    """A ResNet for two CPU cores: 4-pixel patches as a stem, two stages of one block, 64 and 128 channels wide.
 
     XLA's gradients of convolutions with few channels at a high resolution are slow on a CPU. This network has none, and
     trains 2.5 times as many images a second as 2-pixel patches with stages of 32, 64 and 128 channels.
@@ -167,12 +167,12 @@ def small_cpu_resnet(**overrides) -> dict:
 
 
 def small_cpu_vit(**overrides) -> dict:
-    """Learns on two CPU cores: 64 tokens of 4 pixels, four blocks of width 128."""
+    """A vision transformer for two CPU cores: 64 patches of 4 pixels, four blocks of width 128."""
     return vit("Ti", patch=4, width=128, depth=4, heads=4, remat="none", dtype="float32") | overrides
 
 
 def pick(preset: str, presets: dict) -> ConfigDict:
-    """The preset of that name, built; a wrong name raises with the names there are."""
+    """The config of a preset. Raises ValueError, with the names of all presets, for an unknown name."""
     if preset not in presets:
         raise ValueError(f"no preset {preset!r}: choose one of {', '.join(presets)}")
     return presets[preset]()

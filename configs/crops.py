@@ -1,13 +1,13 @@
-"""Recipes of views by name, each after table 0.7 of the methods spec or the official code; used by every config.
+"""Recipes of views, one function per recipe of a paper, after its official code; used by every config.
 
-A recipe is a plain dict with all keys of `plain`; a group of `config.data.crops` is a list of recipes of one size. Say
-`simclr(count=2)`, never `[recipe] * 2`: two entries that are one object change together under an override.
+A recipe is a plain dict with all keys of `plain`; a group of `config.data.crops` is a list of recipes of one size.
+Write `simclr(count=2)`, never `[recipe] * 2`: both entries are one object, and an override of one changes both.
 The order of operations is fixed: crop, flip, [grey if grey_first], jitter, [grey], blur, solarize, normalise. A flip
 commutes with all the others, so "flip last" (MoCo) needs no key. Blur is SimCLR's, with a kernel of a tenth of the
-image; PIL's and torchvision's (9 taps in DINOv2) have the same sigma and another cut-off.
+image; PIL's and torchvision's (9 taps in DINOv2) have the same sigma and another kernel size.
 """
 
-PAIR_JITTER = (0.4, 0.4, 0.2, 0.1)  # BYOL's, and of all who came after: DINO, iBOT, DINOv2, MoCo v3, Barlow, VICReg
+PAIR_JITTER = (0.4, 0.4, 0.2, 0.1)  # of BYOL, DINO, iBOT, DINOv2, MoCo v3, Barlow Twins and VICReg
 NO_JITTER = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -26,39 +26,39 @@ def coloured(crop, jitter, blur, solarize=0.0, jitter_probability=0.8, grey=0.2)
 
 
 def simclr(size=224, strength=1.0, count=2):
-    """google-research/simclr data_util.py; table 0.7 SimCLR. No normalisation: mean 0, std 1."""
+    """SimCLR's views: google-research/simclr data_util.py. No normalisation: mean 0, std 1."""
     jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
     return coloured(plain(size, count=count), jitter, blur=0.5)
 
 
 def cifar_simclr(size=32, strength=0.5, count=2):
-    """SimCLR paper, appendix B.9: CIFAR without blur, jitter at half strength; otherwise table 0.7 SimCLR."""
+    """SimCLR's views for CIFAR: without blur, jitter at half strength. SimCLR paper, appendix B.9."""
     return dict(simclr(size, strength, count), blur=0.0)
 
 
 def cifar_short(size=32, count=2):
-    """For minutes instead of days: a short run learns more from crops of at least a fifth of the image than of 8 %."""
+    """For runs of minutes: a short run learns more from crops of at least 20 % of the image than of at least 8 %."""
     return dict(cifar_simclr(size, count=count), scale=(0.2, 1.0))
 
 
 def cifar_mild(size=32, count=2):
-    """cifar_short with less colour: a transformer with few steps to go keeps more of what it sees at first."""
+    """cifar_short with less colour jitter, for short runs of transformers."""
     return dict(cifar_short(size, count), jitter=(0.2, 0.2, 0.2, 0.05), grey=0.1)
 
 
 def cifar_local(size=16, scale=(0.1, 0.4), count=2):
-    """Small crops beside cifar_short, for methods that take some; large enough to tell what they are from."""
+    """Small crops for methods that use them, beside cifar_short; large enough to recognise the object."""
     return dict(cifar_short(size, count), scale=scale)
 
 
 def moco_v1(size=224, count=2):
-    """facebookresearch/moco main_moco.py without --aug-plus; table 0.7 MoCo v1: grey before jitter, jitter always."""
+    """MoCo v1's views, grey before jitter, jitter always: facebookresearch/moco main_moco.py without --aug-plus."""
     crop = plain(size, (0.2, 1.0), "bilinear", count=count)
     return dict(coloured(crop, (0.4, 0.4, 0.4, 0.4), blur=0.0, jitter_probability=1.0), grey_first=True)
 
 
 def moco_v2(size=224, count=2):
-    """facebookresearch/moco main_moco.py --aug-plus, and facebookresearch/simsiam; table 0.7 MoCo v2 / SimSiam."""
+    """MoCo v2's and SimSiam's views: facebookresearch/moco main_moco.py --aug-plus, facebookresearch/simsiam."""
     return coloured(plain(size, (0.2, 1.0), "bilinear", count=count), (0.4, 0.4, 0.4, 0.1), blur=0.5)
 
 
@@ -66,119 +66,119 @@ simsiam = moco_v2
 
 
 def cifar_simsiam(size=32, count=2):
-    """SimSiam paper, appendix D: CIFAR takes MoCo v2's recipe without blur. Right for any method at 32 pixels."""
+    """SimSiam's views for CIFAR: MoCo v2's without blur. SimSiam paper, appendix D. Suits any method at 32 pixels."""
     return dict(moco_v2(size, count), blur=0.0)
 
 
 def moco_v3_a(size=224, smallest=0.08):
-    """facebookresearch/moco-v3 main_moco.py, first view; table 0.7 MoCo v3. smallest: 0.08 ViT, 0.2 ResNet."""
+    """MoCo v3's first view: facebookresearch/moco-v3 main_moco.py. smallest: 0.08 for ViT, 0.2 for ResNet."""
     return coloured(plain(size, (smallest, 1.0), "bilinear"), PAIR_JITTER, blur=1.0)
 
 
 def moco_v3_b(size=224, smallest=0.08):
-    """facebookresearch/moco-v3 main_moco.py, second view; table 0.7 MoCo v3."""
+    """MoCo v3's second view: facebookresearch/moco-v3 main_moco.py."""
     return coloured(plain(size, (smallest, 1.0), "bilinear"), PAIR_JITTER, blur=0.1, solarize=0.2)
 
 
 def byol_a(size=224):
-    """deepmind-research byol/utils/augmentations.py, first view; table 0.7 BYOL, Barlow Twins, VICReg."""
+    """The first view of BYOL, Barlow Twins and VICReg: deepmind-research byol/utils/augmentations.py."""
     return coloured(plain(size), PAIR_JITTER, blur=1.0)
 
 
 def byol_b(size=224):
-    """deepmind-research byol/utils/augmentations.py, second view; table 0.7 BYOL, Barlow Twins, VICReg."""
+    """The second view of BYOL, Barlow Twins and VICReg: deepmind-research byol/utils/augmentations.py."""
     return coloured(plain(size), PAIR_JITTER, blur=0.1, solarize=0.2)
 
 
 def swav_global(size=224, scale=(0.14, 1.0), count=2):
-    """facebookresearch/swav src/multicropdataset.py; table 0.7 SwAV 2x224."""
+    """SwAV's large crops, 2x224: facebookresearch/swav src/multicropdataset.py."""
     return coloured(plain(size, scale, "bilinear", count=count), (0.8, 0.8, 0.8, 0.2), blur=0.5)
 
 
 def swav_local(size=96, scale=(0.05, 0.14), count=6):
-    """facebookresearch/swav src/multicropdataset.py; table 0.7 SwAV 6x96."""
+    """SwAV's small crops, 6x96: facebookresearch/swav src/multicropdataset.py."""
     return swav_global(size, scale, count)
 
 
 def dino_global_1(size=224, scale=(0.4, 1.0)):
-    """facebookresearch/dino main_dino.py, global_transfo1; table 0.7 DINO g1. Released recipes: scale (0.25, 1)."""
+    """DINO's first large crop: facebookresearch/dino main_dino.py, global_transfo1. Released runs: scale (0.25, 1)."""
     return coloured(plain(size, scale), PAIR_JITTER, blur=1.0)
 
 
 def dino_global_2(size=224, scale=(0.4, 1.0)):
-    """facebookresearch/dino main_dino.py, global_transfo2; table 0.7 DINO g2. Released recipes: scale (0.25, 1)."""
+    """DINO's second large crop: facebookresearch/dino main_dino.py, global_transfo2. Released runs: scale (0.25, 1)."""
     return coloured(plain(size, scale), PAIR_JITTER, blur=0.1, solarize=0.2)
 
 
 def dino_local(size=96, scale=(0.05, 0.4), count=8):
-    """facebookresearch/dino main_dino.py, local_transfo; table 0.7 DINO. Released recipes: 10 of scale (0.05, 0.25)."""
+    """DINO's small crops: facebookresearch/dino main_dino.py, local_transfo. Released runs: 10, scale (0.05, 0.25)."""
     return coloured(plain(size, scale, count=count), PAIR_JITTER, blur=0.5)
 
 
 def ibot_global_1(size=224, scale=(0.25, 1.0)):
-    """bytedance/ibot main_ibot.py, global_transfo1; table 0.7 iBOT g1, the README's recipe (default: 0.14)."""
+    """iBOT's first large crop: bytedance/ibot main_ibot.py, global_transfo1; scale of its README (default: 0.14)."""
     return dino_global_1(size, scale)
 
 
 def ibot_global_2(size=224, scale=(0.25, 1.0)):
-    """bytedance/ibot main_ibot.py, global_transfo2; table 0.7 iBOT g2, the README's recipe (default: 0.14)."""
+    """iBOT's second large crop: bytedance/ibot main_ibot.py, global_transfo2; scale of its README (default: 0.14)."""
     return dino_global_2(size, scale)
 
 
 def ibot_local(size=96, scale=(0.05, 0.25), count=10):
-    """bytedance/ibot main_ibot.py, local_transfo; table 0.7 iBOT, the README's ten locals (default: none)."""
+    """iBOT's small crops: bytedance/ibot main_ibot.py, local_transfo; ten as in its README (default: none)."""
     return dino_local(size, scale, count)
 
 
 def dinov2_global_1(size=224, blur=0.0, flip=0.5):
-    """facebookresearch/dinov2 data/augmentations.py, global_transfo1; table 0.7 DINOv2/v3 g1.
+    """DINOv2's first large crop: facebookresearch/dinov2 data/augmentations.py, global_transfo1.
 
-    blur 0 is what the released weights saw: their code blurs with probability 1 - p (spec 19.5). Intended: 1.
+    The released weights were trained with blur 0: the code blurs with probability 1 - p. Intended was 1.
     DINOv3-7B has flip 0.
     """
     return coloured(plain(size, (0.32, 1.0), flip=flip), PAIR_JITTER, blur=blur)
 
 
 def dinov2_global_2(size=224, blur=0.9, flip=0.5):
-    """facebookresearch/dinov2 data/augmentations.py, global_transfo2; table 0.7 DINOv2/v3 g2. Intended blur: 0.1."""
+    """DINOv2's second large crop: the same file, global_transfo2. Intended was blur 0.1."""
     return coloured(plain(size, (0.32, 1.0), flip=flip), PAIR_JITTER, blur=blur, solarize=0.2)
 
 
 def dinov2_local(size=98, scale=(0.05, 0.32), count=8, flip=0.5):
-    """facebookresearch/dinov2 data/augmentations.py, local_transfo; table 0.7 DINOv2/v3. 98 = 7x14 pixels; v3: 112."""
+    """DINOv2's small crops: the same file, local_transfo. 98 = 7 patches of 14 pixels; DINOv3: 112."""
     return coloured(plain(size, scale, flip=flip, count=count), PAIR_JITTER, blur=0.5)
 
 
 def mae(size=224):
-    """facebookresearch/mae main_pretrain.py; spec 6.5: scale (0.2, 1) bicubic and flip."""
+    """MAE's view: facebookresearch/mae main_pretrain.py. Scale (0.2, 1), bicubic, and flip."""
     return plain(size, (0.2, 1.0))
 
 
 def simmim(size=192):
-    """microsoft/SimMIM data/data_simmim.py; spec 7.5: scale (0.67, 1) and flip. torchvision's default: bilinear."""
+    """SimMIM's view: microsoft/SimMIM data/data_simmim.py. Scale (0.67, 1), torchvision's bilinear, and flip."""
     return plain(size, (0.67, 1.0), "bilinear")
 
 
 def beit(size=224):
-    """microsoft/unilm beit/datasets.py; spec 8.5: jitter (0.4, 0.4, 0.4) always. There it comes before the crop."""
+    """BEiT's view: microsoft/unilm beit/datasets.py. Jitter (0.4, 0.4, 0.4) always, there before the crop."""
     return coloured(plain(size), (0.4, 0.4, 0.4, 0.0), blur=0.0, jitter_probability=1.0, grey=0.0)
 
 
 def ijepa(size=224):
-    """facebookresearch/ijepa src/transforms.py; spec 21.5: scale (0.3, 1) and nothing else. Bilinear as torchvision."""
+    """I-JEPA's view: facebookresearch/ijepa src/transforms.py. Scale (0.3, 1), torchvision's bilinear, nothing else."""
     return plain(size, (0.3, 1.0), "bilinear", flip=0.0)
 
 
 def vjepa(size=224):
-    """facebookresearch/jepa app/vjepa/transforms.py; spec 22.5: scale (0.3, 1), ratio (0.75, 1.35), flip."""
+    """V-JEPA's view: facebookresearch/jepa app/vjepa/transforms.py. Scale (0.3, 1), ratio (0.75, 1.35), flip."""
     return plain(size, (0.3, 1.0), "bilinear", ratio=(0.75, 1.35))
 
 
 def clip(size=224):
-    """CLIP paper, section 2.4: a random square crop and nothing else; spec 23.5. The scale is open_clip's (0.9, 1)."""
+    """CLIP's view: a random square crop, nothing else. CLIP paper, section 2.4; scale (0.9, 1) of open_clip."""
     return plain(size, (0.9, 1.0), flip=0.0, ratio=(1.0, 1.0))
 
 
 def rotnet(size=224):
-    """gidariss/FeatureLearningRotNet dataloader.py; spec 1.5: torchvision's crop and flip, rotated after them."""
+    """RotNet's view, which the method then rotates: torchvision's crop and flip, gidariss/FeatureLearningRotNet."""
     return plain(size, interpolation="bilinear")

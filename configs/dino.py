@@ -31,7 +31,7 @@ def paper(size="S"):
     config.optim = common.optim(
         "adamw", 5e-4, warmup_epochs=10.0, final_lr=1e-5 / 4, weight_decay=0.04, final_weight_decay=0.4,
         clip_per="parameter", late=("projector/directions", "projector/length"), late_epochs=1.0,
-    )  # fmt: skip  # final_lr is per 256 images: 1e-5 at this batch. Clipping is off in the released run
+    )  # fmt: skip  # final_lr is per 256 images: 1e-5 at this batch. Clipping was off in the released run
     return config
 
 
@@ -80,7 +80,7 @@ def imagenet100():
 
 
 def cifar():
-    """Without small crops: of 32-pixel images they cost more than they bring."""
+    """Without small crops: for 32-pixel images they cost more time than they are worth."""
     config = common.cifar(8.0, [crops.cifar_short()])
     config.model = common.small_cpu_resnet()
     config.method = dict(
@@ -95,7 +95,7 @@ def cifar():
 
 
 def tiny():
-    """Learned positions: from fixed ones all features begin alike, and a higher rate makes them more so."""
+    """Learned positions: with fixed ones all images start with similar features, and become more similar."""
     config = common.tiny(cifar(), epochs=0.8)  # 62 steps of 64 images, 64 patches each
     config.batch_size = 64
     config.data.crops.local = [crops.cifar_local()]

@@ -2,19 +2,19 @@
 
     python -m jax_ssl train --config=configs/dinov2.py --config.data.name=folder:/data/imagenet --workdir=runs/dinov2
 
-paper            ViT-L/14 with SwiGLU and heads of their own, 500 epochs of 1 250 steps: 3.3 days on 96 A100 with
+paper            ViT-L/14 with SwiGLU and a separate patch head, 500 epochs of 1 250 steps: 3.3 days on 96 A100 with
                  142 M images; kNN 82.0 %, linear 84.5 % on ImageNet-22k
 short            ViT-L/16, batch 2048, 100 epochs of 1 250 steps: a day on 32 A100; kNN 81.6 %, linear 82.9 %
 vit_g            ViT-g/14, batch 3072: kNN 83.5 %, linear 86.5 % with 142 M images
 registers        paper with four registers
-high_resolution  the last phase: ten epochs at 518 pixels from a finished run, --config.init_from=runs/dinov2; our
-                 settings, the paper names only its length and lower rate. 64 chips of v5p need --config.mesh.fsdp=8
+high_resolution  the last phase: ten epochs at 518 pixels from a finished run, --config.init_from=runs/dinov2. The
+                 paper gives only its length and a lower rate. 64 chips of v5p need --config.mesh.fsdp=8
 imagenet100      ViT-S/16 on 100 classes, 200 epochs, one accelerator
 cifar            CIFAR-10 with a small network: under half an hour on two CPU cores
 tiny             the embedded images, under two minutes on two CPU cores
 
 Epochs are official ones of 1 250 steps at the preset's batch size, as passes over ImageNet-1k: with another batch size
-or data set, give epochs, optim.warmup_epochs, optim.late_epochs and method.warmup_teacher_epochs anew.
+or data set, also set epochs, optim.warmup_epochs, optim.late_epochs and method.warmup_teacher_epochs.
 """
 
 from jax_ssl.configs import common, crops
@@ -109,7 +109,7 @@ def imagenet100():
 
 
 def cifar():
-    """Fixed positions and no small crops: from learned ones kNN is 32 % after 500 steps, from these 37 %."""
+    """Fixed positions and no small crops: kNN is 37 % after 500 steps, and 32 % with learned positions."""
     config = common.cifar(8.0, [crops.cifar_mild()])
     config.batch_size = 128
     config.model = common.small_cpu_vit(patch=8, depth=3)

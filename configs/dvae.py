@@ -3,8 +3,8 @@
     python -m jax_ssl train --config=configs/dvae.py --config.data.name=folder:/data/imagenet --workdir=runs/dvae
 
 paper        ImageNet at 112 pixels, 14 x 14 codes out of 8192, 100 epochs. DALL-E trained 3 million steps of 512 images
-             of 256 pixels on 64 V100, with an error other than the square and a growing kl_weight; no accuracy is
-             published, what counts is BEiT's
+             of 256 pixels on 64 V100, with another loss than the squared error and a growing kl_weight; no accuracy
+             is published, only BEiT's
 imagenet100  a quarter of the width on a folder of 100 classes: hours on one accelerator
 cifar        CIFAR-10, 8 x 8 codes out of 256: minutes on a CPU core; prepare the data with tensorflow-datasets
 tiny         the embedded images, under two minutes on two CPU cores
@@ -19,7 +19,7 @@ def network(**overrides):
 
 
 def small_cpu_network():
-    """Learns on a CPU core: a code for each 4 x 4 pixels, and no convolution at a higher resolution than that."""
+    """A tokenizer for a CPU core: a code for each 4 x 4 pixels, and no convolution at a higher resolution."""
     return network(vocabulary=256, width=64, groups=1, patch=4, dtype="float32")
 
 
@@ -44,7 +44,7 @@ def imagenet100():
 
 
 def cifar():
-    """A little for even shares, so that codes stay in doubt: sure ones paint better and tell classes less apart."""
+    """A small kl_weight: without it reconstructions are better, but features separate the classes less well."""
     config = common.cifar(1.5, [crops.plain(32, (0.2, 1.0))])
     config.batch_size = 128
     config.model = small_cpu_network()

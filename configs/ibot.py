@@ -1,4 +1,4 @@
-"""iBOT, ViT-S/16, batch 1024, two large and ten small crops: DINO, and masked patches with a tokenizer that learns too.
+"""iBOT, ViT-S/16, batch 1024, two large and ten small crops: DINO, and masked patches with the teacher as tokenizer.
 
     python -m jax_ssl train --config=configs/ibot.py --config.data.name=folder:/data/imagenet --workdir=runs/ibot
 
@@ -33,7 +33,7 @@ def paper(size="S"):
 
 
 def larger(size, epochs):
-    """What copies of the released runs' settings agree on; the official README has those of ViT-S only."""
+    """Settings on which published copies of the released runs agree; the official README has those of ViT-S only."""
     config = paper(size)
     config.epochs = epochs
     config.data.crops = dict(

@@ -1,4 +1,4 @@
-"""MAE, ViT-L/16, batch 4096: paint the 75 % of an image that the encoder never saw.
+"""MAE, ViT-L/16, batch 4096: reconstruct the 75 % of an image that the encoder does not see.
 
     python -m jax_ssl train --config=configs/mae.py --config.data.name=folder:/data/imagenet --workdir=runs/mae
 

@@ -17,7 +17,7 @@ def paper():
     config.batch_size, config.epochs = 256, 200.0
     config.data.name = "tfds:imagenet2012"
     config.data.crops = dict(views=[crops.moco_v2(224)])
-    config.model = common.resnet(50, norm_groups=8, zero_init=False)  # the paper's eight devices
+    config.model = common.resnet(50, norm_groups=8, zero_init=False)  # groups as on the paper's eight devices
     config.method = dict(name="moco", projector=(2048, 128), temperature=0.2, momentum=0.999, queue=65536, shuffle=True)
     config.optim = common.optim("sgd", 0.03, scaling="absolute", weight_decay=1e-4, decay="all")
     return config
@@ -37,9 +37,9 @@ def imagenet100():
 
 def cifar():
     config = common.cifar(4.0, [crops.cifar_short()])
-    # Groups of 32 images with shuffled keys: with one group, shared batch statistics give the positive away.
+    # Batch statistics per 32 images, with shuffled keys: shared statistics would tell which key is the positive.
     config.model = common.small_cpu_resnet(norm_groups=8)
-    # A short run needs a teacher that follows faster and a queue that is not older than an epoch or so.
+    # A short run needs a teacher that changes faster, and a queue with keys no older than about an epoch.
     config.method = dict(name="moco", projector=(256, 128), temperature=0.1, momentum=0.99, queue=4096, shuffle=True)
     config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
     return config

@@ -1,4 +1,4 @@
-"""SimCLR on 5 000 small photographs that come with the package: watch a network learn to see without labels.
+"""SimCLR on 5 000 small photographs that come with the package: a network learns from images without labels.
 
     python -m jax_ssl train --config=configs/quickstart.py
 
@@ -15,5 +15,5 @@ def get_config():
     config.data.probe.update(train=0, test=0)
     config.epochs, config.log_every = 40.0, 10
     config.probe_every = config.checkpoint_every = config.picture_every = 250
-    config.method.temperature = 0.1  # of 5 000 images few are near: 0.2 ends a point lower on kNN
+    config.method.temperature = 0.1  # with 5 000 images, 0.2 ends a point lower on kNN
     return config

@@ -1,4 +1,4 @@
-"""SimCLR, ResNet-50, batch 4096: agree on two views of an image, disagree with 8 190 others.
+"""SimCLR, ResNet-50, batch 4096: two views of an image become similar, and differ from 8 190 others.
 
     python -m jax_ssl train --config=configs/simclr.py --config.data.name=folder:/data/imagenet --workdir=runs/simclr
 
@@ -24,7 +24,7 @@ def paper():
 
 
 def paper_v2():
-    """SimCLR v2's deeper projector on the same trunk."""
+    """SimCLR v2's deeper projector, on the same backbone."""
     config = paper()
     config.method.projector = (2048, 2048, 128)
     return config

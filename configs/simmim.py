@@ -1,4 +1,4 @@
-"""SimMIM, ViT-B/16, batch 2048: tell the pixels of hidden 32 x 32 squares by one linear layer.
+"""SimMIM, ViT-B/16, batch 2048: predict the pixels of hidden 32 x 32 squares by one linear layer.
 
     python -m jax_ssl train --config=configs/simmim.py --config.data.name=folder:/data/imagenet --workdir=runs/simmim
 
@@ -34,7 +34,7 @@ def imagenet100():
 
 
 def cifar():
-    """A plain transformer: BEiT's takes longer to begin than this run lasts. Read in the middle, before it paints."""
+    """A plain transformer: BEiT's is too slow for this run. Features of the first block; the others reconstruct."""
     config = common.cifar(1.0, [crops.simmim(32)])
     config.batch_size, config.feature_depth = 128, 1
     config.model = common.small_cpu_vit(depth=3, pool="mean")

@@ -17,7 +17,7 @@ def paper():
     config.batch_size, config.epochs = 4096, 800.0
     config.data.update(name="tfds:imagenet2012", std=(0.228, 0.224, 0.225))  # 0.228: as in the official code
     config.data.crops = dict(views=[crops.swav_global(224)], local=[crops.swav_local(96)])
-    config.model = common.resnet(50, norm_groups=8, zero_init=False)  # officially groups of eight of 64 GPUs
+    config.model = common.resnet(50, norm_groups=8, zero_init=False)  # the official batch norm spans 8 of 64 GPUs
     config.method = dict(
         name="swav", projector=(2048, 128), prototypes=3000, temperature=0.1, epsilon=0.05, iterations=3, queue=0,
         queue_from_epoch=15.0, freeze_steps=313,

@@ -1,7 +1,7 @@
-"""Bounds of the values in a config, told in one voice: "method.temperature=0 must be above 0."
+"""Checks that values of a config are within bounds, with one kind of message: "method.temperature=0 must be above 0."
 
-Who reads a value declares its bound beside it: a method, a model and the optimiser at the top of their `make`, and
-checks.py what all runs share. `nan` and `inf` are refused wherever they stand. tests/test_bounds.py gives an absurd
+The code that reads a value also checks it: a method, a model and the optimiser at the top of their `make`, and
+checks.py for the keys that all runs share. `nan` and `inf` are always refused. tests/test_bounds.py gives an impossible
 value to every number of every method's config: a new keyword without a bound fails there.
 """
 
@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from jax_ssl.errors import UserError
 
 DTYPES = ("float32", "bfloat16")  # float16 would need a scaled loss, or small gradients vanish
-HOLDS = {"above": operator.gt, "at least": operator.ge, "below": operator.lt, "at most": operator.le}
+COMPARE = {"above": operator.gt, "at least": operator.ge, "below": operator.lt, "at most": operator.le}
 
 
 def bounded(prefix: str, values: Mapping, *, above=None, at_least=None, below=None, at_most=None) -> None:
@@ -26,14 +26,14 @@ def bounded(prefix: str, values: Mapping, *, above=None, at_least=None, below=No
 
     def fits(number):
         finite = isinstance(number, Real) and abs(number) < math.inf
-        return finite and all(HOLDS[word](number, limit) for word, limit in limits.items())
+        return finite and all(COMPARE[word](number, limit) for word, limit in limits.items())
 
     asked = " and ".join(f"{word} {limit}" for word, limit in limits.items()) or "a finite number"
     _each(prefix, values, fits, asked)
 
 
 def whole(prefix: str, values: Mapping, at_least: int = 1) -> None:
-    """The same for whole numbers, such as widths and counts."""
+    """`bounded` for whole numbers, such as widths and counts."""
     fits = lambda number: isinstance(number, Integral) and number >= at_least
     _each(prefix, values, fits, f"a whole number of at least {at_least}")
 
@@ -42,15 +42,15 @@ def _each(prefix: str, values: Mapping, fits, asked: str) -> None:
     for key, value in values.items():
         several = isinstance(value, list | tuple)
         if not all(map(fits, value if several else (value,))):
-            raise UserError(f"{'Each of ' * several}{prefix}{key}={shown(value)} must be {asked}.")
+            raise UserError(f"{'Each of ' * several}{prefix}{key}={as_written(value)} must be {asked}.")
 
 
 def rising_pair(prefix: str, values: Mapping, **limits) -> None:
-    """The same for pairs, the least and the most; limits as in `bounded`."""
+    """`bounded` for pairs of the least and the most; limits as there."""
     for key, value in values.items():
         bounded(prefix, {key: value}, **limits)
         if not isinstance(value, list | tuple) or len(value) != 2 or value[0] > value[1]:
-            raise UserError(f"{prefix}{key}={shown(value)} must be two numbers, the least and the most.")
+            raise UserError(f"{prefix}{key}={as_written(value)} must be two numbers, the least and the most.")
 
 
 def one_of(prefix: str, values: Mapping, choices: Iterable) -> None:
@@ -72,6 +72,6 @@ def finite(tree, key: str = "") -> None:
             finite(value, f"{key}[{number}]")
 
 
-def shown(value) -> str:
-    """A value as a user writes it behind the `=`."""
+def as_written(value) -> str:
+    """A value as a user writes it after the `=` of a flag."""
     return f"({','.join(map(str, value))}{',' * (len(value) == 1)})" if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""From a config file, a preset and overrides to one locked ConfigDict; every mistake on the way is one sentence."""
+"""Makes one locked ConfigDict of a config file, a preset and overrides. Each mistake is a UserError of one sentence."""
 
 import ast
 import difflib
@@ -15,7 +15,7 @@ from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 PACKAGE = "jax_ssl.configs"
-MEASURING = (  # what may differ when a run that is there is measured or drawn
+MEASURING = (  # keys that may be changed when a saved run is measured or drawn
     "feature_depth", "data.name", "data.dir", "data.probe", "data.eval_size", "data.eval_crop", "data.workers",
     "data.broken_limit", "model.dtype", "model.remat", "model.attention",
 )  # fmt: skip
@@ -34,14 +34,14 @@ def folder() -> Path:
 
 
 def find(spec: str) -> tuple[Path, str]:
-    """`simclr:tiny`, `configs/simclr.py:tiny` or the path of your own file -> (path, preset)."""
+    """`simclr:tiny`, `configs/simclr.py:tiny` or the path of your own file -> (path, preset). Raises UserError."""
     name, _, preset = spec.rpartition(":") if re.search(r":\w*$", spec) else (spec, "", "")
     if paths.is_remote(name):
         raise UserError(f"The config {name} is a Python program, and those are read from a disk alone: copy it here.")
     shipped, own = folder(), Path(paths.resolve(name)) if name.startswith("~") else Path(name)
     stem = own.name.removesuffix(".py")
     for path in (own, shipped / f"{stem}.py"):
-        # A path that names a folder which is not there must not silently fall back on a shipped config.
+        # `missing/simclr.py` must not silently mean the shipped simclr.py.
         if path.is_file() and (path == own or own.parent.name in ("", "configs")):
             return path.resolve(), preset
     names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops", "ablations"))
@@ -60,10 +60,10 @@ def load(spec: str, overrides=()) -> ConfigDict:
         config = module.get_config(preset) if preset else module.get_config()
     except Exception as error:  # a config file is a program, and whatever it raises is for its author
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        # A ValueError is how `common.pick` tells a wrong preset; of anything else the author needs to know the place.
-        told = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        where = f" (line {lines[-1]} of {path})" if lines and told is not error else ""
-        raise UserError(f"The config {spec!r} can't be used: {told}{where}") from error
+        # `common.pick` raises ValueError for a wrong preset; for all else the author needs the kind and the line.
+        cause = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        where = f" (line {lines[-1]} of {path})" if lines and cause is not error else ""
+        raise UserError(f"The config {spec!r} can't be used: {cause}{where}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"The config {spec!r} can't be used: get_config has to return a ConfigDict; see common.base().")
     check_keys(config)
@@ -71,29 +71,29 @@ def load(spec: str, overrides=()) -> ConfigDict:
 
 
 def check_keys(config) -> None:
-    """Raises UserError for a key that nothing reads, or a missing one: a config file may be the user's own.
+    """Raises UserError for an unknown or a missing key: a config file may be the user's own.
 
-    The keywords of a method and of a model are theirs to check.
+    The keys of `config.method` and `config.model` are checked by parts.py.
     """
     from jax_ssl.configs import common
 
     if not isinstance(config, ConfigDict):
         raise UserError(f"get_config() returns {type(config).__name__}: begin with common.base() of jax_ssl.configs.")
-    _compare(config, common.base().to_dict() | {"optim": common.optim("sgd", 0.1)}, "")
+    _check_same_keys(config, common.base().to_dict() | {"optim": common.optim("sgd", 0.1)}, "")
     for section in ("model", "method"):
         if "name" not in config[section]:
             raise UserError(f"The config has no {section}.name: begin with a shipped one, or see configs/common.py.")
 
 
-def _compare(found, wanted: dict, prefix: str) -> None:
-    """The same keys in both, group by group; what is an empty group by default may hold anything."""
+def _check_same_keys(found, wanted: dict, prefix: str) -> None:
+    """Raises UserError unless both have the same keys, in all groups. A group that is empty by default may have any."""
     for key in sorted(set(found) ^ set(wanted)):
         near = difflib.get_close_matches(key, wanted, 1, 0.6)
         hint = f"did you mean config.{prefix}{near[0]}?" if near and key in found else "all are in configs/common.py."
         raise UserError(f"The config {'has an unknown' if key in found else 'lacks the'} key {prefix}{key}; {hint}")
     for key, group in wanted.items():
         if isinstance(group, dict) and group:
-            _compare(found[key], group, f"{prefix}{key}.")
+            _check_same_keys(found[key], group, f"{prefix}{key}.")
 
 
 def override(config: ConfigDict, overrides) -> ConfigDict:
@@ -104,12 +104,12 @@ def override(config: ConfigDict, overrides) -> ConfigDict:
 
 
 def override_measuring(config: ConfigDict, overrides) -> ConfigDict:
-    """`override` for a run that is there: only of what says how it is measured. Raises UserError for another key."""
+    """`override` for a saved run: only keys in MEASURING may change. Raises UserError for another key."""
     for text in overrides:
         key = text.partition("=")[0].removeprefix("--config.")
         if key in dict(_leaves(config)) and not key.startswith(MEASURING):
             raise UserError(
-                f"config.{key} is part of a run that is there: evaluate and visualize take {', '.join(MEASURING)}."
+                f"config.{key} can't be changed in a saved run: evaluate and visualize take {', '.join(MEASURING)}."
             )
     return override(config, overrides)
 
@@ -133,12 +133,12 @@ def _apply(config: ConfigDict, override: str) -> None:
 
 
 def parts_of(key: str) -> list[str | int]:
-    """`data.crops.views[0].blur` -> its steps down the config; the place in a list is a number."""
+    """`data.crops.views[0].blur` -> ["data", "crops", "views", 0, "blur"]."""
     return [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
 
 
 def _convert(key: str, text: str, old):
-    """The text as a value of the same kind as `old`; Python literals, never code."""
+    """The text as a value of the same type as `old`. Reads Python literals and runs no code. Raises UserError."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -149,7 +149,7 @@ def _convert(key: str, text: str, old):
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"config.{key} is a number of {len(text)} digits, too large to be meant.") from None
+            raise UserError(f"config.{key} is a number of {len(text)} digits, which is too large.") from None
     if isinstance(old, tuple) and isinstance(value, list | tuple | int | float):
         return tuple(value) if isinstance(value, list | tuple) else (value,)
     if isinstance(old, ConfigDict) and isinstance(value, dict):
@@ -160,7 +160,7 @@ def _convert(key: str, text: str, old):
 
 
 def keys_like(config: ConfigDict, name: str) -> list[str]:
-    """Keys whose last part is that name or one like it, the likeliest first: `optim.base_lr` for `lr`."""
+    """Keys whose last part is that name or a similar one, the most similar first: `optim.base_lr` for `lr`."""
     found = _same_ending(name, dict(_leaves(config)))
     return sorted(found, key=lambda key: key.split(".")[-1] != name)
 
@@ -177,7 +177,7 @@ def of_run(folder) -> ConfigDict:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that a run stored beside its checkpoints; keys that came later have their defaults, as it had them."""
+    """The config of a run, from the text of its config.json; keys that the run's version did not have get defaults."""
     folder()
     from jax_ssl.configs import common
 
@@ -200,7 +200,7 @@ def to_dict(config: ConfigDict) -> dict:
 
 
 def _same_ending(key: str, keys) -> list[str]:
-    """Keys whose last part contains that of `key`, or is alike: `lr` is told from `optim.base_lr`."""
+    """Keys whose last part contains the last part of `key`, or is similar to it: `optim.base_lr` for `lr`."""
     wanted = key.split(".")[-1]
     last = {k: k.split(".")[-1] for k in keys}
     near = difflib.get_close_matches(wanted, last.values(), 1, 0.5)

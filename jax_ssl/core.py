@@ -16,7 +16,7 @@ PyTree = Any
 
 
 class Method(NamedTuple):
-    """A self-supervised method: pure functions, and how its teacher follows.
+    """A self-supervised method: pure functions, and how its teacher is updated.
 
     init(rng, batch) -> (params, extra)
         `params` is a dict of named sub-trees; `params["backbone"]` is what evaluation reads.
@@ -24,8 +24,8 @@ class Method(NamedTuple):
         Flax's mutable collections (batch statistics) live in `extra["stats"]`.
     loss(params, state, batch, rng) -> (loss, (extra, metrics))
         Written for the *global* batch, as if there were one device. Reads the old state, returns the new `extra`.
-        Well-known metrics: `uniform_loss` (the loss of an output that tells nothing), `feature_std` (1 = spread
-        like random directions, 0 = collapsed).
+        loss: float32 scalar. Metrics are scalars too; well-known ones are `uniform_loss` (the loss of a constant
+        output) and `feature_std` (1 = spread like random directions, 0 = collapsed).
     show(params, state, batch, rng) -> {name: array}
         What a person should see: (rows, columns, H, W, 3) in the batch's own units is drawn as a grid of images,
         (H, W) as a heat map. Called now and then, outside the training step.
@@ -37,8 +37,8 @@ class Method(NamedTuple):
     momentum: Callable = lambda step: 1.0  # EMA rate at `step`
     show: Callable = lambda params, state, batch, rng: {}
     fresh_teacher: bool = False  # the teacher starts from random parameters of its own (BYOL), not as a copy
-    per_image: bool = False  # the loss is a mean over images that never meet: it can be summed up in pieces
-    guards: Mapping[str, bool] = MappingProxyType({})  # config keys of what prevents collapse, and which are on
+    per_image: bool = False  # no image's loss depends on another image: the mean can be computed in pieces
+    guards: Mapping[str, bool] = MappingProxyType({})  # {config key of what prevents collapse: whether it is on}
     min_batch: int = 1  # images that the loss needs at once: two where it compares images with each other
     curves: Mapping[str, Callable] = MappingProxyType({})  # {metric: schedule of the step}, such as a temperature's
     lengths: Mapping[str, float] = MappingProxyType({})  # {config key: steps} of what should end before the run does
@@ -47,7 +47,7 @@ class Method(NamedTuple):
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a run remembers. One pytree: what is not in here is a constant."""
+    """Everything that changes in a run, as one pytree. What is not in here is a constant."""
 
     step: jax.Array  # int32, batches consumed, skipped ones included
     params: PyTree
@@ -59,7 +59,7 @@ class TrainState:
 
 
 def create(method: Method, tx: optax.GradientTransformation, rng: jax.Array, batch: PyTree) -> TrainState:
-    """The state before the first step. The teacher starts as a copy of the student, unless it is to be its own."""
+    """The state before the first step. The teacher is a copy of the student, or with `fresh_teacher` a second draw."""
     init_rng, run_rng = jax.random.split(rng)
     params, extra = method.init(init_rng, batch)
     source = method.init(jax.random.fold_in(init_rng, 1), batch)[0] if method.fresh_teacher else params
@@ -83,7 +83,7 @@ def ema(teacher: PyTree, student: PyTree, momentum) -> PyTree:
 def one_view(batch) -> jax.Array:
     """The one view of each image of a batch, (B, H, W, 3). Raises UserError if the config makes more."""
     if {name: views.shape[1] for name, views in batch.items()} != {"views": 1}:
-        raise UserError(f"This method sees one view of an image, and the config makes {_made(batch)}: leave one.")
+        raise UserError(f"This method sees one view of an image, and the config makes {_list_views(batch)}: leave one.")
     return batch["views"][:, 0]
 
 
@@ -91,12 +91,12 @@ def two_views(batch) -> tuple[jax.Array, jax.Array]:
     """The two views of a batch, (B, H, W, 3) each. Raises UserError if the config makes other views than a pair."""
     if {name: views.shape[1] for name, views in batch.items()} != {"views": 2}:
         raise UserError(
-            f"This method compares two views of an image, and the config makes {_made(batch)}: leave one pair."
+            f"This method compares two views of an image, and the config makes {_list_views(batch)}: leave one pair."
         )
     return batch["views"][:, 0], batch["views"][:, 1]
 
 
-def _made(batch) -> str:
+def _list_views(batch) -> str:
     return ", ".join(f"{views.shape[1]} in data.crops.{name}" for name, views in batch.items())
 
 
@@ -114,9 +114,9 @@ def crop_groups(batch) -> list[jax.Array]:
 
 
 def in_pieces(method: Method, size: int) -> Method:
-    """The same method with the memory of `size` images: piece after piece, each recomputed for its gradient.
+    """The same method in less memory: the loss of `size` images at a time, each piece recomputed for its gradient.
 
-    Only for a method whose loss is a mean over images (`per_image`): the mean of the pieces' means is that of all.
+    Only for a method whose loss is a mean over images (`per_image`): the mean over pieces is then the mean over all.
     """
 
     def loss(params, state, batch, rng):
@@ -147,8 +147,8 @@ def train_step(method: Method, tx, state: TrainState, batch: PyTree) -> tuple[Tr
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     opt_state, extra = keep(opt_state, state.opt_state), keep(extra, state.extra)
-    # No update and a momentum of one, rather than a choice between new and old: with that the compiler goes over
-    # parameters and teacher a second time, an eighth of all bytes that a step of I-JEPA ViT-H moves.
+    # For a skipped step: an update of zero and a momentum of one. `keep` on parameters and teacher would make the
+    # compiler read both a second time, an eighth of all bytes that a step of I-JEPA ViT-H moves.
     updates = jax.tree.map(lambda update: jnp.where(finite, update, 0), updates)
     params = optax.apply_updates(state.params, updates)
     # The teacher moves after the optimiser. MoCo's "before the key forward" is the same thing one step earlier.

@@ -1,4 +1,4 @@
-"""The frozen encoder: the one thing that every evaluation and every picture receives."""
+"""The frozen encoder, which every evaluation and every picture uses."""
 
 import dataclasses
 import functools
@@ -11,14 +11,14 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.models import vit
 from jax_ssl.models.features import Features
-from jax_ssl.sharding import batch_constraint, everywhere
+from jax_ssl.sharding import batch_constraint, replicated_constraint
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A backbone with its weights nailed down: normalised images (B, H, W, 3) float32 -> Features.
+    """A backbone with fixed weights: normalised images (B, H, W, 3) float32 -> Features.
 
-    mean, std, size say what "normalised" meant in training, and the image side that it expects.
+    mean, std: of the colours, as in training. size: the side in pixels of the images that it expects.
     """
 
     backbone: nn.Module
@@ -41,28 +41,28 @@ def _run(backbone, variables, images):
     return backbone.apply(variables, images)
 
 
-def temporary(program) -> int:
-    """Bytes that a compiled program takes while it runs, beside its arguments and results; 0 where none can be told."""
+def temporary_bytes(program) -> int:
+    """Bytes that a compiled program needs besides its arguments and results; 0 where the compiler does not say."""
     analysis = program.memory_analysis()
     return 0 if analysis is None else analysis.temp_size_in_bytes
 
 
-def memory(encode: Encoder, side: int) -> int:
-    """Bytes that one image of `side` pixels takes on its way through the network, beside the weights."""
+def memory_per_image(encode: Encoder, side: int) -> int:
+    """Bytes that the forward pass of one image of `side` pixels needs, besides the weights."""
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return temporary(_run.lower(encode.backbone, encode.variables, image).compile())
+    return temporary_bytes(_run.lower(encode.backbone, encode.variables, image).compile())
 
 
 def shape_of_patches(encode: Encoder, side: int) -> tuple[int, int]:
-    """How many patches an image of `side` pixels has, and how many features each."""
+    """(patches, features of each) of an image of `side` pixels."""
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return jax.eval_shape(_run, encode.backbone, encode.variables, image).patches.shape[1:]
 
 
 def freeze(backbone, state, which: str = "student", **image) -> Encoder:
-    """The student's or the teacher's backbone out of a training state (or a restored dict of one).
+    """The Encoder of a training state (a TrainState, or a restored dict of one). which: "student" or "teacher".
 
-    A teacher that has batch norm is read with the statistics of its own forward passes.
+    A teacher with batch norm uses the statistics of its own forward passes. image: mean, std and size of the Encoder.
     """
     get = state.get if isinstance(state, dict) else functools.partial(getattr, state)
     params = get("params" if which == "student" else "teacher")["backbone"]
@@ -75,14 +75,14 @@ def freeze(backbone, state, which: str = "student", **image) -> Encoder:
 def check_depth(backbone, depth: int) -> None:
     """Raises UserError for a depth that the network does not have."""
     if depth and not (isinstance(backbone, vit.ViT) and 0 < depth <= backbone.depth):
-        raise UserError(f"feature_depth={depth}: give a transformer's block from 1 to model.depth, or 0 for its end.")
+        raise UserError(f"feature_depth={depth}: give a transformer's block from 1 to model.depth, or 0 for the last.")
 
 
 def at_depth(encode: Encoder, depth: int) -> Encoder:
-    """The same transformer read behind its first `depth` blocks, 0 = all.
+    """The same transformer with its first `depth` blocks only, 0 = all. Raises UserError.
 
-    Where nothing stands between a transformer and the pixels or codes that it predicts, its last blocks are the
-    decoder and the middle knows more: Chen et al. 2020 (iGPT), figure 2; Bao et al. 2022 (BEiT), appendix D.
+    A transformer that predicts pixels or codes without a decoder uses its last blocks as one, and blocks in the middle
+    have better features: Chen et al. 2020 (iGPT), figure 2; Bao et al. 2022 (BEiT), appendix D.
     """
     check_depth(encode.backbone, depth)
     if not depth:
@@ -94,14 +94,14 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
 @functools.partial(jax.jit, static_argnums=0)
 def _pooled(backbone, variables, images, mean, std):
     x = (batch_constraint(images).astype(jnp.float32) / 255 - mean) / std
-    return everywhere(backbone.apply(variables, x).pooled.astype(jnp.float32))
+    return replicated_constraint(backbone.apply(variables, x).pooled.astype(jnp.float32))
 
 
 def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:
     """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
     mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
     devices = jax.device_count()
-    batch = min(batch, -(-len(images) // devices) * devices)  # few images are not padded to many
+    batch = min(batch, -(-len(images) // devices) * devices)  # pad few images only to a multiple of the devices
     chunks = []
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch])
@@ -113,9 +113,9 @@ def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray
 
 
 def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 20) -> Encoder:
-    """The same weights with batch statistics measured on these images: what a fair untrained network needs.
+    """The same weights with batch statistics measured on these images: an untrained network is compared fairly so.
 
-    images uint8 (N, H, W, 3). Without batch norm it is the same encoder.
+    images uint8 (N, H, W, 3). passes: batches that are used. Without batch norm the same encoder is returned.
     """
     stats = {name: tree for name, tree in encode.variables.items() if name != "params"}
     if not stats:

@@ -1,12 +1,12 @@
-"""What can go wrong, by whose hand: the class of an error decides the exit code of the command."""
+"""The kinds of errors, by their cause: the class of an error decides the exit code of the command."""
 
 
 class UserError(Exception):
-    """The user's mistake, told in one sentence with its remedy. Exit code 2."""
+    """The user's mistake: one sentence, with the remedy. Exit code 2."""
 
 
 class CodeError(UserError):
-    """A Python module of the user's own failed: one sentence, and its cause is where in their code. Exit code 2."""
+    """A Python module of the user's own failed: one sentence; `__cause__` has the place in their code. Exit code 2."""
 
 
 class DataError(Exception):
@@ -18,7 +18,7 @@ class RunError(Exception):
 
 
 class LostError(RunError):
-    """What is around the run failed, and the same command goes on: a process died, hangs or never came. Exit code 1."""
+    """Something outside the run failed: a disk, the network, another process. Repeat the command. Exit code 1."""
 
 
 EXIT = {UserError: 2, CodeError: 2, DataError: 3, RunError: 4, LostError: 1}

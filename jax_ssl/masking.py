@@ -1,6 +1,7 @@
-"""Which patches are hidden. Counts are fixed, so one compiled program serves every step.
+"""Masks: which patches of an image are hidden. Their number is fixed, so one compiled program serves every step.
 
-A sampler gives every patch of a grid (h, w) a score, float32 (B, h * w); `split` keeps the lowest.
+The functions `*_scores` give every patch of a grid (h, w) a score, float32 (B, h * w). `split` keeps the patches with
+the lowest scores visible.
 """
 
 import jax
@@ -16,9 +17,9 @@ def random_scores(rng, batch: int, grid: tuple[int, int]):
 
 
 def grid_scores(rng, batch: int, grid: tuple[int, int]):
-    """What is kept forms a regular lattice: at 75 % one patch of every 2 x 2 (MAE, section 4.1 "grid-wise").
+    """Visible patches form a regular grid: at 75 % hidden, one of every 2 x 2 (MAE, section 4.1, "grid-wise").
 
-    Other ratios fill the lattice in the order of ordered dithering, which stays as even as it can. rng only breaks
+    For other ratios, patches are added in the order of an ordered dither, which spreads them evenly. rng only breaks
     ties between patches of equal rank.
     """
     ys, xs = jnp.mgrid[: grid[0], : grid[1]].reshape(2, -1)
@@ -30,12 +31,13 @@ def grid_scores(rng, batch: int, grid: tuple[int, int]):
 
 
 def block_scores(rng, batch: int, grid: tuple[int, int], hidden, blocks: int = 24, smallest: int = 0):
-    """What is hidden is a union of rectangles laid one after another (BEiT, masking_generator.py).
+    """Hidden patches are a union of random rectangles (BEiT, masking_generator.py).
 
-    A patch's score falls with the order in which a rectangle first covered it, so hiding the `hidden` highest keeps
-    whole early rectangles and trims the last: BEiT stops at a random count instead, which no static shape allows.
-    hidden: how many patches, for all images or (B,) for each. smallest: of a rectangle, which then may hide all of them
-    (iBOT, DINOv2); else they have an eighth to a half of what is hidden.
+    Rectangles are drawn one after another; patches of earlier ones have higher scores. The `hidden` highest scores are
+    then all of the first rectangles and a part of the last one. BEiT stops at a random number of patches instead, which
+    a static shape does not allow.
+    hidden: how many patches, one number or int (B,). smallest: the least area of a rectangle in patches, which may
+    then be as large as `hidden` (iBOT, DINOv2); with 0 a rectangle has an eighth to a half of `hidden` (BEiT).
     """
     height, width = grid
     ys, xs = jnp.mgrid[:height, :width].reshape(2, -1, 1)
@@ -63,7 +65,7 @@ def hide(scores, count):
 
 
 def check_hidden(hidden: int, grid: tuple[int, int], key: str) -> None:
-    """Raises a UserError unless some squares of a grid are hidden and some are left. key: what decides how many."""
+    """Raises a UserError unless some patches of a grid are hidden and some visible. key: the config key to name."""
     if not 0 < hidden < grid[0] * grid[1]:
         raise UserError(
             f"{key} hides {hidden} of the {grid[0]} x {grid[1]} patches of an image: take another ratio, smaller "
@@ -72,10 +74,10 @@ def check_hidden(hidden: int, grid: tuple[int, int], key: str) -> None:
 
 
 def hidden_places(mask, most: int):
-    """Where the hidden patches are, in a fixed number of places. mask (..., N) bool.
+    """The positions of the hidden patches, padded to `most`. mask (..., N) bool, True = hidden.
 
-    Returns index int32 (..., most) and weight float32 (..., most): one over the number of hidden patches of that image
-    at each of them, zero at the places that are left over.
+    Returns index int32 (..., most) and weight float32 (..., most): one over the number of hidden patches of that image,
+    and zero at the padding.
     """
     index = jnp.argsort(~mask, axis=-1, stable=True)[..., :most]
     count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
@@ -83,7 +85,7 @@ def hidden_places(mask, most: int):
 
 
 def mixed_ratios(rng, batch: int, ratios, spread):
-    """A share to hide for each image: one of `ratios` by chance, plus or minus its `spread`: (B,) (iBOT, loader.py)."""
+    """The share to hide of each image, (B,): one of `ratios` at random, plus or minus `spread` (iBOT, loader.py)."""
     which, where = jax.random.split(rng)
     chosen = jax.random.randint(which, (batch,), 0, len(ratios))
     middle, around = jnp.asarray(ratios)[chosen], jnp.asarray(spread)[chosen]
@@ -91,9 +93,10 @@ def mixed_ratios(rng, batch: int, ratios, spread):
 
 
 def stratified_ratios(rng, batch: int, share: float, least: float, most: float):
-    """A share to hide for each image: none, but for int(share * B) images, which cover [least, most] evenly. -> (B,).
+    """The share to hide of each image, (B,): values spread over [least, most] for int(share * B), zero for the others.
 
-    DINOv2, data/collate.py: as many bins as images that are masked, one image in each, then shuffled.
+    DINOv2, data/collate.py: [least, most] is cut into as many bins as there are masked images; each bin gives one
+    value, and the values are shuffled.
     """
     masked = int(batch * share)
     within, order = jax.random.split(rng)
@@ -102,7 +105,7 @@ def stratified_ratios(rng, batch: int, share: float, least: float, most: float):
 
 
 def cell_scores(rng, batch: int, grid: tuple[int, int], cell: int):
-    """Squares of `cell` x `cell` patches are hidden or kept as one (SimMIM, data/data_simmim.py, MaskGenerator).
+    """Squares of `cell` x `cell` patches are hidden as a whole (SimMIM, data/data_simmim.py, MaskGenerator).
 
     grid: a multiple of `cell` along both axes; hide a multiple of cell^2 patches.
     """
@@ -112,10 +115,10 @@ def cell_scores(rng, batch: int, grid: tuple[int, int], cell: int):
 
 
 def split(scores, keep: int):
-    """The `keep` lowest scores of each row stay. scores (B, N).
+    """Splits patches into visible ones, the `keep` lowest scores of each row, and hidden ones. scores (B, N).
 
-    Returns keep int32 (B, keep); restore int32 (B, N), the place of each patch in [kept, hidden]; hidden float32
-    (B, N), 1 where a patch is hidden.
+    Returns the indices of visible patches, int32 (B, keep); restore, int32 (B, N): the position of each patch in the
+    order [visible, hidden]; hidden, float32 (B, N): 1 where a patch is hidden.
     """
     order = jnp.argsort(scores, axis=-1)
     restore = jnp.argsort(order, axis=-1)
@@ -123,7 +126,7 @@ def split(scores, keep: int):
 
 
 def cover(images, mask, patch: int):
-    """Images with their hidden patches black, for a picture. images (..., H, W, 3) normalised, mask (..., N) bool."""
+    """The images with hidden patches black, for a picture. images (..., H, W, 3) normalised, mask (..., N) bool."""
     rows, columns = images.shape[-3] // patch, images.shape[-2] // patch
     mask = mask.reshape(*mask.shape[:-1], rows, columns)
     mask = jnp.repeat(jnp.repeat(mask, patch, axis=-2), patch, axis=-1)
@@ -131,14 +134,14 @@ def cover(images, mask, patch: int):
 
 
 def block_size(share, ratio, grid: tuple[int, int], xp=jnp):
-    """Height and width in patches of a block that covers `share` of the grid, `ratio` times as high as wide; int32."""
+    """(height, width) in patches, int32, of a block that covers `share` of the grid. ratio: height / width."""
     area = xp.floor(grid[0] * grid[1] * share)
     side = lambda square, most: xp.clip(xp.round(xp.sqrt(square)), 1, most - 1).astype("int32")
     return side(area * ratio, grid[0]), side(area / ratio, grid[1])
 
 
 def _corners(rng, shape, size, grid):
-    """A random place for blocks of a size: tops and lefts, int32 of `shape`. The last place of a row is never drawn."""
+    """Random positions of blocks: tops and lefts, int32 of `shape`. The last position is never drawn, as officially."""
     keys = jax.random.split(rng)
     draw = lambda key, room: jnp.floor(jax.random.uniform(key, shape) * jnp.maximum(room, 1)).astype(jnp.int32)
     return draw(keys[0], grid[0] - size[0]), draw(keys[1], grid[1] - size[1])
@@ -148,11 +151,12 @@ def multi_block(rng, batch: int, grid: tuple[int, int], targets: int, target_sha
     """Blocks to predict, and patches around them to predict from (I-JEPA, src/masks/multiblock.py).
 
     target_share, target_ratio, context_share: (least, most). Sizes are drawn once for the batch, with one random number
-    for a target's share and ratio, places once an image. `kept`: patches of the context, a fixed number: of those in
-    the context's block and in no target, by chance (officially the first as many as every image of the batch has).
-    An image that has fewer is filled up from outside of its block, and if even those are targets, with repeats.
-    Returns context int32 (B, kept), target int32 (B, M, T), and target_weight float32 (T,), one but for the padding of
-    the largest size to T.
+    for both share and ratio of the targets; positions are drawn for each image. targets: M, blocks per image.
+    kept: the number of context patches, which is fixed. They are drawn from those in the context block and in no target
+    (officially: the first ones, as many as every image of the batch has). If an image has fewer, patches outside of the
+    block are added, and if all of those are targets, some patches are repeated.
+    Returns context int32 (B, kept), target int32 (B, M, T) with T the size of the largest possible block, and
+    target_weight float32 (T,): 1, and 0 at the padding.
     """
     height, width = grid
     size_key, size_key_2, target_key, context_key, order_key = jax.random.split(rng, 5)
@@ -169,17 +173,17 @@ def multi_block(rng, batch: int, grid: tuple[int, int], targets: int, target_sha
     top, left = _corners(context_key, (batch, 1), outer, grid)
     ys, xs = jnp.mgrid[:height, :width].reshape(2, -1)
     inside = (ys >= top) & (ys < top + outer[0]) & (xs >= left) & (xs < left + outer[1])  # (B, N)
-    asked = jnp.zeros((batch, height * width), bool)
-    asked = jax.vmap(lambda row, at: row.at[at.reshape(-1)].set(True))(asked, target)
-    score = jax.random.uniform(order_key, asked.shape) + jnp.where(inside, 0, 1) + jnp.where(asked, 2, 0)
+    is_target = jnp.zeros((batch, height * width), bool)
+    is_target = jax.vmap(lambda row, at: row.at[at.reshape(-1)].set(True))(is_target, target)
+    score = jax.random.uniform(order_key, is_target.shape) + jnp.where(inside, 0, 1) + jnp.where(is_target, 2, 0)
     order = jnp.argsort(score, axis=-1)
-    free = jnp.maximum((~asked).sum(-1, keepdims=True), 1)
+    free = jnp.maximum((~is_target).sum(-1, keepdims=True), 1)
     context = jnp.take_along_axis(order, jnp.arange(kept) % free, axis=-1)
     return context, target, (place < size[0] * size[1]).astype(jnp.float32)
 
 
 def largest_block(share, ratio, grid: tuple[int, int]) -> int:
-    """How many patches the largest block has, over all draws of `multi_block`: a shape, so NumPy finds it."""
+    """The number of patches of the largest block that `multi_block` can draw. It is a shape, so NumPy computes it."""
     part = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
     size = block_size(share[0] + (share[1] - share[0]) * part, ratio[0] + (ratio[1] - ratio[0]) * part, grid, np)
     return int(np.max(size[0] * size[1]))

@@ -1,8 +1,8 @@
 """The modules and networks that a config names: `model.name` and `method.name` are names of Python files.
 
-A name without a dot is a file of this package; one with a dot is a module of the user's own, imported from the folder
-that the command is given in, from PYTHONPATH or from what is installed. A name is stored in the run's config.json, so
-that every verb finds the module again; what fails inside it is told as theirs.
+A name without a dot is a file of this package. A name with a dot is a module of the user's own, imported from the
+current folder, from PYTHONPATH or from the installed packages. The name is stored in the run's config.json, so that
+every verb finds the module again. An error inside such a module is reported as one of the user's code.
 """
 
 import difflib
@@ -18,17 +18,18 @@ from jax_ssl.models.micro import MicroBatched
 
 
 def without_name(section) -> dict:
+    """A section of a config without its key `name`: the keywords of `make`."""
     return {key: value for key, value in section.items() if key != "name"}
 
 
 def find_module(folder: str, name: str):
-    """`jax_ssl/<folder>/<name>.py`, where the file name is the registry, or a module of the user's own, with a dot.
+    """The module `jax_ssl/<folder>/<name>.py`, or a module of the user's own if the name has a dot.
 
     Raises UserError for a name that has no file.
     """
     key = f"{folder[:-1]}.name"
     if "." in name:
-        return own_module(name, key, "make(backbone, clock, ...)" if folder == "methods" else "make(...)")
+        return import_own_module(name, key, "make(backbone, clock, ...)" if folder == "methods" else "make(...)")
     full = f"jax_ssl.{folder}.{name}"
     if not name.isidentifier() or name.startswith("_") or importlib.util.find_spec(full) is None:
         files = sorted(file.stem for file in (Path(__file__).parent / folder).glob("[a-z]*.py"))
@@ -38,10 +39,10 @@ def find_module(folder: str, name: str):
     return importlib.import_module(full)
 
 
-def own_module(name: str, key: str, function: str):
-    """The user's module `name`, which has to have that function, `make(...)`. key: the config key or flag with it.
+def import_own_module(name: str, key: str, function: str):
+    """The user's module `name`. key: the config key or flag that names it. function: what it must have, `make(...)`.
 
-    Raises UserError where there is none, and CodeError where it can't be imported.
+    Raises UserError where the module or the function is missing, CodeError where the module can't be imported.
     """
     try:
         module = importlib.import_module(name)
@@ -53,20 +54,20 @@ def own_module(name: str, key: str, function: str):
                 f"{key}={name} is a Python module of your own, and it can't be found: give the command in the folder "
                 f"that holds {top}, or with PYTHONPATH set to that folder, or install {top} with pip."
             ) from None
-        raise of_theirs(f"{key}={name} can't be imported", error) from error
+        raise user_code_error(f"{key}={name} can't be imported", error) from error
     if not callable(getattr(module, function.partition("(")[0], None)):
         raise UserError(f"{key}={name} has no function {function}: write it in {module.__file__}.")
     return module
 
 
-def of_theirs(what: str, error: BaseException) -> CodeError:
-    """The error to raise from one in the user's own code, whose traceback then begins in that code."""
+def user_code_error(what: str, error: BaseException) -> CodeError:
+    """The CodeError to raise for an error in the user's own code. Cuts the error's traceback to begin in that code."""
     trace, ours = error.__traceback__, str(Path(__file__).parent)
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((ours, "<frozen", importlib.__file__)):
         trace = trace.tb_next
     error.__traceback__ = trace
-    said = str(error).strip().split("\n")[0]
-    return CodeError(f"{what}: {type(error).__name__}{f': {said}' if said else ''}.")
+    message = str(error).strip().split("\n")[0]
+    return CodeError(f"{what}: {type(error).__name__}{f': {message}' if message else ''}.")
 
 
 def check_keywords(kind: str, make: Callable, section) -> None:
@@ -74,7 +75,7 @@ def check_keywords(kind: str, make: Callable, section) -> None:
     name, given = section.name, set(without_name(section))
     takes = list(inspect.signature(make).parameters.values())[2 if kind == "method" else 0 :]  # after backbone, clock
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
-        return  # it looks at them itself
+        return  # a make with **keywords checks them itself
     unknown = given - {parameter.name for parameter in takes}
     missing = {parameter.name for parameter in takes if parameter.default is parameter.empty} - given
     own = "." in name or kind == "model"
@@ -82,14 +83,14 @@ def check_keywords(kind: str, make: Callable, section) -> None:
     if unknown:
         raise UserError(f"{kind}.name={name} knows no {kind}.{min(unknown)}: {remedy}.")
     if missing:
-        raise UserError(f"{kind}.name={name} needs {kind}.{min(missing)}, which the config has not: {remedy}.")
+        raise UserError(f"{kind}.name={name} needs {kind}.{min(missing)}, which the config does not have: {remedy}.")
 
 
 def make_part(folder: str, section, *arguments):
-    """What `make` of the module that `config.model` or `config.method` names makes of its keys.
+    """Calls `make` of the module that `config.model` or `config.method` names, with the keys of that section.
 
-    folder: "models" or "methods"; arguments: those of `make` before its keywords. Raises UserError, and CodeError where
-    a module of the user's own fails.
+    folder: "models" or "methods". arguments: of `make`, before its keywords. Raises UserError, and CodeError where a
+    module of the user's own fails.
     """
     make = find_module(folder, section.name).make
     check_keywords(folder[:-1], make, section)
@@ -100,7 +101,7 @@ def make_part(folder: str, section, *arguments):
     except Exception as error:
         if "." not in section.name:
             raise
-        raise of_theirs(f"make of {folder[:-1]}.name={section.name} failed", error) from error
+        raise user_code_error(f"make of {folder[:-1]}.name={section.name} failed", error) from error
 
 
 def make_backbone(config):
@@ -109,20 +110,20 @@ def make_backbone(config):
 
 
 def make_method(config, clock):
-    """The method that `config.method` describes, on its backbone, in pieces of `config.micro_batch` images if set.
+    """The Method that `config.method` describes, on its backbone, in pieces of `config.micro_batch` images if set.
 
-    Raises UserError where a module of the user's own makes something else.
+    Raises UserError where `make` returns anything but a Method.
     """
     on, size = lambda backbone: make_part("methods", config.method, backbone, clock), config.micro_batch
     method = on(make_backbone(config))
     if not isinstance(method, core.Method):
         name, made = config.method.name, type(method).__name__
-        raise UserError(f"make of method.name={name} returns a {made}, where a jax_ssl.core.Method is due.")
+        raise UserError(f"make of method.name={name} returns a {made}: it must return a jax_ssl.core.Method.")
     if not size:
         return method
     return core.in_pieces(method, size) if method.per_image else on(MicroBatched(make_backbone(config), size))
 
 
 def images_of(config) -> dict:
-    """What an Encoder of this config has to know of its images."""
+    """The keywords mean, std and size of an Encoder, from this config."""
     return dict(mean=tuple(config.data.mean), std=tuple(config.data.std), size=config.data.eval_size)

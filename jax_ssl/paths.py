@@ -1,9 +1,9 @@
-"""The one door to paths: what a user names may be on a disk or in a bucket, and both are an `epath.Path`.
+"""All access to paths that a user names. They may be on a disk or in a bucket; both are an `epath.Path`.
 
-Whoever opens, lists or makes something that the user named takes it from here. `pathlib` and `open` know disks alone:
-given `gs://bucket/run`, they would make a folder that is called `gs:`. A bucket is no disk: it cannot append or rename,
+Code that opens, lists or makes such a path uses this file. `pathlib` and `open` only know disks: given
+`gs://bucket/run`, they would make a folder called `gs:`. A bucket is not like a disk: it cannot append or rename,
 libraries that write files themselves (Pillow, matplotlib, NumPy) cannot write there, and its errors are no OSErrors.
-tests/test_paths.py holds the list of the modules that may open files in another way, each with its reason.
+tests/test_paths.py lists the modules that may open files in another way, each with its reason.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from etils import epath
 
 from jax_ssl.errors import UserError
 
-# What epath needs for an address, besides TensorFlow, which knows gs:// alone.
+# The library that epath needs for each scheme. TensorFlow, if it is installed, can read gs:// instead.
 LIBRARIES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
 
 
@@ -29,21 +29,21 @@ def is_remote(path) -> bool:
 
 
 def resolve(path) -> epath.Path:
-    """The path that a user means: `~` is the home folder, what is relative begins here; a bucket stays as it is.
+    """The absolute path that a user means: `~` is the home folder; the address of a bucket stays as it is.
 
-    Raises UserError for a home folder that is not known, and for an address that nothing here can read.
+    Raises UserError for an unknown home folder, and for a scheme that can't be read here.
     """
     if is_remote(path):
         _check_scheme(os.fspath(path).partition("://")[0])
         return epath.Path(path)  # `resolve` would spoil the address
     there = os.path.expanduser(path)
-    if there.startswith("~"):  # else a folder would be made that is called `~`
+    if there.startswith("~"):  # else a folder called `~` would be made
         raise UserError(f"{path}: no home folder is known for {there.partition('/')[0]} here: give the whole path.")
     return epath.Path(os.path.abspath(there))
 
 
 def write(path: epath.Path, text: str) -> None:
-    """Writes a small file, all of it or nothing: on a disk it gets its name last; an object store does so itself."""
+    """Writes a small file as a whole: a reader never finds a part of it. Object stores do so by themselves."""
     if is_remote(path):
         path.write_text(text)
         return
@@ -52,7 +52,7 @@ def write(path: epath.Path, text: str) -> None:
         temporary.write_text(text)
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write that finds no room does not say where
+        error.filename = error.filename or str(path)  # a write to a full disk does not say where
         temporary.unlink(missing_ok=True)
         raise
 
@@ -72,19 +72,19 @@ def _check_scheme(scheme: str) -> None:
                 f"{scheme}:// needs another library: pip install {LIBRARIES[scheme]}, and set EPATH_USE_TF=false in "
                 "the environment of the command."
             ) from error
-        # What else goes wrong with a bucket of that name says that the address is understood.
+        # Any other error comes from the bucket: the scheme itself is understood.
 
 
 def check_run(workdir, flag: str = "--workdir") -> None:
-    """Raises UserError for a bucket that checkpoints cannot be written to."""
+    """Raises UserError for a kind of bucket that checkpoints cannot be written to: all but gs://."""
     if is_remote(workdir) and not os.fspath(workdir).startswith("gs://"):
         raise UserError(f"{flag}={workdir}: a run is kept in a folder of this machine, or in gs://BUCKET/PATH.")
 
 
 def reason(error: BaseException) -> str | None:
-    """What a file system said, in a few words; None for an error that is none of a file system's.
+    """What a disk or a bucket reports, in a few words; None for any other error.
 
-    TensorFlow, which reads buckets, has errors of its own; they are known by their place, for it is not imported here.
+    TensorFlow, which reads buckets, has errors of its own. It is not imported here, so they are known by their module.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -99,7 +99,7 @@ def reason(error: BaseException) -> str | None:
 
 
 def bucket_trouble(error: BaseException) -> str | None:
-    """The sentence for an error of a bucket that nobody has expected, None for any other error."""
+    """The sentence for an unexpected error of a bucket, None for any other error."""
     if isinstance(error, OSError) or reason(error) is None:
         return None
     return (
@@ -109,9 +109,9 @@ def bucket_trouble(error: BaseException) -> str | None:
 
 
 def make_writable(folder, remedy: str) -> epath.Path:
-    """The folder, made where it was missing. Raises UserError, which ends with the remedy, if it can't be written to.
+    """Makes a folder if it is missing and returns it. Raises UserError, with the remedy, if it can't be written to.
 
-    Asked before long work, so that nothing is computed which then can't be kept.
+    Call it before long work, so that no result is lost.
     """
     folder = resolve(folder)
     trial = folder / f".writable-{uuid.uuid4().hex}"
@@ -127,7 +127,7 @@ def make_writable(folder, remedy: str) -> epath.Path:
 
 
 def append(path, text: str) -> None:
-    """Adds text to a file, which may be missing. A bucket cannot append: there the file is written anew."""
+    """Adds text to a file, which may be missing. A bucket cannot append: there the whole file is written again."""
     path = resolve(path)
     if is_remote(path):
         path.write_bytes((path.read_bytes() if path.exists() else b"") + text.encode())
@@ -137,7 +137,7 @@ def append(path, text: str) -> None:
 
 
 def json_lines(path) -> list[dict]:
-    """The records of a .jsonl file, oldest first; none where it is missing. A line that a kill has torn is left out."""
+    """The objects of a .jsonl file, oldest first; [] if it is missing. A line that a kill cut short is left out."""
     path, records = resolve(path), []
     for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
@@ -146,7 +146,7 @@ def json_lines(path) -> list[dict]:
 
 
 def save_picture(picture, path, dpi: int = 110) -> None:
-    """A Pillow image or a matplotlib figure as a PNG file; neither library can write to a bucket."""
+    """Writes a Pillow image or a matplotlib figure as a PNG file; neither library can write to a bucket itself."""
     drawn = io.BytesIO()
     if hasattr(picture, "savefig"):
         picture.savefig(drawn, format="png", dpi=dpi)
@@ -156,5 +156,5 @@ def save_picture(picture, path, dpi: int = 110) -> None:
 
 
 def size(path: epath.Path) -> int:
-    """Bytes of a file. epath's `stat` also looks up the owner's name, and fails where the owner has none."""
+    """The size of a file in bytes. epath's `stat` also looks up the owner's name, and fails where there is none."""
     return path.stat().length if is_remote(path) else os.stat(path).st_size

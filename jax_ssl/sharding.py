@@ -1,6 +1,6 @@
-"""Where arrays live: one mesh, the batch over every device, big parameters over `fsdp`.
+"""The layout of arrays over devices: one mesh, the batch over all devices, large parameters over `fsdp`.
 
-All code outside this file is written for one device holding the whole batch.
+All other code is written as if one device had the whole batch.
 """
 
 import jax
@@ -11,18 +11,18 @@ from jax.sharding import PartitionSpec as P
 from jax_ssl.errors import UserError
 
 BATCH = P(("data", "fsdp"))
-FSDP_MIN_SIZE = 2**20  # elements; below that a gather costs more time than the memory it saves is worth
+FSDP_MIN_SIZE = 2**20  # elements; splitting smaller arrays saves little memory and costs a gather
 
 
 def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
     """A (data, fsdp) mesh over `devices` (all of them by default); `fsdp` must divide their number.
 
-    Slices of a pod lie apart along `data`, so only its sums cross the network between them; the devices of a process
-    lie together, in the order of the processes, as its share of the batch does. Raises UserError where parameters would
-    be split over slices.
+    Slices of a pod differ along `data` only, so nothing but sums over `data` crosses the network between slices. The
+    devices of a process are neighbours, in the order of the processes: this is also the order of their shares of the
+    batch. Raises UserError where parameters would be split over slices.
     """
     devices = jax.devices() if devices is None else devices
-    # A pod numbers its devices row by row, which passes from host to host and back.
+    # A pod numbers its devices row by row, so the ids of one host are not consecutive: sort by slice and process.
     place = lambda device: (getattr(device, "slice_index", 0), device.process_index)
     devices = np.asarray(sorted(devices, key=place))
     slices = len({place(device)[0] for device in devices})
@@ -36,16 +36,20 @@ def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array that every device has whole."""
     return NamedSharding(mesh, P())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over every device."""
+    """The sharding of an array whose leading axis is split over all devices."""
     return NamedSharding(mesh, BATCH)
 
 
 def state_layout(shapes, mesh: Mesh, min_size: int = FSDP_MIN_SIZE):
-    """Splits each large array over `fsdp` along its largest divisible axis; replicates the rest."""
+    """A tree of shardings for `shapes`: arrays of `min_size` elements or more are split over `fsdp`, others replicated.
+
+    The axis that is split is the largest one that the number of shards divides.
+    """
     ways = mesh.shape["fsdp"]
 
     def place(x):
@@ -61,7 +65,7 @@ def state_layout(shapes, mesh: Mesh, min_size: int = FSDP_MIN_SIZE):
 
 
 def shard_batch(batch, mesh: Mesh):
-    """Joins each host's slice (NumPy, leading axis = local images) into one global array per leaf."""
+    """Joins the images of every process (NumPy, leading axis = local images) into one global array per leaf."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batched(mesh), np.asarray(x)), batch)
 
 
@@ -71,7 +75,7 @@ def replicate(tree, mesh: Mesh):
 
 
 def batch_constraint(x):
-    """Keeps activations split by batch, so that FSDP gathers weights and never activations."""
+    """x with its leading axis split over all devices, so that FSDP gathers weights and never activations."""
     return jax.lax.with_sharding_constraint(x, BATCH) if _shared(jax.sharding.get_abstract_mesh()) else x
 
 
@@ -108,8 +112,8 @@ def by_batch(function, split: int):
     return run
 
 
-def everywhere(x):
-    """All of x on every device: a process can fetch only what its own devices hold."""
+def replicated_constraint(x):
+    """x, whole on every device: a process can only read what its own devices have."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, P())
 
@@ -117,7 +121,7 @@ def everywhere(x):
 def split_strided(x, count: int):
     """Cuts a batch into `count` pieces that each have images of every device: (B, ...) -> (count, B / count, ...).
 
-    Piece i has images i, i + count, ...: pieces of neighbours would lie on a few devices and leave the others idle.
+    Piece i has images i, i + count, ...: neighbouring images would be on a few devices, and the others would be idle.
     """
     return jax.numpy.moveaxis(x.reshape(len(x) // count, count, *x.shape[1:]), 1, 0)
 

@@ -5,6 +5,7 @@ tests shard it over simulated devices.
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from jax_ssl.optim import optimizers, schedules
 from jax_ssl.parts import images_of, make_backbone, make_method
 from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling
 from jax_ssl.run.checks import check, check_fit
-from jax_ssl.run.introduction import extended, introduction
+from jax_ssl.run.introduction import describe_extension, introduction
 from jax_ssl.run.metrics import Writer
 from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
@@ -37,12 +38,12 @@ def build(config, examples: int):
 
 
 def preparation(config):
-    """The device's part of the pipeline: (raw batch, resident images) -> the batch that a method sees."""
+    """The device's part of the pipeline: a function (raw batch, resident images) -> the batch that a method gets."""
     return on_device.prepare(config.data.crops, tuple(config.data.mean), tuple(config.data.std))
 
 
 def shapes_of(example):
-    """The pipeline's description of a raw batch, as jax takes it."""
+    """The shapes and dtypes of a raw batch, as a pytree of `jax.ShapeDtypeStruct`."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), example)
 
 
@@ -50,7 +51,7 @@ class Program(NamedTuple):
     """The two compiled programs of a run, and the shapes and layout of its state."""
 
     init: object  # key -> state
-    step: object  # (state, raw batch, resident images) -> (state, metrics); the old state is given up
+    step: object  # (state, raw batch, resident images) -> (state, metrics); the old state is donated
     state: core.TrainState  # of ShapeDtypeStruct with shardings
 
 
@@ -80,26 +81,35 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     )
 
 
-def train(config, workdir: str, profile: tuple[int, int] | None = None, extend: bool = False) -> bool:
-    """Trains to the end (True) or to a signal (False); the same call goes on where it stopped.
+def train(config, workdir: str, profile=None, extend=False, at_end: Callable[[], None] = lambda: None) -> bool:
+    """Trains to the last step (returns True) or until a signal (returns False); the same call resumes the run.
 
-    profile: the first and the last step of a profile, kept in the run's folder. extend: the folder's run may have had
-    fewer epochs. Every process of a run calls this.
+    profile: (first, last) step to trace into the run's folder, or None. extend: the run in that folder may have fewer
+    epochs than the config. at_end: called after the last step, while no other command may write to the folder. Every
+    process of a run calls this. Raises UserError for a mistake of the user, before long work.
     """
     check(config, jax.device_count())
     identity.check_writable(workdir)
-    with lock.held(workdir):
-        notes = []  # what is said before there is a log to say it in
-        epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
-        if config.init_from and not identity.begun(workdir):
-            check_exists(config.init_from)
-        data = pipeline.open_data(config, jax.process_index(), jax.process_count())
-        identity.check_data(workdir, data.source)
-        return train_alone(config, workdir, profile, data, epochs, notes)
+    with lock.exclusive(workdir):
+        finished = train_in(workdir, config, profile, extend)
+        if finished:
+            at_end()
+        return finished
 
 
-def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[str]) -> bool:
-    """`train` in a folder that no other command writes to. epochs: of its run until now; notes: to be said first."""
+def train_in(workdir: str, config, profile, extend: bool) -> bool:
+    """`train` in a folder that no other command writes to: checks what the folder already has, then runs the steps."""
+    notes = []  # sentences for the user from before the log is open
+    epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
+    if config.init_from and not identity.has_saved_steps(workdir):
+        check_exists(config.init_from)
+    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    identity.check_data(workdir, data.source)
+    return run_steps(config, workdir, profile, data, epochs, notes)
+
+
+def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[str]) -> bool:
+    """Sets up everything around the loop and runs it. epochs: of the run in that folder; notes: printed first."""
     method, tx, clock = build(config, data.source.count)
     notes += check_fit(method, clock, config, data.source.count)
     profiling.check(profile, clock.total_steps)
@@ -118,7 +128,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
         stack.enter_context(hosts.exit_on_error())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
         if first and epochs != config.epochs:
-            notes.append(extended(config, epochs, clock, first))
+            notes.append(describe_extension(config, epochs, clock, first))
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
         data.broken.log = keeper.say = writer.say
@@ -130,7 +140,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
         )  # fmt: skip
         for line in introduction(config, workdir, data.source, probe, probe_note, state, clock, method, first, notes):
             writer.say(line)
-        with Stop(hosts.sync_point()) as stop, writer.clock.account.kind("step"):
+        with Stop(hosts.sync_point()) as stop, writer.clock.account.count_as("step"):
             finished = loop(run, program, state, first, clock.total_steps, data, stop)
         if first < clock.total_steps:
             writer.say(writer.clock.account.sentence())
@@ -138,7 +148,7 @@ def train_alone(config, workdir: str, profile, data, epochs: float, notes: list[
 
 
 class Run(NamedTuple):
-    """What the loop's side work needs."""
+    """What the loop needs between the steps: to log, measure, draw and save."""
 
     config: object
     workdir: str
@@ -157,10 +167,11 @@ class Run(NamedTuple):
 def open_probe(config) -> tuple[pipeline.Probe | None, str]:
     """The labelled images that measure a run; or None, and why.
 
-    Raises UserError for a set that the user has named in data.probe.name; the training set's own labels are a bonus.
+    Raises UserError if a set that the user names in data.probe.name can't be used. Without that key the training set's
+    own labels are used if there are any, and it is no error if there are none.
     """
     try:
-        probe = pipeline.labelled(config)
+        probe = pipeline.open_probe(config)
     except (UserError, DataError) as error:
         if config.data.probe.name:
             raise
@@ -169,7 +180,7 @@ def open_probe(config) -> tuple[pipeline.Probe | None, str]:
 
 
 def restore_or_init(config, program, keeper):
-    """The newest good checkpoint, or a new state, whose parameters may be given: (state, its step)."""
+    """(state, its step): the newest good checkpoint; else a new state, with the weights of `init_from` if it is set."""
     restored = keeper.restore(program.state)
     if restored is not None:
         return restored
@@ -178,9 +189,10 @@ def restore_or_init(config, program, keeper):
 
 
 def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
-    """Steps, and between them what is due: checkpoint, then probe, metrics and pictures.
+    """Runs the steps, and between them what is due: checkpoint, then probe, metrics and pictures.
 
-    What can go wrong is saved before: a probe and a picture cost a run nothing but their time.
+    The checkpoint comes first, so that a probe or picture that fails loses no step. Returns whether the last step was
+    made; False after a signal.
     """
     config, writer = run.config, run.writer
     watcher = collapse.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
@@ -189,14 +201,14 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     for done in range(first + 1, total + 1):
         shown = batch
         run.watchdog.alive()
-        run.trace.turn(done, state)
+        run.trace.before_step(done, state)
         with writer.clock.paused("compile") if done == first + 1 else contextlib.nullcontext():
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
         if done == 1 and config.init_from:
             warn_first_step(config.init_from, jax.device_get(metrics), writer.say)
-        stopping = stop.asked()  # once a turn: a signal later in this turn waits for the next one, which saves
-        if done < total and not stopping:  # the next batch is on its way while the devices compute this one
+        stopping = stop.asked()  # once per step: a signal that comes later is answered after the next step
+        if done < total and not stopping:  # fetch the next batch while the devices compute this one
             batch = sharding.shard_batch(writer.clock.next(batches), run.mesh)
         last = done == total or stopping
         every = lambda steps, done=done: done == total or done % steps == 0
@@ -204,12 +216,12 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         logging = last or probing or done % config.log_every == 0
         if logging:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not collapse.dead(metrics):
-                run.keeper.prove(done, int(metrics["skipped"]))
+            if not collapse.is_constant(metrics):
+                run.keeper.mark_finite(done, int(metrics["skipped"]))
             if metrics["skipped"] >= config.max_skipped:
-                collapse.check_finite(int(metrics["skipped"]), config.max_skipped, done, run.keeper.fall_back())
+                collapse.check_finite(int(metrics["skipped"]), config.max_skipped, done, run.keeper.mark_ruined())
         if last or done % config.checkpoint_every == 0:
-            jax.block_until_ready(state)  # the rest of a step is no part of saving it
+            jax.block_until_ready(state)  # else the rest of the step would count as time of saving
             with writer.clock.paused("checkpoint"):
                 run.keeper.save(done, state, wait=last)
             writer.saved(done)
@@ -230,13 +242,13 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             writer.say(f"stopped at step {done:,} of {total:,}, all saved; the same command goes on from here")
             break
     if done > first and metrics["skipped"]:
-        collapse.check_counted(int(metrics["skipped"]), done - first, done)
+        collapse.check_any_finite(int(metrics["skipped"]), done - first, done)
     return done == total
 
 
 @contextlib.contextmanager
 def side_work(run: Run, what: str, step: int):
-    """Work beside training, saved before: if it fails, one line says so and training goes on."""
+    """For work that is not training: if it fails, one line says so and training goes on."""
     try:
         yield
     except Exception as error:
@@ -246,7 +258,7 @@ def side_work(run: Run, what: str, step: int):
 
 
 def values_of(curves, step: int) -> dict:
-    """What the schedules say at a step (0 = the first), as numbers."""
+    """{name: float} of the schedules at a step (0 = the first)."""
     return {name: float(curve(step)) for name, curve in curves.items()}
 
 
@@ -255,12 +267,12 @@ def measure(run: Run, state, step: int) -> dict:
     encode = freeze(make_backbone(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
-        run.writer.say(note)
+        run.writer.say_once(note)  # it is the same at every probe
     return offline.scores(measured)
 
 
 def judge(run: Run, watcher, step: int, metrics: dict) -> None:
-    """Says so when the run looks collapsed; stops it if it was told to."""
+    """Prints a warning when the run looks collapsed; raises RunError instead with `on_collapse=stop`."""
     sentence = watcher.check(step, metrics)
     if sentence is None:
         return
@@ -270,9 +282,9 @@ def judge(run: Run, watcher, step: int, metrics: dict) -> None:
 
 
 def draw(run: Run, state, raw, step: int) -> None:
-    """The views, and what the method shows of itself, as PNG files; then the curves up to now."""
-    if hosts.several():
-        return  # the batch is spread over hosts; pictures are for `visualize` on one of them
+    """Writes the views, the pictures of the method's `show`, and the curves so far as PNG files."""
+    if hosts.is_distributed():
+        return  # no process has the whole batch; use `visualize` on one host
     batch = run.prepare(raw, run.resident)
     few = {name: views[:64] for name, views in batch.items()}
     shown = {name: views[:8] for name, views in few.items()}

@@ -18,7 +18,7 @@ from PIL import Image
 
 from jax_ssl import __main__ as command
 from jax_ssl import weights
-from jax_ssl.data import few
+from jax_ssl.data import selection
 from jax_ssl.data.sources import open_source
 from jax_ssl.run import checkpoints, metrics, profiling
 from jax_ssl.study import seals
@@ -166,7 +166,7 @@ def test_images_of_a_bucket(bucket):
         bucket.write(f"images/{'ab'[place % 2]}/{place}.png", picture.getvalue())
     source = open_source("folder:gs://bucket/images", "train")
     assert source.classes == 2 and source.read(0).size == (32, 32)
-    assert few.of_folder("gs://bucket/images", 2, 32).shape == (2, 32, 32, 3)
+    assert selection.from_folder("gs://bucket/images", 2, 32).shape == (2, 32, 32, 3)
     np.savez(packed, x_train=np.zeros((5, 8, 8, 3), np.uint8))
     bucket.write("arrays.npz", packed.getvalue())
     assert open_source("arrays:gs://bucket/arrays.npz", "train").count == 5
@@ -186,7 +186,7 @@ def test_seals_keep_a_run_of_a_bucket(bucket, run, monkeypatch):
 def test_a_profile_goes_to_the_bucket(bucket):
     said = []
     trace = profiling.Profile((1, 1), "gs://bucket/profile", said.append)
-    trace.turn(1, ())
+    trace.before_step(1, ())
     trace.close()
     assert any(name.startswith("profile/plugins/profile/") for name in bucket.names()) and "gs://bucket" in said[0]
 

@@ -8,6 +8,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import train
+from jax_ssl.evaluate import offline
 from jax_ssl.methods import simclr
 from jax_ssl.run import checkpoints
 from jax_ssl.visualize import pictures
@@ -66,6 +67,13 @@ def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path):
     assert run(tmp_path, 10, "--config.probe_every=4", "--config.log_every=3", "--config.picture_every=0") == 0
     assert [line["step"] for line in lines(tmp_path)] == [3, 4, 6, 8, 9, 10]
     assert [line["step"] for line in lines(tmp_path) if "knn" in line] == [4, 8, 10]
+
+
+def test_a_note_of_the_probe_is_said_once_in_a_run(tmp_path, monkeypatch):
+    measured = offline.Measured({}, {}, 1.0, 1.0, notes=("A linear probe needs more labels.",))
+    monkeypatch.setattr(offline, "measure", lambda *_, **__: measured)
+    assert run(tmp_path, 4, "--config.probe_every=1", "--config.log_every=1", "--config.picture_every=0") == 0
+    assert log(tmp_path).count("A linear probe needs more labels.") == 1
 
 
 def test_probe_every_zero_is_never(tmp_path):

@@ -15,13 +15,13 @@ from jax_ssl.run import identity
 
 SIMCLR = ["train", "--config=simclr:tiny"]
 MISTAKES = {
-    "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=1"], "or 0 for its end"),
+    "a depth of features without blocks": ([*SIMCLR, "--config.feature_depth=1"], "or 0 for the last"),
     "an unknown key": ([*SIMCLR, "--config.optim.base_lrr=1"], "did you mean config.optim.base_lr?"),
     "an unknown config": (["train", "--config=simclrr"], "did you mean 'simclr'?"),
     "an unknown preset": (["train", "--config=simclr:huge"], "choose one of paper"),
     "an unknown flag": ([*SIMCLR, "--wrkdir=x"], "no flag '--wrkdir=x'"),
     "a value of another kind": ([*SIMCLR, "--config.batch_size=many"], "a int"),
-    "weights that are not there": ([*SIMCLR, "--config.init_from=backbone=/no/where"], "names /no/where, which is not"),
+    "weights that are not there": ([*SIMCLR, "--config.init_from=backbone=/no/where"], "/no/where does not exist"),
     "a missing folder": ([*SIMCLR, "--config.data.name=folder:/nowhere/at/all"], "/nowhere/at/all"),
     "a source of no kind": ([*SIMCLR, "--config.data.name=embeded"], "did you mean 'embedded'?"),
     "a batch that the devices do not divide": ([*SIMCLR, "--config.batch_size=100"], "take 96"),
@@ -38,7 +38,7 @@ MISTAKES = {
     "an unknown optimiser": ([*SIMCLR, "--config.optim.name=adamm"], "adamw"),
     "an unknown method": ([*SIMCLR, "--config.method.name=simclrr"], "jax_ssl/methods/simclrr.py"),
     "a folder that is no run": (["evaluate", "--run=/nowhere"], "no run folder"),
-    "an unknown task": (["evaluate", "--run=/nowhere", "--task=knnn"], "choose of knn"),
+    "an unknown task": (["evaluate", "--run=/nowhere", "--task=knnn"], "choose from knn"),
     "an override without a value": ([*SIMCLR, "--config.epochs"], "write --config.epochs=VALUE"),
     "no epochs": ([*SIMCLR, "--config.epochs=0"], "epochs=0.0 must be above 0"),
     "less than a step": ([*SIMCLR, "--config.epochs=0.00001"], "take epochs=0.051 or more"),
@@ -71,7 +71,7 @@ MISTAKES = {
     "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),
 }
 RUN = {  # overrides of an evaluation of a run that is there
-    "another network": (["--config.model.width=2.0"], "config.model.width is part of a run that is there"),
+    "another network": (["--config.model.width=2.0"], "config.model.width can't be changed in a saved run"),
     "all but five": (["--config.data.probe.test=-5"], "data.probe.test=-5 must be"),
     "images that the patch does not divide": (["--config.data.eval_size=33"], "33 pixels"),
     "an unknown key": (["--config.data.probe.tst=5"], "did you mean config.data.probe.test?"),

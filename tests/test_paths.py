@@ -11,10 +11,10 @@ from PIL import Image
 from jax_ssl import __main__ as command
 from jax_ssl import config, paths
 from jax_ssl.benchmark import step
-from jax_ssl.data import cache, few, sources, tfds
+from jax_ssl.data import cache, selection, sources, tfds
 from jax_ssl.errors import UserError
 from jax_ssl.plan import bound
-from jax_ssl.run import checkpoints, identity, metrics, watchdog
+from jax_ssl.run import checkpoints, identity, metrics, results, watchdog
 from jax_ssl.study import ablate, gallery, measure, seals
 
 ROOT = Path(__file__).parents[1] / "jax_ssl"
@@ -156,7 +156,7 @@ def test_configs_and_images_follow_the_home_folder(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a.png")
     assert sources.open_source("folder:~/images", "train").count == 1
-    assert few.of_folder("~/images", 1, 8).shape == (1, 8, 8, 3)
+    assert selection.from_folder("~/images", 1, 8).shape == (1, 8, 8, 3)
     asked = []
     monkeypatch.setattr(tfds.tfds, "builder", lambda name, data_dir: asked.append(data_dir) or {}["not there"])
     with pytest.raises(KeyError):
@@ -174,7 +174,7 @@ def test_a_run_below_the_home_folder_is_found_by_every_verb(tmp_path, monkeypatc
     writer.update(1, {"loss": 1.0})
     writer.close()
     assert watchdog.Watchdog(0, "~/run").path == paths.resolve(tmp_path / "run" / "hang_of_process_0.txt")
-    assert measure.load_config("~/run").seed == 1 and measure.results("~/run") == []
+    assert measure.load_config("~/run").seed == 1 and results.read_results("~/run") == []
     assert gallery.draw(weights=str(ROOT.parent / "tests/golden/dino_vit.pth"), what=["pca"], size=16, count=2,
                         out="~/drawn", say=lambda _: None)  # fmt: skip
     with pytest.raises(UserError, match=f"{tmp_path}/run has no results"):

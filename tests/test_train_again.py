@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
+from jax_ssl.errors import UserError
 from jax_ssl.run import lock, manifest
+from jax_ssl.study import measure
 from tests.test_train import QUIET, flags, lines
 
 STEPS = 2
@@ -87,12 +89,25 @@ def test_a_first_try_that_saved_nothing_holds_nobody_up(run, images, capsys):
 
 def test_a_second_command_at_once_is_refused_and_touches_nothing(run, images, capsys):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with lock.held(run):
+    with lock.exclusive(run):
         assert command.main(on(images, run, STEPS)) == 2
         assert command.main(["evaluate", f"--run={run}", "--task=knn", "--weights=student"]) == 2
     told = capsys.readouterr().err.splitlines()
     assert f"in use by process {os.getpid()}" in told[0] and "no labels" in told[1].replace("no labelled", "no labels")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_no_other_command_may_write_while_a_finished_run_is_evaluated(run, images, monkeypatch):
+    refused = []
+
+    def evaluate(workdir, say):
+        with pytest.raises(UserError, match="in use by process"), lock.exclusive(workdir):
+            pass
+        refused.append(workdir)
+
+    monkeypatch.setattr(measure, "measure_at_end", evaluate)
+    assert command.main(on(images, run, STEPS, "--config.evaluate_at_end=True")) == 0
+    assert refused == [str(run)] and not (run / "lock.json").exists()
 
 
 def test_a_ruined_run_names_a_network_from_before_the_trouble(images, tmp_path, capsys):

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Asks for a Cloud TPU, as a queued resource, and waits until it is there.
+# Creates a Cloud TPU, as a queued resource, and waits until it is ready.
 #
 #   tpu_scripts/create.sh --tpu=NAME --zone=ZONE --type=v5litepod-16 [--spot] [--slices=2] [--project=ID] [--no-wait]
 #                         [--runtime=NAME] [--poll=SECONDS] [--dry-run]
 #
-# The same can be set in the environment: see common.sh. TPU7x is to be had on GKE only: see jobset.yaml.
+# The same can be set in the environment: see common.sh. TPU7x exists on GKE only: see jobset.yaml.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
 parse "--tpu= --zone= --project= --type= --runtime= --slices= --spot --no-wait --poll=" "$@"
-need tpu zone type
+require tpu zone type
 
 if [ -z "$runtime" ]; then
   # docs.cloud.google.com/tpu/docs/runtimes, as of November 2026
@@ -24,9 +24,9 @@ fi
 nodes=(--node-id="$tpu")
 [ "$slices" = 1 ] || nodes=(--node-count="$slices" --node-prefix="$tpu")
 read -ra more <<<"${TPU_CREATE_FLAGS:-}"
-run gcloud compute tpus queued-resources create "$tpu" "${where[@]}" --accelerator-type="$type" \
+run gcloud compute tpus queued-resources create "$tpu" "${location[@]}" --accelerator-type="$type" \
   --runtime-version="$runtime" "${nodes[@]}" ${spot:+--spot} ${more[@]+"${more[@]}"}
 
 if [ -n "$no_wait" ]; then exit; fi
 if [ -n "$dry_run" ]; then describe show; exit; fi
-wait_active || { say "$tpu could not be had; status.sh says more, delete.sh clears it away."; exit 1; }
+wait_active || { say "$tpu could not be created; status.sh says more, delete.sh removes it."; exit 1; }

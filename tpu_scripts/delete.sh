@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Gives a Cloud TPU back: its machines with their disks, and its place in the queue. Asks nothing.
+# Deletes a Cloud TPU: its machines with their disks, and its queued resource. Does not ask for confirmation.
 #
 #   tpu_scripts/delete.sh --tpu=NAME --zone=ZONE [--project=ID] [--dry-run]
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
 parse "--tpu= --zone= --project=" "$@"
-need tpu zone
+require tpu zone
 
-run gcloud compute tpus queued-resources delete "$tpu" "${where[@]}" --force
+run gcloud compute tpus queued-resources delete "$tpu" "${location[@]}" --force

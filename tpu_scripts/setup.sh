@@ -6,16 +6,16 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
 parse "--tpu= --zone= --project=" "$@"
-need tpu zone
+require tpu zone
 
 folder="${TMPDIR:-/tmp}"
 if [ -z "$dry_run" ]; then folder="$(mktemp -d)"; trap 'rm -rf "$folder"' EXIT; fi
 archive="$folder/jax_ssl.tar.gz"
-# The machines' own Python is 3.10; uv brings a newer one. `ready` is what launch.sh looks for.
+# The machines' own Python is 3.10; uv installs a newer one. launch.sh looks for the file `ready`.
 install="mkdir -p jax_ssl/.worker && tar -xzf jax_ssl.tar.gz -C jax_ssl && cd jax_ssl && rm -f .worker/ready \
 && python3 -m pip install -q --user uv && { [ -d .venv ] || python3 -m uv venv -q --python=3.12 .venv; } \
 && python3 -m uv pip install -q -e .[tpu] && touch .worker/ready"
 
 run tar -czf "$archive" --exclude=./.git --exclude=./.venv --exclude=./.worker --exclude=./runs -C "$here/.." .
-run gcloud compute tpus queued-resources scp "$archive" "$tpu:jax_ssl.tar.gz" "${everywhere[@]}"
-run gcloud compute tpus queued-resources ssh "$tpu" "${everywhere[@]}" --command="$install"
+run gcloud compute tpus queued-resources scp "$archive" "$tpu:jax_ssl.tar.gz" "${all_machines[@]}"
+run gcloud compute tpus queued-resources ssh "$tpu" "${all_machines[@]}" --command="$install"

@@ -1,1 +1,1 @@
-"""How fast a step computes, and how fast a host prepares images."""
+"""How fast a training step is, and how fast a host prepares images."""

@@ -1,6 +1,7 @@
-"""How many images a second the host can prepare for a config, in each of the three modes, with no device in the way.
+"""How many images a second the host can prepare for a config, in each of the three modes. No step is computed.
 
-The modes take turns, so that whatever else the machine does hits all of them, and the median turn counts.
+The modes are measured in turns, so that other work of the machine slows all of them alike. The median of the turns is
+reported.
 """
 
 import os
@@ -17,7 +18,7 @@ from jax_ssl.errors import UserError
 
 WIDTH, HEIGHT, FILES = 500, 375, 64  # the median photograph of ImageNet, and how many are made of the sample
 BATCH, TURNS = 64, 3
-WARM_UP = 4  # batches: as many as a pipeline makes ahead, and those on their way
+WARM_UP = 4  # batches that are not measured: as many as a pipeline prepares in advance
 
 
 def run(config, batches: int = 4, spec: str = "") -> dict:
@@ -41,7 +42,7 @@ def run(config, batches: int = 4, spec: str = "") -> dict:
 
 
 def photographs(folder: str) -> str:
-    """JPEGs of ImageNet's usual size, each another part of the photograph that comes with matplotlib; their folder."""
+    """Writes JPEGs of ImageNet's usual size, crops of the photograph that comes with matplotlib; returns the folder."""
     import matplotlib
 
     picture = Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
@@ -56,23 +57,23 @@ def photographs(folder: str) -> str:
 
 
 def measure(config, batches: int) -> dict[str, float]:
-    """{mode: images a second and core}: median over the turns."""
+    """{mode: images per second and core}, the median over the turns."""
     seconds = {mode: [] for mode in ("host", "hybrid", "device")}
     for _ in range(TURNS):
         for mode, turns in seconds.items():
-            stream = feed(config, mode)  # a new one: another's threads would go on working in this one's turn
-            turns.append(turn(stream, batches))
+            stream = open_batches(config, mode)  # a new one each turn, so that no threads of another mode still run
+            turns.append(time_batches(stream, batches))
             del stream
     return {mode: batches * BATCH / float(np.median(turns)) / cores() for mode, turns in seconds.items()}
 
 
 def cores() -> int:
-    """How many this process may use, where the system tells."""
+    """The number of CPU cores that this process may use, or of all where the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def turn(stream, batches: int) -> float:
-    """Seconds that so many batches take, once the pipeline runs."""
+def time_batches(stream, batches: int) -> float:
+    """Seconds that so many batches take, after the warm-up."""
     for _ in range(WARM_UP):
         next(stream)
     start = time.perf_counter()
@@ -81,8 +82,8 @@ def turn(stream, batches: int) -> float:
     return time.perf_counter() - start
 
 
-def feed(config, mode: str):
-    """The endless batches of a mode. What `device` has to prepare are numbers, whatever the images."""
+def open_batches(config, mode: str):
+    """An endless iterator of the batches of a mode. With `device`, the host only draws numbers, whatever the images."""
     changed = config.copy_and_resolve_references()
     changed.batch_size, changed.data.augment = BATCH, mode
     if mode == "device":
@@ -91,7 +92,7 @@ def feed(config, mode: str):
 
 
 def table(result: dict) -> str:
-    """One line a mode."""
+    """The numbers as text, one line per mode."""
     rates = result["images_per_second_per_core"]
     lines = [f"{result['config']}, {result['images']}, {result['cores']} core(s)"]
     for mode, rate in rates.items():

@@ -1,4 +1,4 @@
-"""How fast a config trains on this machine: the real pipeline feeding the real step, for a few steps, in numbers."""
+"""How fast a config trains on this machine, measured over a few steps with the real input pipeline."""
 
 import resource
 import sys
@@ -16,11 +16,11 @@ from jax_ssl.plan.chips import CHIPS
 from jax_ssl.run.checks import check
 from jax_ssl.run.progress import Clock
 
-WARM_UP = 3  # steps that are not measured: the pipeline's threads start, memory is claimed
+WARM_UP = 3  # steps that are not measured: the pipeline's threads start, memory is allocated
 
 
 def run(config, steps: int = 30, spec: str = "") -> dict:
-    """Measures, prints a table and returns the numbers. spec: how the user called the config."""
+    """Measures, prints a table and returns the numbers. spec: the config as the user wrote it. Raises UserError."""
     if steps < 1:
         raise UserError(f"--steps={steps}: measure at least one step.")
     result = {"config": spec, **measure(config, steps), "date": date.today().isoformat(), "jax": jax.__version__}
@@ -29,7 +29,7 @@ def run(config, steps: int = 30, spec: str = "") -> dict:
 
 
 def measure(config, steps: int) -> dict:
-    """Compiles the step and runs it on batches from the pipeline, as `train` does; no probes, no saving."""
+    """{name: number} of the compiled step on batches from the pipeline, as `train` runs it; no probes, no saving."""
     check(config, jax.device_count())
     data = pipeline.open_data(config, jax.process_index(), jax.process_count())
     method, tx, _ = train.build(config, data.source.count)
@@ -44,7 +44,7 @@ def measure(config, steps: int) -> dict:
         step = traced.lower().compile()
         compile_seconds = time.perf_counter() - start
         clock = Clock(config.batch_size)
-        seconds = timed(step, state, data.batches(0), resident, mesh, steps, clock)
+        seconds = time_steps(step, state, data.batches(0), resident, mesh, steps, clock)
     work, memory = flops.count(traced.jaxpr), peak_memory()
     return {
         "device_kind": jax.devices()[0].device_kind,
@@ -53,7 +53,7 @@ def measure(config, steps: int) -> dict:
         "batch_size": config.batch_size,
         "steps": steps,
         "compile_seconds": compile_seconds,
-        **spread(seconds),
+        **quartiles(seconds),
         "images_per_second": config.batch_size / float(np.median(seconds)),
         "data_wait_share": clock.read()["data_wait_share"],
         **memory,
@@ -62,16 +62,16 @@ def measure(config, steps: int) -> dict:
     }
 
 
-def timed(step, state, batches, resident, mesh, steps: int, clock: Clock) -> list[float]:
-    """Seconds of each step, from the end of the one before: step, the wait for the next batch, and its transfer.
+def time_steps(step, state, batches, resident, mesh, steps: int, clock: Clock) -> list[float]:
+    """Seconds of each step: the step, the wait for the next batch, and its transfer to the devices.
 
-    The next batch is fetched while the devices compute, as in training; unlike training, each step is waited for.
+    As in training, the next batch is fetched while the devices compute. Unlike training, each step is waited for.
     """
     batch = sharding.shard_batch(next(batches), mesh)
     seconds = []
     for number in range(WARM_UP + steps):
         if number == WARM_UP:
-            clock.read()  # forget the warm-up
+            clock.read()  # starts a new window, without the warm-up
         start = time.perf_counter()
         state, metrics = step(state, batch, resident)
         clock.tick()
@@ -81,14 +81,14 @@ def timed(step, state, batches, resident, mesh, steps: int, clock: Clock) -> lis
     return seconds[WARM_UP:]
 
 
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Median, and the two quartiles between which half of the steps lie, in milliseconds."""
+def quartiles(seconds: list[float]) -> dict[str, float]:
+    """The median and the lower and upper quartile, in milliseconds."""
     low, median, high = np.percentile(np.asarray(seconds) * 1000, (25, 50, 75))
     return {"step_ms": float(median), "step_ms_low": float(low), "step_ms_high": float(high)}
 
 
 def peak_memory() -> dict:
-    """Most bytes in use so far: of the fullest device where devices count, else of this whole process."""
+    """Peak memory so far, in bytes: of the device with the highest, or of this process if devices do not report it."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     if all("peak_bytes_in_use" in each for each in stats):
         return {"peak_memory": max(each["peak_bytes_in_use"] for each in stats), "peak_memory_of": "device"}
@@ -97,13 +97,13 @@ def peak_memory() -> dict:
 
 
 def utilisation(work: float, seconds: float, devices) -> float | None:
-    """Share of the devices' bfloat16 peak; None for a device whose peak is not in the table, such as a CPU."""
+    """FLOPs per second as a share of the devices' bfloat16 peak; None if that is not in the table, as for a CPU."""
     chip = CHIPS.get(devices[0].device_kind)
     return None if chip is None else work / seconds / (len(devices) * chip.peak)
 
 
 def table(result: dict) -> str:
-    """One line a number."""
+    """The numbers as text, one line each."""
     wait, used = result["data_wait_share"], result["utilisation"]
     rows = {
         "config": result["config"],

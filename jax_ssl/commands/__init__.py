@@ -1,1 +1,1 @@
-"""What is typed behind `python -m jax_ssl`: one file a verb, with its HELP, its flags, its checks and its call."""
+"""The verbs of `python -m jax_ssl`: one file each, with its HELP, its flags, its checks and its call."""

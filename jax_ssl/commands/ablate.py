@@ -1,4 +1,4 @@
-"""`ablate`: small runs that change one thing at a time."""
+"""`ablate`: small runs that change one thing at a time, compared in a table and a plot."""
 
 from jax_ssl.commands.command_line import refuse, refuse_flags
 
@@ -8,7 +8,7 @@ HELP = "small runs that change one thing at a time, with a table and a plot"
 def add_flags(parser) -> None:
     parser.add_argument("--suite", default="", help="a name of configs/ablations.py")
     parser.add_argument("--workdir", default="runs/ablations", help="a folder for all suites; default runs/ablations")
-    parser.add_argument("--seeds", default="0", help="each cell runs once with each: 0,1")
+    parser.add_argument("--seeds", default="0", help="each cell runs once with each seed: 0,1")
     parser.add_argument("--list", action="store_true", help="the suites, their claims and cells; runs nothing")
 
 

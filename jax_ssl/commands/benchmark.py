@@ -11,8 +11,8 @@ HELP = "how fast a config trains on this machine"
 def add_flags(parser) -> None:
     parser.add_argument("--config", required=True, help="a config file and preset")
     parser.add_argument("--what", default="step", help="step (default), or input: what the host can prepare")
-    parser.add_argument("--steps", type=int, help="how many are measured; default 30, of input 4 batches a turn")
-    parser.add_argument("--out", default="", help="a file that gets one more line of JSON")
+    parser.add_argument("--steps", type=int, help="how many are measured; default 30 steps, or 4 batches for input")
+    parser.add_argument("--out", default="", help="a file to which one line of JSON is added")
 
 
 def run(args, overrides) -> None:

@@ -1,7 +1,7 @@
-"""What is written after `python -m jax_ssl`, taken apart: every word of it is used, or told as a mistake.
+"""Parses the words after `python -m jax_ssl`. Every word is used, or refused as a mistake.
 
-The rule: a flag that a verb does not know, a second value for a flag that has one, a value that a space cuts from its
-key, and a flag or an override that would change nothing are refused with the words to write instead.
+Refused, with the words to write instead: an unknown flag, a flag that is given twice, a key and a value separated by a
+space, and a flag or an override that would change nothing.
 """
 
 import argparse
@@ -16,7 +16,7 @@ OVERRIDE = "--config."
 
 
 class Once(argparse.Action):
-    """Keeps the value of a flag that may be given once."""
+    """Stores the value of a flag, which may be given once. Raises UserError for a second one."""
 
     def __call__(self, parser, namespace, value, option_string=None):
         given = vars(namespace).setdefault("given", set())
@@ -28,7 +28,7 @@ class Once(argparse.Action):
 
 
 class Switch(argparse.Action):
-    """A flag without a value: off, or on where it is given."""
+    """A flag without a value: True where it is given, else False."""
 
     def __init__(self, **options):
         super().__init__(nargs=0, default=False, **options)
@@ -39,7 +39,7 @@ class Switch(argparse.Action):
 
 
 class Version(argparse.Action):
-    """Prints the versions that a report of a fault has to name."""
+    """Prints the versions that a bug report needs."""
 
     def __init__(self, **options):
         super().__init__(nargs=0, help="the versions of jax_ssl, jax and Python", **options)
@@ -50,7 +50,7 @@ class Version(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """One that tells a mistake in a sentence, and takes no shortened flags."""
+    """An ArgumentParser that raises UserError for a mistake and does not accept abbreviated flags."""
 
     def __init__(self, **options):
         super().__init__(**options, allow_abbrev=False)
@@ -63,20 +63,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int):
-    """The type of a flag that is a whole number, `least` or more."""
+    """A `type` for add_argument: a whole number of `least` or more."""
 
     def whole(text: str) -> int:
         if not text.removeprefix("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
         return int(text)
 
     return whole
 
 
 def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, among them `verb` and `given` (names of those that were there), and the overrides of the config.
+    """(flags, overrides of the config). flags has `verb` too, and `given`: the names of the flags that were written.
 
-    Raises UserError for all that is neither.
+    Raises UserError for any other word.
     """
     known = parser.verbs.choices
     verb = argv[0] if argv else ""
@@ -90,7 +90,7 @@ def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str
         key, equals, _ = word.partition("=")
         if not (key.startswith(OVERRIDE) and equals):
             raise UserError(_unknown(word, argv, args, known[args.verb]))
-        if overrides.setdefault(key, word) != word:  # a script may put its user's words behind its own
+        if overrides.setdefault(key, word) != word:  # allowed: a script may add its user's overrides to its own
             print(f"{key} is given twice: the last counts, {word}", flush=True)
             del overrides[key]
             overrides[key] = word
@@ -98,13 +98,13 @@ def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str
 
 
 def refuse(overrides: list[str], verb: str) -> None:
-    """Raises UserError if there are overrides: this use of a verb has no config that they could change."""
+    """Raises UserError if there are overrides, for a use of a verb that has no config."""
     if overrides:
         raise UserError(f"{verb} has no config to change: leave {overrides[0]} out.")
 
 
 def refuse_flags(args, names: tuple[str, ...], why: str) -> None:
-    """Raises UserError, with the words behind the flag, if one of these was given: nothing would come of it."""
+    """Raises UserError, "--FLAG " and `why`, if one of the flags `names` was given: it would have no effect."""
     for name in names:
         if name in args.given:
             raise UserError(f"--{name.replace('_', '-')} {why}.")
@@ -132,8 +132,8 @@ def _unknown(word: str, argv: list[str], args, verb: Parser) -> str:
 
 
 def _keys_like(args, name: str) -> list[str]:
-    """Keys of the config that end in this name or in a near one."""
+    """Keys of the config whose last part is this name or a similar one."""
     try:
         return config.keys_like(config.load(args.config), name) if getattr(args, "config", "") else []
-    except UserError:  # the config itself is wrong as well, and one mistake at a time is told
+    except UserError:  # the config is wrong too; report one mistake at a time
         return []

@@ -1,4 +1,4 @@
-"""`plan`: does a config fit a pod that is not there, and how fast can it be at most?"""
+"""`plan`: does a config fit a TPU pod, and how fast can it be at most? The pod is not needed."""
 
 from jax_ssl.commands.command_line import at_least, refuse, refuse_flags
 from jax_ssl.errors import UserError
@@ -8,9 +8,9 @@ HELP = "compile a config's step for a TPU pod, without one: does it fit?"
 
 def add_flags(parser) -> None:
     parser.add_argument("--config", help="a config file and preset")
-    parser.add_argument("--topology", help="one or several, by either name: v3:8x8,v5litepod-256")
+    parser.add_argument("--topology", help="one or several, in either notation: v3:8x8,v5litepod-256")
     parser.add_argument(
-        "--slices", type=at_least(1), default=1, help="how many of each, joined by the data centre's network"
+        "--slices", type=at_least(1), default=1, help="how many slices of each, connected by the data centre's network"
     )
     parser.add_argument(
         "--scaling", default="strong", help="strong: one batch for all topologies; weak: it grows; or both"
@@ -22,7 +22,7 @@ def add_flags(parser) -> None:
     parser.add_argument("--out", default="", help="a JSON file for the reports")
     parser.add_argument("--plot", default="", help="a PNG file: the bound against chips")
     parser.add_argument(
-        "--published", action="store_true", help="the bound beside what was published, and nothing else"
+        "--published", action="store_true", help="only compare recorded plans with published speeds"
     )
 
 

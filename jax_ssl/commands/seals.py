@@ -6,8 +6,8 @@ HELP = "the table of what is proven for each method"
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--record", help="a run's folder, or what `plan --out` wrote, to keep as evidence")
-    parser.add_argument("--name", default="", help="how the config of that run was called: configs/simclr.py:cifar")
+    parser.add_argument("--record", help="a run's folder, or a file of `plan --out`, to record as evidence")
+    parser.add_argument("--name", default="", help="the --config of that run: configs/simclr.py:cifar")
 
 
 def run(args, overrides) -> None:

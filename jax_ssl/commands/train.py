@@ -1,4 +1,4 @@
-"""`train`: one config from its first step, or an interrupted run from where it stopped."""
+"""`train`: trains one config, from its first step or from the last checkpoint of an interrupted run."""
 
 import os
 
@@ -14,7 +14,7 @@ def add_flags(parser) -> None:
     parser.add_argument("--profile", help="START:STOP, the first and the last step to trace into RUN/profile")
     parser.add_argument("--coordinator", help="several processes: HOST:PORT where process 0 listens to the others")
     parser.add_argument(
-        "--processes", type=at_least(1), help="how many; not needed on TPU VMs, GKE and SLURM, which say so"
+        "--processes", type=at_least(1), help="how many processes; not needed on TPU VMs, GKE and SLURM"
     )
     parser.add_argument("--process", type=at_least(0), help="which one this is, 0 to N-1")
     parser.add_argument(
@@ -28,17 +28,19 @@ def run(args, overrides) -> int:
 
     bounds.bounded("--", {"stopped-exit": args.stopped_exit}, at_least=0, at_most=255)
     settings = config.load(args.config, overrides)
-    checks.check_steps(settings)  # how long processes wait for each other is asked for before `train` checks the rest
+    checks.check_steps(settings)  # now, because the timeouts of `hosts` are used before `train` checks the config
     profile = profiling.parse(args.profile) if args.profile else None
     path, preset = config.find(args.config)
     workdir = args.workdir or f"runs/{path.stem}{'_' + preset if preset else ''}"
-    where = hosts.place(args.coordinator, args.processes, args.process, os.environ)
-    with hosts.joined(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
+    where = hosts.find_place(args.coordinator, args.processes, args.process, os.environ)
+    with hosts.connected(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
         from jax_ssl.study import measure
         from jax_ssl.train import train
 
-        finished = train(settings, workdir, profile, args.extend)
-        if finished and settings.evaluate_at_end and hosts.agree(not measure.has_table(workdir)):
-            measure.at_end(workdir, say)
-            say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+        def evaluate():
+            if settings.evaluate_at_end and hosts.from_first(not measure.has_table(workdir)):
+                measure.measure_at_end(workdir, say)
+                say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+
+        finished = train(settings, workdir, profile, args.extend, evaluate)
     return 0 if finished else args.stopped_exit

@@ -1,1 +1,1 @@
-"""Where images come from: sources, their order, the random draws of every view, and the pipelines that make batches."""
+"""Where images come from: data sources, the order of their images, and the pipelines that make batches."""

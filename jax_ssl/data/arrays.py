@@ -6,27 +6,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_ssl.data.about import About, counted, listed, printable, sentence
-from jax_ssl.data.disk import is_no_disks, patiently
-from jax_ssl.data.source import Source, in_memory, split_apart
+from jax_ssl.data.about import About, join_names, plural, printable, source_line
+from jax_ssl.data.disk import is_permanent, retry
+from jax_ssl.data.source import Source, in_memory, train_or_test
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 
-TESTS = ("test", "val", "valid", "validation")  # the first that is there is what is measured
-SPARSE = 1000  # so much may the largest id lie above twice the number of classes; beyond, ids are numbered anew
+TESTS = ("test", "val", "valid", "validation")  # the first one in the file is the test split
+SPARSE = 1000  # label ids are renumbered where the largest is at least 2 * classes + SPARSE
 
 
 class Labels(NamedTuple):
     """The labels of all splits, with ids from 0 on."""
 
-    ids: dict[str, np.ndarray]  # by the name of their array
+    ids: dict[str, np.ndarray]  # {split: int32 (N,)}
     classes: int
-    names: tuple[str, ...]  # of the classes, where ids were numbered anew: what they were
-    note: tuple[str, ...]
+    names: tuple[str, ...]  # of the classes, where ids were renumbered: the ids of the file
+    note: tuple[str, ...]  # for the line about the source
 
 
 def open_arrays(file: str, split: str) -> Source:
-    """A split of an .npz file. A tenth of each class is held out to test where it has no test split."""
+    """A split of an .npz file. Without a test split, a tenth of each class is held out as `test`.
+
+    Raises UserError where the file is missing, damaged, or has arrays of other names, shapes or dtypes.
+    """
     arrays = load(file)
     keys, name = sorted(arrays), printable(resolve(file).name)
     if "images" not in keys and "x_train" not in keys:
@@ -47,9 +50,9 @@ def open_arrays(file: str, split: str) -> Source:
         raise UserError(f"{printable(file)} has no split {split!r}: it holds {keys}.")
     take = lambda part: in_memory(name, images[part], labels.ids.get(part), labels.classes, labels.names)
     if not test and split in ("train", "test"):
-        return split_apart(take("train"), split, about=about)
+        return train_or_test(take("train"), split, about=about)
     present = len(np.unique(labels.ids["train"])) if "train" in labels.ids else 0
-    text = sentence(about, len(images["train"]), present, len(images[test]) if test else None)
+    text = source_line(about, len(images["train"]), present, len(images[test]) if test else None)
     return take(wanted)._replace(about=text)
 
 
@@ -62,7 +65,7 @@ def load(file: str) -> dict[str, np.ndarray]:
             return {key: archive[key] for key in archive.files}
 
     try:
-        return patiently(read, str(path), is_no_disks)
+        return retry(read, str(path), is_permanent)
     except FileNotFoundError as error:
         raise UserError(
             f"There is no file {printable(file)}: give arrays:FILE.npz with x_train, y_train, x_test, y_test."
@@ -72,9 +75,9 @@ def load(file: str) -> dict[str, np.ndarray]:
 
 
 def _images(file: str, key: str, images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, 3), grey ones repeated."""
+    """The array as uint8 (N, H, W, 3); a grey channel is repeated."""
     shape = images.shape
-    if images.ndim == 3 and shape[-1] != 3:  # (height, width, 3) would be one image and not many narrow ones
+    if images.ndim == 3 and shape[-1] != 3:  # (height, width, 3) is one colour image, not many grey ones of width 3
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
         found = f"{images.dtype} {shape}"
@@ -85,7 +88,7 @@ def _images(file: str, key: str, images: np.ndarray) -> np.ndarray:
 
 
 def _labels(file: str, pairs: dict, arrays: dict[str, np.ndarray], counts: dict[str, int]) -> Labels:
-    """Checked; numbered anew where ids are sparse, as kNN and linear probe take memory for each below the largest."""
+    """The labels, checked. Sparse ids are renumbered, as kNN and linear probe need memory for each possible id."""
     found = {}
     for part, (_, key) in pairs.items():
         if key in arrays:
@@ -102,5 +105,5 @@ def _labels(file: str, pairs: dict, arrays: dict[str, np.ndarray], counts: dict[
         return Labels({part: labels.astype(np.int32) for part, labels in found.items()}, largest + 1, (), ())
     ids = {part: np.searchsorted(present, labels.astype(np.uint64)).astype(np.int32) for part, labels in found.items()}
     shown = tuple(map(str, present.tolist()))
-    note = f"{counted(len(present), 'label id')} up to {largest:,} numbered from 0 on ({listed(shown)})"
+    note = f"{plural(len(present), 'label id')} up to {largest:,} numbered from 0 on ({join_names(shown)})"
     return Labels(ids, len(present), shown, (note,))

@@ -1,4 +1,4 @@
-"""Unreadable records: skipped, replaced by the next good one, counted and named; too many of them end the run."""
+"""Unreadable images: each is skipped, replaced by the next readable one and logged; too many of them end the run."""
 
 import threading
 from collections.abc import Callable
@@ -9,21 +9,27 @@ from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.source import Source
 from jax_ssl.errors import DataError, LostError
 
-NAMED = 20  # in the message that ends a run
-HANDFUL = 3  # broken records that no set is too small for, as long as they are fewer than half of it
+LISTED = 20  # images that the error message names
+ALWAYS_ALLOWED = 3  # broken images that are allowed in a small set too, while they are fewer than half of it
 
 
-def allowed(count: int, limit: float) -> int:
-    """How many of `count` records may be broken: a share of `limit`, or a handful in a small set; 0 allows none."""
-    few = min(HANDFUL, (count - 1) // 2) if limit else 0
-    return min(max(int(limit * count + 1e-9), few), max(count - 1, 0))  # 0.29 * 100 is a little less than 29
+def max_broken(count: int, limit: float) -> int:
+    """How many of `count` images may be broken: the share `limit` of them, or ALWAYS_ALLOWED in a small set.
+
+    limit: 0 allows none.
+    """
+    few = min(ALWAYS_ALLOWED, (count - 1) // 2) if limit else 0
+    return min(
+        max(int(limit * count + 1e-9), few), max(count - 1, 0)
+    )  # 1e-9: 0.29 * 100 is a little less than 29 in floating point
 
 
 class Broken(dict):
-    """{name: reason} of the records of one set that could not be read; safe to fill from many threads.
+    """{name: reason} of the images that could not be read; may be filled from many threads.
 
-    The set is all that is read for one purpose, its splits together: one bad picture of twenty held-out ones is no
-    reason to end a run. lost: the disk's failure, told to a thread that gets no exception of another one.
+    count: all images that are read for one purpose (to measure: both splits), so that one bad image among twenty test
+    images does not end a run. limit: see `max_broken`. lost: the LostError of a reader thread, kept here
+    because tf.data replaces it by an error of its own; `check` raises it.
     """
 
     def __init__(self, source: str, count: int, limit: float, log: Callable[[str], None] | None = None):
@@ -32,7 +38,7 @@ class Broken(dict):
         self.lock, self.lost = threading.Lock(), None
 
     def note(self, error: BrokenImage) -> None:
-        """Counts a record once and says so; raises DataError as `check` does."""
+        """Counts an image once and logs it; raises as `check` does."""
         with self.lock:
             new = error.name not in self
             self[error.name] = error.reason
@@ -42,22 +48,22 @@ class Broken(dict):
         self.check()
 
     def check(self) -> None:
-        """Raises DataError, naming the records, when more than `allowed` are broken; LostError if the disk is gone."""
+        """Raises DataError, naming the images, if more than `max_broken` are broken; LostError if the disk failed."""
         with self.lock:
             items = list(self.items())
         if self.lost is not None:
             raise self.lost
-        if len(items) > allowed(self.count, self.limit):
-            named = "; ".join(f"{name}: {reason}" for name, reason in items[:NAMED])
-            more = f"; and {len(items) - NAMED} more" if len(items) > NAMED else ""
+        if len(items) > max_broken(self.count, self.limit):
+            named = "; ".join(f"{name}: {reason}" for name, reason in items[:LISTED])
+            more = f"; and {len(items) - LISTED} more" if len(items) > LISTED else ""
             raise DataError(
                 f"{len(items)} of the {self.count} images of {self.source} can't be read, more than "
                 f"data.broken_limit={self.limit:g} allows. Repair or remove them, or raise the limit: {named}{more}"
             )
 
 
-def read_good(source: Source, broken: Broken) -> Callable[[int], Image.Image]:
-    """-> function: record -> its image or that of the next good one after it, the same in every epoch and run."""
+def skipping_reader(source: Source, broken: Broken) -> Callable[[int], Image.Image]:
+    """-> function: record -> its image, or that of the next readable record; the same choice in every epoch and run."""
     known = set()
 
     def read(record: int) -> Image.Image:
@@ -73,6 +79,6 @@ def read_good(source: Source, broken: Broken) -> Callable[[int], Image.Image]:
             except LostError as error:
                 broken.lost = error
                 raise
-        broken.check()  # raises: all of them are known to be broken
+        broken.check()  # raises, because all of them are broken
 
     return read

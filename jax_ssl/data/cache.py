@@ -1,7 +1,7 @@
-"""What was learned by scanning a data set once (file names, byte offsets, labels, small images), kept between runs.
+"""Keeps on disk what the scan of a data set found (file names, byte offsets, labels, small images), for later runs.
 
-NumPy arrays, stored without pickle; whoever made them judges whether they still hold. A cache that can't be read or
-written costs time and nothing else, and may be deleted at any time.
+Entries are NumPy arrays, stored without pickle; the caller checks whether they are still valid. If the cache can't be
+read or written, the scan is only repeated. The folder may be deleted at any time.
 """
 
 import hashlib
@@ -16,27 +16,35 @@ import numpy as np
 
 from jax_ssl import paths
 
-VERSION = 2  # of the entries' meaning
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # also: not there
+VERSION = 2  # of what the entries mean; entries of another version are ignored
+DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+)  # raised for entries that are damaged or missing
 
 
 def folder() -> Path:
-    """$JAX_SSL_CACHE, or ~/.cache/jax_ssl, on a disk; a place for temporary files where there is neither."""
+    """$JAX_SSL_CACHE or ~/.cache/jax_ssl; a temporary folder if that is a bucket or there is no home folder."""
     there = os.path.expanduser(os.environ.get("JAX_SSL_CACHE") or "~/.cache/jax_ssl")
-    if there.startswith("~") or paths.is_remote(there):  # a container's user without a home
+    if there.startswith("~") or paths.is_remote(
+        there
+    ):  # ~ stays where a user has no home folder, as in some containers
         return Path(tempfile.gettempdir()) / f"jax_ssl_cache_{os.getuid()}"
     return Path(there)
 
 
-def place(key: str, suffix: str = ".npz") -> Path:
-    """The file of an entry. key: what was scanned, such as a path."""
+def entry_path(key: str, suffix: str = ".npz") -> Path:
+    """The path of an entry's file. key: what was scanned, such as a path."""
     return folder() / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}{suffix}"
 
 
 def load(key: str) -> dict[str, np.ndarray] | None:
-    """The arrays as they were saved, or None."""
+    """The arrays that `save` stored under this key, or None."""
     try:
-        with np.load(place(key), allow_pickle=False) as archive:
+        with np.load(entry_path(key), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         head = json.loads(arrays.pop("head").tobytes())
     except DAMAGED:
@@ -45,14 +53,17 @@ def load(key: str) -> dict[str, np.ndarray] | None:
 
 
 def save(key: str, **arrays: np.ndarray) -> None:
-    """Keeps arrays under a key."""
+    """Stores arrays under a key. Does nothing where the disk is full or read-only."""
     head = np.frombuffer(json.dumps([VERSION, key]).encode(), np.uint8)
-    _write(place(key), lambda file: np.savez(file, head=head, **arrays))
+    _write(entry_path(key), lambda file: np.savez(file, head=head, **arrays))
 
 
 def load_or_make(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
-    """One large array, made the first time and from then on mapped from its file, without time or memory of its own."""
-    path = place(f"{VERSION} {key}", ".npy")
+    """One large array: made and stored the first time, from then on memory-mapped from its file.
+
+    make: may return None, which is then returned and not stored.
+    """
+    path = entry_path(f"{VERSION} {key}", ".npy")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGED:
@@ -63,21 +74,21 @@ def load_or_make(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray 
 
 
 def _write(path: Path, fill: Callable) -> None:
-    """Written aside and renamed, so that a reader never sees half of it."""
-    written = None
+    """Writes a temporary file and renames it, so that a reader never sees half of it."""
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            written = file.name
+            temporary = file.name
             fill(file)
-        os.replace(written, path)
+        os.replace(temporary, path)
     except OSError:  # a full or read-only disk
-        if written and os.path.exists(written):
-            os.unlink(written)
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def pack(values: list | dict) -> np.ndarray:
-    """Names and numbers as JSON in a uint8 array; a string array of NumPy gives each name the room of the longest."""
+    """Names and numbers as JSON in a uint8 array. (NumPy's string arrays pad every name to the longest one.)"""
     return np.frombuffer(json.dumps(values).encode(), np.uint8)
 
 

@@ -1,7 +1,6 @@
-"""Objects cut out of their background (PNG or WebP with transparency), pasted on pages where their outline is known.
+"""Test scenes with exact object outlines: objects with a transparent background, pasted on a background of noise.
 
-Composed scenes: the light does not fit, and nothing stands on anything. What they have is an exact outline, and a page
-that is a texture like others.
+The scenes are not realistic: light and position of the object do not fit the background. But the outline is exact.
 """
 
 import io
@@ -12,18 +11,21 @@ from PIL import Image
 
 from jax_ssl.data.decode import FORMATS, BrokenImage, decode
 from jax_ssl.data.disk import read_bytes
-from jax_ssl.data.few import names_in
+from jax_ssl.data.selection import names_in
 from jax_ssl.errors import UserError
 
-PART = 0.85  # of the page's side that the longer side of an object takes
-OPAQUE = 128  # of 255: what covers at least half belongs to the object
+OBJECT_SIDE = 0.85  # longer side of the object / side of the scene
+OPAQUE = 128  # of 255: pixels with at least this alpha belong to the object
 
 
-def cutouts(folder: str, count: int, size: int, say: Callable[[str], None] = print) -> tuple[np.ndarray, np.ndarray]:
-    """At most `count` objects of a folder, evenly spread over its names, each somewhere on a page of its own.
+def load_cutouts(
+    folder: str, count: int, size: int, say: Callable[[str], None] = print
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scenes of at most `count` objects of a folder, one each: uint8 (n, S, S, 3), and their masks, bool (n, S, S).
 
-    Returns uint8 (n, S, S, 3) and bool (n, S, S), the outlines. Images without transparency are left out, and so are
-    those that can't be read: say is called with a line for each of these.
+    folder: of PNG or WebP images with transparency; the names are taken at equal distances. size: S, in pixels. Images
+    without transparency, and unreadable ones, are left out; say is called with a line for each unreadable one. Raises
+    UserError where no image is left.
     """
     root, names = names_in(folder)
     images, outlines = [], []
@@ -44,9 +46,9 @@ def cutouts(folder: str, count: int, size: int, say: Callable[[str], None] = pri
 
 
 def _read(root: str, name: str) -> Image.Image | None:
-    """The image with its alpha, cropped to what can be seen of it; None if all or nothing can be."""
+    """The image as RGBA, cropped to its object; None if it is fully opaque or fully transparent."""
     data = read_bytes(root, name)
-    decode(data, name)  # refuses what is damaged or too large
+    decode(data, name)  # raises BrokenImage for a damaged or too large file
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if not image.has_transparency_data:
             return None
@@ -56,8 +58,8 @@ def _read(root: str, name: str) -> Image.Image | None:
 
 
 def paste(cut: Image.Image, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An RGBA object at a random place of a page of noise: uint8 (S, S, 3) and its outline, bool (S, S)."""
-    scale = PART * size / max(cut.size)
+    """An RGBA object at a random place on a background of noise: uint8 (S, S, 3), and its mask, bool (S, S)."""
+    scale = OBJECT_SIDE * size / max(cut.size)
     cut = cut.resize([max(1, round(side * scale)) for side in cut.size], Image.Resampling.BICUBIC)
     left, top = (int(random.integers(0, size - side + 1)) for side in cut.size)
     sheet = Image.new("RGBA", (size, size))
@@ -68,11 +70,11 @@ def paste(cut: Image.Image, size: int, random: np.random.Generator) -> tuple[np.
 
 
 def noise(size: int, random: np.random.Generator) -> np.ndarray:
-    """A page whose contrast falls with frequency as that of photographs does: uint8 (S, S, 3)."""
+    """Noise whose amplitude falls as 1 / frequency, as in photographs: uint8 (S, S, 3)."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None])
     frequency[0, 0] = np.inf
     spectrum = np.fft.fft2(random.standard_normal((4, size, size))) / frequency
     layers = np.fft.ifft2(spectrum).real
     layers /= layers.std((1, 2), keepdims=True)
-    colours = layers[0] + 0.3 * layers[1:]  # mostly light and dark, a little colour
+    colours = layers[0] + 0.3 * layers[1:]  # much variation in brightness, little in colour
     return np.clip(128 + 35 * np.moveaxis(colours, 0, -1), 0, 255).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""Reads `tf.train.Example`s in place: where a record's image bytes lie and what its label is, without TensorFlow.
+"""Finds the image bytes and the label in a `tf.train.Example`, without TensorFlow and without copying the image.
 
-Only what is needed of the wire format (protobuf.dev/programming-guides/encoding), so that a hundred kilobytes of image
-are stepped over and not copied. An Example is {1: Features}, Features is {1: map entries}, an entry is {1: name,
-2: Feature}, a Feature is {1: BytesList} or {3: Int64List}, and each list is {1: values}.
+Reads only what is needed of the wire format (protobuf.dev/programming-guides/encoding). An Example is {1: Features},
+Features is {1: map entries}, an entry is {1: name, 2: Feature}, a Feature is {1: BytesList} or {3: Int64List}, and each
+list is {1: values}.
 """
 
 import struct
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 HEADER = struct.Struct("<QI")  # of a TFRecord: length of the data, its masked crc; another crc follows the data
 FOOTER = 4
-DAMAGED = (ValueError, IndexError, KeyError, struct.error)  # what bytes that are something else lead to
+DAMAGED = (ValueError, IndexError, KeyError, struct.error)  # raised by the functions here for damaged bytes
 
 
 def records(data) -> Iterator[tuple[int, int]]:
-    """The (start, end) of each record in the bytes of a TFRecord file; ValueError when the file ends inside one."""
+    """The (start, end) of each record in the bytes of a TFRecord file. Raises ValueError if it ends inside a record."""
     position, total = 0, len(data)
     while position < total:
         if position + HEADER.size > total:
@@ -29,7 +29,10 @@ def records(data) -> Iterator[tuple[int, int]]:
 
 
 def image_and_label(data, start: int, end: int, image: bytes, label: bytes) -> tuple[int, int, int]:
-    """Of the Example in data[start:end]: the image's start and end, and the label (-1 if it has none)."""
+    """(start of the image, end of the image, label or -1) of the Example in data[start:end].
+
+    image, label: names of the features. Raises one of DAMAGED where there is no image.
+    """
     place, number = None, -1
     for _, features_start, features_end in fields(data, start, end):
         for _, entry_start, entry_end in fields(data, features_start, features_end):
@@ -45,7 +48,7 @@ def image_and_label(data, start: int, end: int, image: bytes, label: bytes) -> t
 
 
 def fields(data, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The fields of the message in data[start:end]: their number, and where their value starts and ends."""
+    """(field number, start of the value, end of the value) of each field of the message in data[start:end]."""
     while start < end:
         tag, start = varint(data, start)
         kind = tag & 7
@@ -65,7 +68,7 @@ def fields(data, start: int, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def varint(data, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and the position after it."""
+    """The varint at `position` (seven bits a byte, lowest first), and the position after it."""
     value, shift = 0, 0
     while True:
         byte = data[position]
@@ -86,7 +89,7 @@ def _first_bytes(data, start: int, end: int) -> tuple[int, int]:
 
 
 def _first_integer(data, start: int, end: int) -> int:
-    """int64 values come packed (one field of many varints) or not (one field each): the first begins alike."""
+    """The first value of an Int64List, -1 if it is empty. Packed or not, the first varint is at the same place."""
     for _, list_start, list_end in fields(data, start, end):
         for _, first, _last in fields(data, list_start, list_end):
             value = varint(data, first)[0]

@@ -1,10 +1,10 @@
-"""Folders of images, on a disk or in a bucket: found once, remembered, read defensively. No TensorFlow on a disk.
+"""A folder of images, on a disk or in a bucket, as a `Source`. No TensorFlow for folders on a disk.
 
     PATH/CLASS/any/depth/IMAGE              labelled; a tenth of each class is held out as `test`
-    PATH/train/..., PATH/test|val/...       splits as they are, each with or without classes, however they are called
+    PATH/train/..., PATH/test|val/...       splits, under many names, each with or without classes
     PATH/IMAGE, PATH/...                    anything else: images without labels
 
-`layout` has the rules, `listing` finds the names; what was understood and what is left out is in `Source.about`.
+`listing` finds the files, `layout` decides what they are. `Source.about` says what was found and what is left out.
 """
 
 import os
@@ -13,52 +13,56 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from jax_ssl.data.about import About, digest, listed, printable, sentence
+from jax_ssl.data.about import About, digest, join_names, printable, source_line
 from jax_ssl.data.classes import Part
 from jax_ssl.data.decode import KINDS, decode
 from jax_ssl.data.disk import read_bytes
-from jax_ssl.data.layout import understand
-from jax_ssl.data.listing import Listing, left_out, list_images
-from jax_ssl.data.source import Source, split_apart
+from jax_ssl.data.layout import layout_of
+from jax_ssl.data.listing import Listing, describe_left_out, list_images
+from jax_ssl.data.source import Source, train_or_test
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 
 
 def open_folder(folder: str, split: str) -> Source:
-    """The images below a folder; see the head of this file. folder: a path, ~ and gs:// included."""
+    """A split of the images below a folder; see the top of this file.
+
+    folder: a path; ~ and gs:// are allowed. split: `train`, `test`, or the name of a split's folder. Raises UserError
+    where there are no images, the folder is not clear, or it has no such split.
+    """
     root = os.fspath(resolve(folder))
-    listing = found_in(root, folder)
+    listing = find_images(root, folder)
     name = f"folder:{printable(folder)}"
-    layout = understand(tuple(listing.names), name)
+    layout = layout_of(tuple(listing.names), name)
     train, test = layout.train, layout.test
     classes = sorted({*(train.classes or ()), *(test.classes if test else ())})
     inside = f"{train.place}/" if train.place and "*" not in train.place else ""
     about = About(name, train.place, test.place if test else "", layout.notes,
-                  (*left_out(listing, inside), *layout.left_out))  # fmt: skip
+                  (*describe_left_out(listing, inside), *layout.left_out))  # fmt: skip
     if split in ("train", "test") and test:
-        text = sentence(about, len(train.names), len(set(train.classes or ())), len(test.names))
+        text = source_line(about, len(train.names), len(set(train.classes or ())), len(test.names))
         return _source(name, root, train if split == "train" else test, classes)._replace(about=text)
     if split in ("train", "test"):
         keys = np.array([zlib.crc32(os.fsencode(name)) for name in train.names])
-        return split_apart(_source(name, root, train, classes), split, keys, about)
+        return train_or_test(_source(name, root, train, classes), split, keys, about)
     if split not in layout.others:
         known = ", ".join(sorted({"train", "test", *layout.others}))
         raise UserError(f"{name} has no split {split!r}: choose one of {known}.")
     part = layout.others[split]
     classes = classes if set(part.classes or ()) <= set(classes) else sorted(set(part.classes))
     about = about._replace(train_in=part.place, notes=part.notes)
-    text = sentence(about, len(part.names), len(set(part.classes or ())), None)
+    text = source_line(about, len(part.names), len(set(part.classes or ())), None)
     return _source(name, root, part, classes)._replace(about=text)
 
 
-def found_in(root: str, shown: str) -> Listing:
-    """What is below a folder, which the user calls `shown`. Raises UserError where no image is, with what else is."""
+def find_images(root: str, folder: str) -> Listing:
+    """The files below `root`. folder: the same as the user wrote it. Raises UserError if none is an image."""
     listing = list_images(root)
     if not listing.names:
-        there = left_out(listing, "")
+        there = describe_left_out(listing, "")
         raise UserError(
-            f"{printable(shown)} holds no images{f' but {listed(there)}' if there else ''}: put {KINDS} files there, "
-            "in folders or not."
+            f"{printable(folder)} holds no images{f' but {join_names(there)}' if there else ''}: put {KINDS} files "
+            "there, in folders or not."
         )
     return listing
 

@@ -1,79 +1,98 @@
-"""From names below a folder to what they are: training and test images, classes, what is left out. Looks at no disk.
+"""Decides from the file names below a folder: which are training and test images, which folders are classes.
 
-    CLASS/any/depth/IMAGE               labelled; a tenth of each class is held out to test
+    CLASS/any/depth/IMAGE               labelled; a tenth of each class is held out as `test`
     train/..., test|val/...             splits, each with or without classes; also Training_Set, seg_val, holdout, ...
     CLASS/train/..., CLASS/val/...      the same, class first
     IMAGE, ...                          images without labels
 
-A folder that holds nearly everything is looked into. The rule: a few loose pictures, masks beside `images`, and a test
-folder without classes are left out; what may be either of two things is taken without labels, or refused with the path
-to give instead; and whatever is decided here is said in the line about the source.
+If one folder holds nearly all images, the rules are applied inside it. A few loose images, masks beside `images`, and a
+test folder without classes are left out. What can be read in two ways is used without labels, or refused with the path
+to give instead. Every decision is said in `Source.about`. Nothing here reads the disk.
 """
 
 import functools
 from collections import Counter
 from typing import NamedTuple
 
-from jax_ssl.data.about import counted, listed
-from jax_ssl.data.classes import Part, Tree, inner_names, is_little, part_of, without_annotations
-from jax_ssl.data.words import IMAGES, OTHER, TEST, TRAIN, VALIDATION, is_ambiguous, parts_of, role, spelling
+from jax_ssl.data.about import join_names, plural
+from jax_ssl.data.classes import Part, Tree, find_classes, is_negligible, subfolder_names, without_annotations
+from jax_ssl.data.folder_names import (
+    IMAGES,
+    OTHER,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    is_ambiguous,
+    normalise_name,
+    role,
+    words_of,
+)
 from jax_ssl.errors import UserError
 
-MEASURED = (TEST, VALIDATION)  # in this order, the first that has labels
+TEST_ROLES = (TEST, VALIDATION)  # the test split is the first of these that has labels
 
 
 class Layout(NamedTuple):
-    """What a folder is."""
+    """What the images of a folder are."""
 
     train: Part
-    test: Part | None  # None: nothing but what is held out of `train`
-    others: dict[str, Part]  # all splits by the names of their folders
+    test: Part | None  # None: a part of `train` is held out instead
+    others: dict[str, Part]  # {name of its folder: split}, all of them
     notes: tuple[str, ...]
     left_out: tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=1)  # a run opens its set three times, and a million names take seconds
-def understand(names: tuple[str, ...], where: str = "folder:PATH") -> Layout:
-    """See the head of this file. names: of all images, relative, sorted. where: what a refusal calls the folder."""
+@functools.lru_cache(maxsize=1)  # a run opens its data set three times, and a million names take seconds
+def layout_of(names: tuple[str, ...], where: str = "folder:PATH") -> Layout:
+    """The layout of a folder; see the top of this file.
+
+    names: relative paths of all images, sorted. where: name of the folder in error messages. Raises UserError, with the
+    path to give instead, where the folder can be read in two ways.
+    """
     tree, left = without_annotations(Tree(list(names)))
     prefix = ""
     while True:
         below = tree.below(prefix)
         splits = splits_of(below)
         if splits:
-            left += _aside(tree, prefix, where)
+            left += _outside(tree, prefix, where)
             return _with_splits(tree, prefix, splits, left, where)
         if len(below) < 2:
             if not below:
-                return _whole(tree, left)
+                return _training_only(tree, left)
             prefix += f"{next(iter(below))}/"
             continue
-        owners = [top for top, inside in below.items() if leads_to_splits(tree, f"{prefix}{top}/", inside, len(below))]
+        owners = [
+            top for top, inside in below.items() if has_splits_inside(tree, f"{prefix}{top}/", inside, len(below))
+        ]
         if not owners:
-            return _beside(tree, prefix, below, left, where)
-        if len(owners) == 1 and is_little(len(tree.without(f"{prefix}{owners[0]}/").names), len(tree.names)):
+            return _without_splits(tree, prefix, below, left, where)
+        if len(owners) == 1 and is_negligible(len(tree.without(f"{prefix}{owners[0]}/").names), len(tree.names)):
             prefix += f"{owners[0]}/"
         elif _is_class_first(tree, prefix, below):
-            return _class_first(tree, prefix, below, left)
+            return _class_first_layout(tree, prefix, below, left)
         else:
-            raise refusal(where, f"has splits of its own in {listed(owners)}", *(prefix + top for top in owners))
+            raise layout_error(
+                where, f"has splits of its own in {join_names(owners)}", *(prefix + top for top in owners)
+            )
 
 
-def _aside(tree: Tree, prefix: str, where: str) -> list[str]:
-    """What is left out because it is beside the folder that has the splits; refused if it is much."""
+def _outside(tree: Tree, prefix: str, where: str) -> list[str]:
+    """Says how many images are left out because they are not below `prefix`. Raises UserError if they are many."""
     aside = len(tree.names) - len(tree.only(prefix).names)
-    if not is_little(aside, len(tree.names)):
-        raise refusal(where, f"has {counted(aside, 'image')} beside {prefix.rstrip('/')}", prefix.rstrip("/"))
+    if not is_negligible(aside, len(tree.names)):
+        raise layout_error(where, f"has {plural(aside, 'image')} beside {prefix.rstrip('/')}", prefix.rstrip("/"))
     if aside == tree.counts.get("", 0):
-        return [counted(aside, "loose file")] if aside else []
-    return [f"{counted(aside, 'image')} beside {prefix.rstrip('/')}"]
+        return [plural(aside, "loose file")] if aside else []
+    return [f"{plural(aside, 'image')} beside {prefix.rstrip('/')}"]
 
 
 def splits_of(tops) -> dict[str, str]:
-    """{folder: its role} if folders that stand side by side are splits, else {}; other folders may be among them.
+    """{folder: its role} of those folders in `tops` that are splits; {} if they are not splits.
 
-    There has to be one to train and one to measure: a set of vehicles may have a class `train`. Words that may be
-    classes, and names that say more than the split, count where the other split is called alike: seg_train, seg_test.
+    Both a training folder and a test or validation folder have to be there: `train` may be a class of vehicles. A name
+    that may also be a class, or that says more than the split, counts only if the other split has a similar name:
+    seg_train and seg_test.
     """
     roles = {top: found for top in tops if top and (found := role(top))}
     complete = len(roles) == sum(1 for top in tops if top)
@@ -81,7 +100,7 @@ def splits_of(tops) -> dict[str, str]:
     sure = complete or any(kind == TRAIN and not is_ambiguous(top) for top, kind in plain.items())
     if sure and TRAIN in plain.values() and complete and len(roles) > 1:
         return {top: kind for top, (kind, _) in roles.items()}  # Training, PublicTest, PrivateTest
-    if sure and TRAIN in plain.values() and set(MEASURED) & set(plain.values()):
+    if sure and TRAIN in plain.values() and set(TEST_ROLES) & set(plain.values()):
         return plain
     alike = {}
     for top, (kind, rest) in roles.items():
@@ -90,33 +109,38 @@ def splits_of(tops) -> dict[str, str]:
     return {top: kind for group in groups for top, kind in group.items()}
 
 
-def leads_to_splits(tree: Tree, prefix: str, inside: Counter, beside: int) -> bool:
-    """Whether splits are in a folder, or in the one folder that is in it. inside: its folders."""
+def has_splits_inside(tree: Tree, prefix: str, inside: Counter, beside: int) -> bool:
+    """Whether a folder holds splits, or holds a single folder that does.
+
+    prefix: its path. inside: its folders, as of `Tree.below`. beside: how many folders there are at its level.
+    """
     while len(inside) == 1 and "" not in inside and beside <= 20:  # among many folders, this would take long
         prefix += f"{next(iter(inside))}/"
         inside = tree.below(prefix)
     return bool(splits_of(inside))
 
 
-def _whole(tree: Tree, left: list[str], notes: tuple[str, ...] = ()) -> Layout:
-    """All of it is there to train on."""
-    part = part_of(tree)
+def _training_only(tree: Tree, left: list[str], notes: tuple[str, ...] = ()) -> Layout:
+    """The layout of a folder without splits: all images are training images."""
+    part = find_classes(tree)
     return Layout(part, None, {}, (*notes, *part.notes), (*left, *part.left_out))
 
 
 def _with_splits(tree: Tree, prefix: str, splits: dict[str, str], left: list[str], where: str) -> Layout:
     trains = sorted(top for top, kind in splits.items() if kind == TRAIN)
     if len(trains) > 1:
-        raise refusal(where, f"has several folders to train on, {listed(trains)}", *(prefix + top for top in trains))
-    train = part_of(tree.only(f"{prefix}{trains[0]}/"))
+        raise layout_error(
+            where, f"has several folders to train on, {join_names(trains)}", *(prefix + top for top in trains)
+        )
+    train = find_classes(tree.only(f"{prefix}{trains[0]}/"))
     known = set(train.classes or ())
-    others = {top: part_of(tree.only(f"{prefix}{top}/"), known) for top in tree.below(prefix) if top != trains[0]}
-    measured = [top for kind in MEASURED for top in sorted(others) if splits.get(top) == kind]
-    return _finish(tree, prefix, trains[0], train, others, measured, left)
+    others = {top: find_classes(tree.only(f"{prefix}{top}/"), known) for top in tree.below(prefix) if top != trains[0]}
+    measured = [top for kind in TEST_ROLES for top in sorted(others) if splits.get(top) == kind]
+    return _choose_test(tree, prefix, trains[0], train, others, measured, left)
 
 
-def _finish(tree: Tree, prefix: str, name: str, train: Part, others: dict[str, Part], measured, left) -> Layout:
-    """Chooses what is measured; what is neither that nor trained on is left out. measured: names in `others`."""
+def _choose_test(tree: Tree, prefix: str, name: str, train: Part, others: dict[str, Part], measured, left) -> Layout:
+    """Chooses the test split; the other splits are left out. measured: names in `others`, in order of preference."""
     known = set(train.classes or ())
     fits = lambda part: part.classes and (not known or known & set(part.classes))
     chosen = next((top for top in measured if fits(others[top])), None)
@@ -124,82 +148,88 @@ def _finish(tree: Tree, prefix: str, name: str, train: Part, others: dict[str, P
     for top, part in others.items():
         why = ""
         if top in measured and not fits(part):
-            why = ", none of whose classes is to be trained on" if part.classes else ", which has no class folders"
+            why = ", none of whose classes has training images" if part.classes else ", which has no class folders"
         if top != chosen:
-            left.append(f"{counted(len(part.names), 'image')} in {prefix}{top}{why}")
+            left.append(f"{plural(len(part.names), 'image')} in {prefix}{top}{why}")
     if test and known:
         for one, other, words in ((test, train, "test images but no training images"),
                                   (train, test, "training images but no test images")):  # fmt: skip
             missing = sorted(set(one.classes) - set(other.classes))
             if missing:
-                notes.append(f"{counted(len(missing), 'class', 'classes')} with {words} ({listed(missing)})")
+                notes.append(f"{plural(len(missing), 'class', 'classes')} with {words} ({join_names(missing)})")
     loose = tree.counts.get(prefix, 0)
-    left += [*([counted(loose, "loose file")] if loose else []), *train.left_out, *(test.left_out if test else ())]
+    left += [*([plural(loose, "loose file")] if loose else []), *train.left_out, *(test.left_out if test else ())]
     return Layout(train, test, {name: train, **others}, tuple(notes), tuple(left))
 
 
 def _is_class_first(tree: Tree, prefix: str, below: dict[str, Counter]) -> bool:
-    """Whether every folder holds splits and nothing else, and those hold images and (mostly) no folders."""
+    """Whether every folder holds only splits, and these hold images and (mostly) no folders."""
     plain = lambda name: (role(name) or ("", "not a split"))[1] == ""
     named = all(map(plain, {name for inside in below.values() for name in inside}))
     deeper = sum(count for folder, count in tree.counts.items() if folder[len(prefix) :].count("/") > 2)
     return named and deeper * 2 < sum(tree.counts.values())
 
 
-def _class_first(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str]) -> Layout:
-    """CLASS/train/IMAGE, CLASS/val/IMAGE."""
+def _class_first_layout(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str]) -> Layout:
+    """The layout of CLASS/train/IMAGE, CLASS/val/IMAGE."""
     made = {}
     for name in tree.names:
         label, _, rest = name[len(prefix) :].partition("/")
         names, classes = made.setdefault(role(rest.partition("/")[0])[0] if "/" in rest else "", ([], []))
         names.append(name)
-        classes.append(spelling(label))
+        classes.append(normalise_name(label))
     parts = {kind: Part(f"{prefix}*/{kind}", *found) for kind, found in made.items() if kind}
     train = parts.pop(TRAIN)
-    return _finish(tree, prefix, TRAIN, train, parts, [kind for kind in MEASURED if kind in parts], left)
+    return _choose_test(tree, prefix, TRAIN, train, parts, [kind for kind in TEST_ROLES if kind in parts], left)
 
 
-def _beside(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str], where: str) -> Layout:
-    """Folders that are no splits together: a test folder or `images` may still be among them, then classes."""
+def _without_splits(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str], where: str) -> Layout:
+    """The layout of folders that are not a full set of splits: classes, perhaps beside a test folder or `images`."""
     plain = {top: found[0] for top in below if (found := role(top)) and not found[1] and not is_ambiguous(top)}
-    tests, rest = sorted(top for top, kind in plain.items() if kind in MEASURED), sorted(set(below) - set(plain))
+    tests, rest = sorted(top for top, kind in plain.items() if kind in TEST_ROLES), sorted(set(below) - set(plain))
     if tests and not rest and TRAIN not in plain.values():
-        raise refusal(where, f"has nothing to train on beside {listed(tests)}", *(prefix + top for top in tests))
+        raise layout_error(
+            where, f"has nothing to train on beside {join_names(tests)}", *(prefix + top for top in tests)
+        )
     if TRAIN in plain.values():
-        return _with_train(tree, prefix, below, plain, left, where)
+        return _train_without_test(tree, prefix, below, plain, left, where)
     for test in tests:
-        inside = inner_names(below[test])
+        inside = subfolder_names(below[test])
         if inside and len(inside & set(rest)) * 2 >= len(inside):
-            left += _aside(tree, prefix, where)
-            train = part_of(tree.only(*(f"{prefix}{top}/" for top in rest)))
-            others = {top: part_of(tree.only(f"{prefix}{top}/"), set(train.classes or ())) for top in tests}
-            return _finish(tree, prefix, TRAIN, train, others, [test], left)
-        if inside and any(inside & inner_names(below[top]) for top in rest):
-            raise refusal(where, f"has folders of one kind in {listed([*rest, test])}", *(prefix + top for top in rest))
+            left += _outside(tree, prefix, where)
+            train = find_classes(tree.only(*(f"{prefix}{top}/" for top in rest)))
+            others = {top: find_classes(tree.only(f"{prefix}{top}/"), set(train.classes or ())) for top in tests}
+            return _choose_test(tree, prefix, TRAIN, train, others, [test], left)
+        if inside and any(inside & subfolder_names(below[top]) for top in rest):
+            raise layout_error(
+                where, f"has folders of one kind in {join_names([*rest, test])}", *(prefix + top for top in rest)
+            )
     if plain and rest:
-        no_class = sorted(plain)  # in them are images of any class
-        left += [f"{counted(sum(below[top].values()), 'image')} in {prefix}{top}, no class" for top in no_class]
+        no_class = sorted(plain)  # such a folder holds images of any class
+        left += [f"{plural(sum(below[top].values()), 'image')} in {prefix}{top}, no class" for top in no_class]
         tree = tree.without(*(f"{prefix}{top}/" for top in no_class))
-    pictures = [top for top in rest if set(parts_of(top)) & IMAGES and set(parts_of(top)) <= IMAGES]
+    pictures = [top for top in rest if set(words_of(top)) & IMAGES and set(words_of(top)) <= IMAGES]
     if pictures and len(pictures) < len(rest):
-        raise refusal(where, f"has images in {listed(rest)}", *(prefix + top for top in pictures))
-    return _whole(tree, left)
+        raise layout_error(where, f"has images in {join_names(rest)}", *(prefix + top for top in pictures))
+    return _training_only(tree, left)
 
 
-def _with_train(tree: Tree, prefix: str, below: dict[str, Counter], plain, left: list[str], where: str) -> Layout:
-    """A folder `train` without a test folder: a class if it is like the others, else all that was meant."""
+def _train_without_test(
+    tree: Tree, prefix: str, below: dict[str, Counter], plain, left: list[str], where: str
+) -> Layout:
+    """The layout with `train` but no test folder: `train` is a class if it is like the others, else all the data."""
     train = next(top for top, kind in plain.items() if kind == TRAIN)
-    own, others = inner_names(below[train]), [inner_names(below[top]) for top in below if top != train]
+    own, others = subfolder_names(below[train]), [subfolder_names(below[top]) for top in below if top != train]
     if not own or (all(others) and not any(own & other for other in others)):
-        return _whole(tree, left, (f"{train} is taken for a class, as there is no test folder",))
+        return _training_only(tree, left, (f"{train} is taken for a class, as there is no test folder",))
     aside = sum(tree.counts.values()) - sum(below[train].values())
-    if not is_little(aside, sum(tree.counts.values())):
-        raise refusal(where, f"has {train} beside {listed(sorted(set(below) - {train}))}", prefix + train)
-    left.append(f"{counted(aside, 'image')} beside {train}")
-    return _whole(tree.only(f"{prefix}{train}/"), left)
+    if not is_negligible(aside, sum(tree.counts.values())):
+        raise layout_error(where, f"has {train} beside {join_names(sorted(set(below) - {train}))}", prefix + train)
+    left.append(f"{plural(aside, 'image')} beside {train}")
+    return _training_only(tree.only(f"{prefix}{train}/"), left)
 
 
-def refusal(where: str, why: str, *paths: str) -> UserError:
-    """What can't be understood safely, with the path to give instead."""
+def layout_error(where: str, why: str, *paths: str) -> UserError:
+    """The error for a folder that can be read in two ways, with the paths to give instead."""
     give = " or ".join(f"{where}/{path}" for path in paths[:4])
     return UserError(f"{where} {why}, and can't be understood safely: give {give}.")

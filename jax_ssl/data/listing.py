@@ -1,7 +1,7 @@
-"""What is below a folder, on a disk or in a bucket: listed once, remembered until it changes.
+"""Lists all files below a folder, on a disk or in a bucket. The list is cached until a folder changes.
 
-Hidden files are not seen. Hidden folders, those that systems leave behind, and the folders of runs are not looked into:
-a run that writes beside the images it learns from does not learn from its own pictures. All else is counted.
+Hidden files are ignored. Hidden folders, system folders, and the folders of runs are not searched: a run that writes
+beside its training images must not train on its own pictures. All other files are counted.
 """
 
 import errno
@@ -13,68 +13,71 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from jax_ssl.data import cache
-from jax_ssl.data.about import counted, listed, printable
+from jax_ssl.data.about import join_names, plural, printable
 from jax_ssl.data.decode import EXTENSIONS
-from jax_ssl.data.disk import patiently
-from jax_ssl.data.words import SYSTEM_FILES, is_left_by_a_system
+from jax_ssl.data.disk import retry
+from jax_ssl.data.folder_names import SYSTEM_FILES, is_system_folder
 from jax_ssl.errors import UserError
 from jax_ssl.paths import is_remote, resolve
 
-LISTERS = 16  # folders listed at once, because a bucket takes its time
-OF_A_RUN = {"checkpoints", "pictures", "events", "profile"}  # folders in a run's folder
-WRITTEN = {"metrics.jsonl", "checkpoints", "pictures"}  # by every run, beside its config.json
-DANGLING, NO_ENDING = "link to nothing", "file without an ending"
-SEVERAL = {DANGLING: "links to nothing", NO_ENDING: "files without an ending"}
+THREADS = 16  # folders listed at once, because a bucket answers slowly
+RUN_FOLDERS = {"checkpoints", "pictures", "events", "profile"}  # folders inside a run's folder
+RUN_FILES = {"metrics.jsonl", "checkpoints", "pictures"}  # written by every run, beside its config.json
+DANGLING, NO_EXTENSION = "broken link", "file without an ending"
+PLURALS = {DANGLING: "broken links", NO_EXTENSION: "files without an ending"}
 
 
 class Listing(NamedTuple):
-    """Names are relative to the folder; those of folders end with a slash, "" is the folder itself."""
+    """What is below a folder. Names are relative to it; those of folders end with a slash, "" is the folder itself."""
 
     names: list[str]  # of all images, sorted
-    folders: list[str]  # that were looked into
-    others: dict[str, dict[str, int]]  # folder -> {ending: how many files that are not read}
-    skipped: dict[str, int]  # name of a folder that was not looked into -> how many of them
+    folders: list[str]  # that were searched
+    others: dict[str, dict[str, int]]  # folder -> {extension: number of files that are not images}
+    skipped: dict[str, int]  # name of a folder that was not searched -> how many of this name
 
 
 def list_images(root: str) -> Listing:
-    """All that is below a folder; from the cache while no folder below it has changed.
+    """Everything below a folder; from the cache while no folder below it has changed.
 
-    A bucket keeps no times of its folders: there, the names at the top are compared, and to see changes further
-    down the entry has to be deleted from the cache. Raises UserError where there is no folder or one may not be read,
-    LostError when the disk fails; a folder that is known from before and is gone or empty counts as that.
+    A bucket has no modification times of folders. There only the names at the top are compared; to see changes further
+    down, delete the cache. Raises UserError where there is no folder or one may not be read; LostError when the disk
+    fails, or a folder in the cache is now gone or empty.
     """
     key = f"folder {root if is_remote(root) else os.path.realpath(root)} {' '.join(EXTENSIONS)}"
     entry = cache.load(key)
     absent = () if entry is not None else (FileNotFoundError, NotADirectoryError)
     try:
-        found, stamp = patiently(
-            lambda: _listed(root, entry), root, lambda error: isinstance(error, (PermissionError, *absent))
+        found, stamp = retry(
+            lambda: _cached_or_walk(root, entry), root, lambda error: isinstance(error, (PermissionError, *absent))
         )
     except PermissionError as error:
         raise UserError(f"{printable(str(error.filename or root))} may not be read: make it readable.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"There is no folder {printable(root)}: give the folder that holds the images.") from error
-    # What a link to nothing names may come without a trace in its folder.
+    # The target of a broken link may appear later without a change of the link's folder: such a listing is not cached.
     if stamp is not None and not any(DANGLING in kinds for kinds in found.others.values()):
         packed = {name: cache.pack(value) for name, value in found._asdict().items()}
         cache.save(key, **packed, stamp=cache.pack(stamp))
     return found
 
 
-def _listed(root: str, entry: dict | None) -> tuple[Listing, list | None]:
-    """The listing, and its stamp if it is a new one. entry: what the cache has of an earlier one."""
-    there = _at_the_top(root)
+def _cached_or_walk(root: str, entry: dict | None) -> tuple[Listing, list | None]:
+    """The listing, and its stamp if it is new, else None. entry: the earlier one from the cache, or None.
+
+    stamp: what has to be equal for the listing to be still valid.
+    """
+    there = _top_names(root)
     if entry is not None:
         if not there and len(entry["names"]) > len(cache.pack([])):
             raise FileNotFoundError(errno.ENOENT, "it is empty and was not before", root)
-        now = there if is_remote(root) else _changes(root, cache.unpack(entry["folders"]))
+        now = there if is_remote(root) else _modification_times(root, cache.unpack(entry["folders"]))
         if now == cache.unpack(entry["stamp"]):
             return Listing(*(cache.unpack(entry[name]) for name in Listing._fields)), None
     return _walk(root)
 
 
-def _at_the_top(root: str) -> list[str]:
-    """The names at the top of a bucket's folder; on a disk one of them, if there is one. OSError without a folder."""
+def _top_names(root: str) -> list[str]:
+    """The names directly in a bucket's folder; on a disk only one, if any. Raises OSError where there is no folder."""
     if not is_remote(root):
         with os.scandir(root) as entries:
             return [entry.name for entry in itertools.islice(entries, 1)]
@@ -83,12 +86,12 @@ def _at_the_top(root: str) -> list[str]:
     return sorted(path.name for path in resolve(root).iterdir())
 
 
-def _changes(root: str, folders: list[str]) -> list[int | None]:
-    """When a file was last added to or removed from each folder (None: gone)."""
-    return [_changed(os.path.join(root, folder)) for folder in folders]
+def _modification_times(root: str, folders: list[str]) -> list[int | None]:
+    """When a file was last added to or removed from each folder, in ns; None where the folder is gone."""
+    return [_modification_time(os.path.join(root, folder)) for folder in folders]
 
 
-def _changed(folder: str) -> int | None:
+def _modification_time(folder: str) -> int | None:
     try:
         return os.stat(folder).st_mtime_ns
     except OSError:
@@ -96,60 +99,63 @@ def _changed(folder: str) -> int | None:
 
 
 def _walk(root: str) -> tuple[Listing, list]:
-    """All that is below root, and its stamp. Follows links, never in a circle."""
+    """Everything below root, and the stamp of `_cached_or_walk`. Follows links, but visits a folder only once."""
     list_one = _list_remote if is_remote(root) else _list_local
     folders, stamp, names, others, skipped, seen = [], [], [], {}, Counter(), set()
     level = [""]
-    with ThreadPoolExecutor(LISTERS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         while level:
             if not is_remote(root):
-                level = [folder for folder in level if _is_new(os.path.join(root, folder), seen)]
-                stamp += _changes(root, level)  # before listing: what is added meanwhile leads to another scan
+                level = [folder for folder in level if _is_first_visit(os.path.join(root, folder), seen)]
+                stamp += _modification_times(
+                    root, level
+                )  # before listing, so that a file added meanwhile leads to another scan
             found = list(pool.map(lambda folder: list_one(root, folder), level))
             following = []
             for folder, (below, files) in zip(level, found, strict=True):
-                images, rest, into, aside = sort_out(folder, below, files)
+                images, rest, into, skipped_here = sort_entries(folder, below, files)
                 names += images
                 others |= {folder: rest} if rest else {}
                 following += into
-                skipped.update(aside)
+                skipped.update(skipped_here)
             folders += level
             level = following
-    return Listing(sorted(names), folders, others, dict(skipped)), _at_the_top(root) if is_remote(root) else stamp
+    return Listing(sorted(names), folders, others, dict(skipped)), _top_names(root) if is_remote(root) else stamp
 
 
-def sort_out(folder: str, below: list[str], files: list[str]) -> tuple[list, dict, list, list]:
-    """What is in one folder -> images, {ending: other files}, folders to look into, names of those that are not.
+def sort_entries(folder: str, below: list[str], files: list[str]) -> tuple[list, dict, list, list]:
+    """What is in one folder -> images, {extension: number of other files}, folders to search, names of skipped folders.
 
-    A folder with config.json beside what runs write is a run's, one with ablations.jsonl a suite's.
+    folder: its name. below, files: the names of its folders and files. A folder with config.json and RUN_FILES is a
+    run's; one with ablations.jsonl is that of an ablation suite.
     """
     there = {*below, *files}
-    is_run = ("config.json" in there and there & WRITTEN) or "ablations.jsonl" in there
+    is_run = ("config.json" in there and there & RUN_FILES) or "ablations.jsonl" in there
     if is_run and folder:
         return [], {}, [], [f"run folder {folder.rstrip('/')}"]
-    aside = [name for name in below if is_left_by_a_system(name) or (is_run and name in OF_A_RUN)]
-    files = [name for name in files if is_somebodys(name)]
+    skipped_here = [name for name in below if is_system_folder(name) or (is_run and name in RUN_FOLDERS)]
+    files = [name for name in files if is_user_file(name)]
     images = [folder + name for name in files if name.lower().endswith(EXTENSIONS)]
-    rest = Counter(ending(name) for name in files if not name.lower().endswith(EXTENSIONS))
+    rest = Counter(extension(name) for name in files if not name.lower().endswith(EXTENSIONS))
     of_run = {".json", ".jsonl"} if is_run else set()
     rest = {kind: count for kind, count in rest.items() if kind not in of_run}
-    return images, rest, [f"{folder}{name}/" for name in below if name not in aside], aside
+    return images, rest, [f"{folder}{name}/" for name in below if name not in skipped_here], skipped_here
 
 
-def is_somebodys(name: str) -> bool:
-    """Whether a file was meant: not hidden, and not left by a system."""
+def is_user_file(name: str) -> bool:
+    """Whether a file is neither hidden nor written by an operating system."""
     return not name.startswith(".") and name.lower() not in SYSTEM_FILES
 
 
-def ending(name: str) -> str:
-    """.tif of a.TIF; what a link to nothing was called ends with `DANGLING`."""
+def extension(name: str) -> str:
+    """`.tif` for a.TIF, or NO_EXTENSION; DANGLING for a broken link, whose name `_list_local` has marked with it."""
     if name.endswith("/" + DANGLING):
         return DANGLING
-    return posixpath.splitext(name)[1].lower() or NO_ENDING
+    return posixpath.splitext(name)[1].lower() or NO_EXTENSION
 
 
-def _is_new(path: str, seen: set) -> bool:
-    """Whether this folder has not been met on another way, by a link; remembers it."""
+def _is_first_visit(path: str, seen: set) -> bool:
+    """Whether this folder was not visited before, through a link; adds it to `seen`."""
     status = os.stat(path)
     identity = status.st_dev, status.st_ino
     new = identity not in seen
@@ -158,9 +164,9 @@ def _is_new(path: str, seen: set) -> bool:
 
 
 def _list_local(root: str, folder: str) -> tuple[list[str], list[str]]:
-    """The folders and the files in one folder, sorted; no pipes, which would be waited for.
+    """The names of the folders and of the files in one folder, sorted. Pipes are ignored, as reading one would wait.
 
-    A link to nothing can't be read, whatever it is called.
+    A broken link is marked, so that it does not count as an image.
     """
     below, files = [], []
     with os.scandir(os.path.join(root, folder)) as entries:
@@ -175,17 +181,17 @@ def _list_local(root: str, folder: str) -> tuple[list[str], list[str]]:
 
 
 def _list_remote(root: str, folder: str) -> tuple[list[str], list[str]]:
-    """The same in a bucket, where each question "is it a folder" is a request: what is called .jpg is not asked."""
+    """The same in a bucket. `is_dir` is a request there, so it is not asked for names with an image's extension."""
     shown = sorted(path for path in resolve(f"{root}/{folder}").iterdir())
     images = {path.name for path in shown if path.name.lower().endswith(EXTENSIONS)}
     below = [path.name for path in shown if path.name not in images and path.is_dir()]
     return below, sorted({path.name for path in shown} - set(below))
 
 
-def left_out(listing: Listing, classes_in: str) -> list[str]:
+def describe_left_out(listing: Listing, classes_in: str) -> list[str]:
     """What is not read, in words. classes_in: the folder that holds the classes, "" or with a slash at the end.
 
-    A class folder of which nothing can be read is named: it would vanish otherwise.
+    Class folders without a readable image are named, because these classes would be missing unnoticed.
     """
     kinds = Counter()
     for found in listing.others.values():
@@ -201,7 +207,7 @@ def left_out(listing: Listing, classes_in: str) -> list[str]:
     empty = sorted(name for name in empty if f"run folder {classes_in}{name}" not in listing.skipped)
     words = []
     for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])):
-        only = f" (nothing else is in {listed(sorted(lost[kind]))})" if kind in lost else ""
-        words.append(counted(count, kind, SEVERAL.get(kind, kind)) + only)
-    words += [f"{counted(len(empty), 'empty folder')} ({listed(empty)})"] if empty else []
+        only = f" (nothing else is in {join_names(sorted(lost[kind]))})" if kind in lost else ""
+        words.append(plural(count, kind, PLURALS.get(kind, kind)) + only)
+    words += [f"{plural(len(empty), 'empty folder')} ({join_names(empty)})"] if empty else []
     return words + [name if count == 1 else f"{count:,} {name}" for name, count in sorted(listing.skipped.items())]

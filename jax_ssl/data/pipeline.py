@@ -1,7 +1,7 @@
-"""From a config to batches: a batch is a pure function of (config, step), so nothing about the position is ever saved.
+"""From a config to batches. A batch is a pure function of (config, step), so no position in the data is ever saved.
 
-Global sample number -> epoch and record (`order`) -> the numbers that make its views (`draws`) -> pixels. Who makes the
-pixels is `config.data.augment`: the device alone (no TensorFlow here), or tf.data in `stream`.
+Global sample number -> epoch and record (`order`) -> the random numbers of its views (`draws`) -> pixels.
+`config.data.augment` says where pixels are made: on the device alone (without TensorFlow), or by tf.data in `stream`.
 """
 
 import collections
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jax_ssl.data.about import counted
+from jax_ssl.data.about import plural
 from jax_ssl.data.batch import FACTORS, GROUPS, Plan
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import BrokenImage
@@ -23,35 +23,38 @@ from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
 from jax_ssl.views.draws import boxes, check_crops, draws
 
-LONG = 4  # times the short side: of a longer picture the middle is taken before it is resized
+MAX_ASPECT = 4  # longer side / shorter side; a longer image is cropped to this before it is resized
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape and dtype of an array; a leaf for jax, which this package does not import."""
+    """Shape and dtype of an array, as jax.ShapeDtypeStruct: nothing in data/ imports jax."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
 
 class Data(NamedTuple):
-    """The training images of a run, ready to be asked for any step."""
+    """The training images of a run, and their batches from any step on."""
 
     source: Source
-    resident: np.ndarray | None  # uint8 (N, H, W, 3), in device mode: what belongs into device memory
+    resident: np.ndarray | None  # uint8 (N, H, W, 3), all images, in mode `device`; else None
     batches: Callable[[int], Iterator[dict]]  # first step -> endless batches, this host's share, numpy
     example: dict  # Specs of the global batch
     broken: Broken  # unreadable records so far, {name: reason}
 
 
 def open_data(config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None) -> Data:
-    """The training images that the config names. log: called, from any thread, with a line per unreadable image."""
+    """The training images that the config names, and this host's share of their batches.
+
+    log: called, from any thread, with a line per unreadable image. Raises UserError for settings that can't be met.
+    """
     crops = recipes(config)
     if config.batch_size < 1 or config.batch_size % process_count:
         raise UserError(f"batch_size is {config.batch_size}: it must be a multiple of the {process_count} hosts.")
     source = open_source(config.data.name, config.data.split, config.data.dir)
     if config.data.split != "train":
-        trained = f"trained on its split {config.data.split}, {counted(source.count, 'image')}"
+        trained = f"trained on its split {config.data.split}, {plural(source.count, 'image')}"
         source = source._replace(about=f"{source.about}; {trained}")
     share = config.batch_size // process_count
     plan = Plan(config.seed, source.count, config.batch_size, share, process_index * share, crops)
@@ -59,35 +62,35 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
     if config.data.augment == "device":
         if source.images is None:
             raise UserError(
-                f"data.augment='device' holds all images in device memory, so they must have one size and fit; "
+                f"data.augment='device' keeps all images in device memory, so they must have one size and fit; "
                 f"those of {config.data.name} don't: set data.augment='hybrid'."
             )
-        return Data(source, source.images, lambda first=0: _ahead(device_batches(plan, source, first)),
+        return Data(source, source.images, lambda first=0: _prefetch(device_batches(plan, source, first)),
                     example(config, source.images.shape), broken)  # fmt: skip
-    from jax_ssl.data.stream import host_batches  # TensorFlow, which the device mode does without
+    from jax_ssl.data.stream import host_batches  # imports TensorFlow, which mode `device` does not need
 
     return Data(source, None, lambda first=0: host_batches(plan, source, broken, config.data, first),
                 example(config), broken)  # fmt: skip
 
 
 def device_batches(plan: Plan, source: Source, first: int) -> Iterator[dict]:
-    """Numbers only: which image, which box, which factors."""
+    """Batches without pixels, endless, from step `first`: {"index": int32 (B,), group: {"box", "flip", factors...}}."""
     height, width = source.images.shape[1:3]
     step = first
     while True:
         record, drawn = plan.step(step)
-        groups = {name: _device_view(numbers, height, width) for name, numbers in drawn.items()}
+        groups = {name: _boxes_and_factors(numbers, height, width) for name, numbers in drawn.items()}
         yield {"index": record.astype(np.int32), **groups}
         step += 1
 
 
-def _device_view(drawn: dict, height: int, width: int) -> dict:
-    """The draws of a group with the box they lead to instead of what led there."""
+def _boxes_and_factors(drawn: dict, height: int, width: int) -> dict:
+    """What the device needs of a group's draws: the boxes (see `boxes`), the flips, and FACTORS."""
     return {"box": boxes(drawn, height, width), "flip": drawn["flip"], **{name: drawn[name] for name in FACTORS}}
 
 
 def recipes(config) -> dict[str, list[dict]]:
-    """The groups of `config.data.crops` as plain dicts. Raises UserError for what no pipeline can make."""
+    """The groups of `config.data.crops` as plain dicts. Raises UserError where no pipeline can make them."""
     if config.data.augment not in ("host", "hybrid", "device"):
         raise UserError(f"data.augment is {config.data.augment!r}: choose 'host', 'hybrid' or 'device'.")
     crops = {name: [dict(recipe) for recipe in group] for name, group in config.data.crops.items()}
@@ -98,13 +101,13 @@ def recipes(config) -> dict[str, list[dict]]:
 
 
 def example(config, resident: tuple[int, ...] | None = None) -> dict:
-    """Specs of the global raw batch; opens no data. resident: in device mode, the shape (N, H, W, 3) of all images."""
+    """Specs of the global raw batch, without opening the data. resident: in mode `device`, the shape (N, H, W, 3)."""
     mode, batch, first = config.data.augment, config.batch_size, np.zeros(1, np.int64)
     specs = {"index": Spec((batch,), np.dtype(np.int32))} if mode == "device" else {}
     for name, group in recipes(config).items():
         drawn = draws(group, 0, first, first, GROUPS.index(name))  # the numbers of one image, for their shapes
         if mode == "device":
-            shown = _device_view(drawn, *resident[1:3])
+            shown = _boxes_and_factors(drawn, *resident[1:3])
         else:
             shown = {} if mode == "host" else {key: drawn[key] for key in FACTORS}
         specs[name] = {key: Spec((batch, *array.shape[1:]), array.dtype) for key, array in shown.items()}
@@ -115,9 +118,9 @@ def example(config, resident: tuple[int, ...] | None = None) -> dict:
     return specs
 
 
-def _ahead(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
-    """The same batches, made in a thread while the caller works. Errors are raised where the batch is asked for."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")  # its thread ends when this generator is forgotten
+def _prefetch(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
+    """The same batches, `count` of them made ahead in a thread. Errors are raised where the caller gets the batch."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")  # its thread ends when this generator is deleted
     waiting = collections.deque(pool.submit(next, batches) for _ in range(count))
     while True:
         batch = waiting.popleft().result()
@@ -126,22 +129,23 @@ def _ahead(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
 
 
 class Probe(NamedTuple):
-    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,), as many as there are."""
+    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,)."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: int
-    split: str = "test"  # of the set, on which is measured
-    about: str = ""  # one line: which set this is, see `Source.about`
-    note: str = ""  # one line where it is measured in another way than usual, else ""
+    split: str = "test"  # the split of the data set that gives the test images
+    about: str = ""  # one line about the data set, see `Source.about`
+    note: str = ""  # one line where this is not the usual split, else ""
 
 
-def labelled(config, log: Callable[[str], None] | None = None) -> Probe | None:
-    """The images on which features are measured: the set data.probe.name, or the training set's own labels, or None.
+def open_probe(config, log: Callable[[str], None] | None = None) -> Probe | None:
+    """The images on which features are measured, from data.probe.name or the training set; None without labels.
 
-    data.probe.train and .test images of it (0 = all), the same number of each class as far as possible, in their order.
+    data.probe.train and data.probe.test are their numbers (0 = all), chosen by `balanced_records`. log: called with a
+    line per unreadable image. Raises UserError where data.probe.name has no labels, or the test images have none.
     """
     name = config.data.probe.name or config.data.name
     train = open_source(name, "train", config.data.dir)
@@ -155,20 +159,26 @@ def labelled(config, log: Callable[[str], None] | None = None) -> Probe | None:
     split, note = "test", ""
     if name == config.data.name and config.data.split != "train":
         trained = open_source(name, config.data.split, config.data.dir)
-        if trained.identity == test.identity:  # measured on the others: what was trained on tells nothing
+        if trained.identity == test.identity:  # images that were trained on must not be test images
             train, test, split = test, train, "train"
             note = (
-                f"data.split={config.data.split} trains on the images that would be measured: kNN and linear probe "
-                "learn from these, and are measured on the images of the split train"
+                f"data.split={config.data.split} trains on the usual test images: kNN and linear probe learn from "
+                "these, and are measured on the images of the split train"
             )
-    chosen = [balanced(train.labels, config.data.probe.train), balanced(test.labels, config.data.probe.test)]
+    chosen = [
+        balanced_records(train.labels, config.data.probe.train),
+        balanced_records(test.labels, config.data.probe.test),
+    ]
     broken = Broken(test.name, sum(map(len, chosen)), config.data.broken_limit, log)
     pairs = [eval_images(source, records, config.data, broken) for source, records in zip((train, test), chosen)]
     return Probe(*pairs[0], *pairs[1], max(train.classes, test.classes), split, train.about, note)
 
 
-def balanced(labels: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` records (0 = all) when classes take turns: int64 (n,), ascending. labels: int (N,)."""
+def balanced_records(labels: np.ndarray, count: int) -> np.ndarray:
+    """`count` records (0 = all), as equally from each class as possible: int64 (n,), ascending. labels: int (N,).
+
+    Of each class the first ones are taken.
+    """
     by_class = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     rank = np.empty(len(labels), np.int64)
@@ -177,11 +187,11 @@ def balanced(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def eval_images(source: Source, records: np.ndarray, data, broken: Broken) -> tuple[np.ndarray, np.ndarray]:
-    """Those records at evaluation size, uint8 (n, S, S, 3), and their labels. Unreadable ones are left out, noted."""
+    """These records at evaluation size, uint8 (n, S, S, 3), and their labels; without the unreadable ones."""
 
     def view(record):
         try:
-            return centre(source.read(int(record)), data.eval_size, data.eval_crop)
+            return centre_crop(source.read(int(record)), data.eval_size, data.eval_crop)
         except BrokenImage as error:
             broken.note(error)
             return None
@@ -195,27 +205,19 @@ def eval_images(source: Source, records: np.ndarray, data, broken: Broken) -> tu
     return images, source.labels[records[good]]
 
 
-def centre(image: Image.Image, size: int, part: float) -> np.ndarray:
-    """The short side of an RGB image becomes size / part, and the centre of that is kept: uint8 (size, size, 3).
+def centre_crop(image: Image.Image, size: int, fraction: float) -> np.ndarray:
+    """Resizes the short side of an RGB image to size / fraction and crops its centre: uint8 (size, size, 3).
 
-    A very long picture is cut off before: one of 60 000 x 1 pixels would be resized to 12 GB.
+    A very long image is cropped first: one of 60 000 x 1 pixels would be resized to 12 GB.
     """
-    longest = round(LONG * min(image.size))
+    longest = round(MAX_ASPECT * min(image.size))
     if max(image.size) > longest:
         left, top = (max(side - longest, 0) // 2 for side in image.size)
         image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
     width, height = image.size
-    short = round(size / part)
+    short = round(size / fraction)
     new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
     if (new_height, new_width) != (height, width):
         image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
     top, left = (new_height - size) // 2, (new_width - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def eval_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every image once, in batches of one size: (batch, ...) and bool (batch,), False where the last one is padding."""
-    for first in range(0, len(images), batch):
-        part = images[first : first + batch]
-        padding = np.zeros((batch - len(part), *images.shape[1:]), images.dtype)
-        yield np.concatenate([part, padding]), np.arange(batch) < len(part)

@@ -1,4 +1,4 @@
-"""Where images come from: one `Source`, addressed by record number, whatever lies behind it. No TensorFlow."""
+"""Opens the data set that `data.name` names, of whatever kind, as one `Source`. Does not import TensorFlow itself."""
 
 import difflib
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jax_ssl.data.about import About, sentence
+from jax_ssl.data.about import About, source_line
 from jax_ssl.data.source import Source, in_memory
 from jax_ssl.errors import UserError
 
@@ -19,20 +19,23 @@ KINDS = {
 }
 EMBEDDED = Path(__file__).parent / "embedded"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-def open_source(name: str, split: str, directory: str = "") -> Source:
-    """The split `train` or `test` (or another that the source has by name) of what `name` says; see `KINDS`.
 
-    directory: where tensorflow-datasets are prepared; "" is its own default. A labelled folder, TFDS set or array file
-    that has no test split gives a tenth of each class, always the same, to `test`.
+
+def open_source(name: str, split: str, directory: str = "") -> Source:
+    """A split of the data set `name`; see `KINDS` for how a name is written.
+
+    split: `train`, `test`, or another split that the data set has. A labelled folder, TFDS set or array file without a
+    test split holds out a tenth of each class, always the same images, as `test`. directory: where tensorflow-datasets
+    are prepared; "" is its own default. Raises UserError where the data set or the split does not exist.
     """
     kind, _, rest = name.partition(":")
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {KINDS[near[0]]!r}?" if near else f"choose one of {', '.join(KINDS.values())}."
-        raise UserError(f"data.name is {name!r}, which is no kind of source: {hint}")
+        raise UserError(f"data.name is {name!r}, which is not a known kind of source: {hint}")
     if kind in ("tfds", "folder", "arrays") and not rest:
         raise UserError(f"data.name is {name!r}: say which, as {KINDS[kind]}.")
-    # Most runs need none of these.
+    # Imported here because most runs need none of these.
     if kind == "tfds":
         from jax_ssl.data.tfds import open_tfds
 
@@ -49,18 +52,18 @@ def open_source(name: str, split: str, directory: str = "") -> Source:
 
 
 def _embedded(split: str) -> Source:
-    """500 training and 100 test images of each class of CIFAR-10, which come with the package; see its NOTICE."""
+    """500 training and 100 test images of each class of CIFAR-10, part of the package; see embedded/NOTICE."""
     if split not in ("train", "test"):
         raise UserError(f"The embedded images have no split {split!r}: choose 'train' or 'test'.")
     strips = sorted(EMBEDDED.glob(f"{split}_*.webp"))
     images = np.concatenate([np.array(Image.open(strip).convert("RGB")).reshape(-1, 32, 32, 3) for strip in strips])
     with np.load(EMBEDDED / "labels.npz", allow_pickle=False) as labels:
         source = in_memory("embedded", images, labels[split], 10, CIFAR10)
-    return source._replace(about=sentence(About("embedded"), 5000, 10, 1000))
+    return source._replace(about=source_line(About("embedded"), 5000, 10, 1000))
 
 
 def _synthetic(size: str, split: str) -> Source:
-    """Noise around one colour a class: ten classes, 1 000 training and 200 test images of 32 pixels or `size`."""
+    """Noise around one colour per class: ten classes, 1 000 training and 200 test images of `size` or 32 pixels."""
     if size and not (size.isdecimal() and int(size) > 0):
         raise UserError(f"data.name is 'synthetic:{size}': the size is a whole number of pixels, as in synthetic:32.")
     if split not in ("train", "test"):
@@ -71,7 +74,5 @@ def _synthetic(size: str, split: str) -> Source:
     labels = np.arange(count) % 10
     noise = random.standard_normal((count, side, side, 3)).astype(np.float32) * 40
     images = np.clip(colours[labels][:, None, None].astype(np.float32) + noise, 0, 255).astype(np.uint8)
-    text = sentence(About(f"synthetic:{side}"), 1000, 10, 200)
+    text = source_line(About(f"synthetic:{side}"), 1000, 10, 200)
     return in_memory("synthetic", images, labels, 10)._replace(about=text)
-
-

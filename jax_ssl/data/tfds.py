@@ -1,8 +1,8 @@
-"""Sets of tensorflow-datasets by record number: their prepared files are read here; their own reader can't jump.
+"""Prepared sets of tensorflow-datasets, read by record number; their own reader can only go through them in order.
 
-The files of a split are scanned once: the place of every image and every label go into the cache, and from then on a
-record is one read. Neither the scan nor the reading decodes an image or loads TensorFlow. Small sets of one image size
-(CIFAR, MNIST) are decoded as a whole and stay in memory.
+The files of a split are scanned once. The byte offset of every image and every label go into the cache; from then on a
+record is one read. Neither the scan nor the reads import TensorFlow. Small sets of one image size (CIFAR, MNIST) are
+decoded as a whole and stay in memory.
 """
 
 import difflib
@@ -22,24 +22,24 @@ from etils import epath
 from PIL import Image
 
 from jax_ssl.data import cache, example
-from jax_ssl.data.about import About, digest, sentence
+from jax_ssl.data.about import About, digest, source_line
 from jax_ssl.data.decode import BrokenImage, decode
-from jax_ssl.data.disk import is_no_disks, patiently
-from jax_ssl.data.source import Source, in_memory, split_apart
+from jax_ssl.data.disk import is_permanent, retry
+from jax_ssl.data.source import Source, in_memory, train_or_test
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
 
-IN_MEMORY = 2_000_000_000  # bytes, decoded
-TESTS = ("test", "validation")  # the first that has labels; ImageNet's `test` has none
-SCANNERS = 16  # files at once, because a bucket takes its time
-MANY = 1000  # records that are read or decoded as one piece of work
+IN_MEMORY = 2_000_000_000  # bytes; decoded sets up to this size stay in memory
+TESTS = ("test", "validation")  # the first that has labels is the test split; ImageNet's `test` has none
+THREADS = 16  # files scanned at once, because a bucket answers slowly
+CHUNK = 1000  # records that are read or decoded as one task
 
 
 class Index(NamedTuple):
     """The records of a split, in the order of its files."""
 
-    shard: np.ndarray  # int32 (N,), which file
-    start: np.ndarray  # int64 (N,), first byte of the encoded image; for array_record the number of the record
+    shard: np.ndarray  # int32 (N,), number of the file
+    start: np.ndarray  # int64 (N,), first byte of the encoded image; for array_record always 0
     size: np.ndarray  # int64 (N,), bytes of the encoded image
     label: np.ndarray  # int32 (N,), -1 where there is none
 
@@ -50,9 +50,9 @@ class Split(NamedTuple):
     name: str
     files: list[epath.Path]
     array_record: bool  # or TFRecord
-    image: str
-    label: str  # "" without
-    shape: tuple[int | None, ...]  # of the images
+    image: str  # name of the feature
+    label: str  # name of the feature, "" without labels
+    shape: tuple[int | None, ...]  # of the images, None where sizes differ
     classes: int
     class_names: tuple[str, ...]
     count: int  # of images
@@ -61,29 +61,30 @@ class Split(NamedTuple):
 def open_tfds(name: str, split: str, directory: str = "") -> Source:
     """A split of a prepared set. directory: where sets are prepared, "" = ~/tensorflow_datasets.
 
-    `test` is the set's own, or its `validation` where `test` is missing or has no labels, or else a tenth of `train`.
+    `test` is the set's own split; or `validation` where `test` is missing or has no labels; or else a tenth of `train`.
+    Raises UserError where the set is unknown, not prepared, damaged, or has no images or no such split.
     """
-    info = _prepared(name, directory)
-    splits = {part: _describe(name, info, part) for part in info.splits}
+    info = _prepared_info(name, directory)
+    splits = {part: _describe_split(name, info, part) for part in info.splits}
     test = next((part for part in TESTS if part in splits and _first_label(splits[part]) >= 0), None)
     left = tuple(f"split {part}" for part in sorted(splits) if part not in ("train", test))
     about = About(f"tfds:{name}", "", test if test not in (None, "test") else "", (), left)
     if split not in splits and (split not in ("train", "test") or "train" not in splits):
         raise UserError(f"tfds:{name} has no split {split!r}: choose one of {', '.join(sorted(splits))}.")
     if split in ("train", "test") and not test and "train" in splits:
-        return split_apart(_open(splits["train"]), split, about=about)
+        return train_or_test(_open(splits["train"]), split, about=about)
     source, train = _open(splits[test if split == "test" and test else split]), splits.get("train")
     shown = (train.count, train.classes, splits[test].count) if train and test else (source.count, source.classes, None)
-    return source._replace(about=sentence(about, *shown))
+    return source._replace(about=source_line(about, *shown))
 
 
-def _prepared(name: str, directory: str):
-    """The DatasetInfo of a set that is on the disk; nothing is ever downloaded behind the user's back."""
+def _prepared_info(name: str, directory: str):
+    """The DatasetInfo of a prepared set. Nothing is downloaded. Raises UserError where it is not prepared."""
     where = os.fspath(resolve(directory)) if directory else None
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # it warns of a folder that isn't there, and so does this function
+    logging.set_verbosity(logging.ERROR)  # its warning about a missing folder would repeat the error below
     try:
-        builder = patiently(lambda: tfds.builder(name, data_dir=where), f"tfds:{name}", is_no_disks)
+        builder = retry(lambda: tfds.builder(name, data_dir=where), f"tfds:{name}", is_permanent)
     except (ValueError, ImportError, OSError) as error:  # DatasetNotFoundError is a ValueError and lists all names
         near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
         hint = f"did you mean tfds:{near[0]}?" if near else "see tensorflow.org/datasets/catalog."
@@ -99,8 +100,8 @@ def _prepared(name: str, directory: str):
     return builder.info
 
 
-def _describe(name: str, info, split: str) -> Split:
-    """Finds the files, the image and the label of a split."""
+def _describe_split(name: str, info, split: str) -> Split:
+    """The files of a split, and its image and label features."""
     kind = info.file_format.value
     if kind not in ("tfrecord", "array_record"):
         raise UserError(f"tfds:{name} is prepared as {kind}: prepare it as tfrecord or array_record.")
@@ -126,7 +127,7 @@ def _describe(name: str, info, split: str) -> Split:
 
 
 def _open(split: Split) -> Source:
-    """In memory if it is small and of one size, else read by record."""
+    """The source of a split: in memory if it is small and of one image size, else read by record."""
     index, key = _index(split)
     count = len(index.start)
     if not count:
@@ -153,19 +154,19 @@ def _open(split: Split) -> Source:
 
 
 def _all_images(split: Split, index: Index) -> np.ndarray | None:
-    """Every image, decoded: uint8 (N, H, W, 3). None when one is broken or of another size."""
-    contents = {} if split.array_record else {file: patiently(file.read_bytes, str(file)) for file in split.files}
+    """Every image, decoded: uint8 (N, H, W, 3). None if one is broken or has another size."""
+    contents = {} if split.array_record else {file: retry(file.read_bytes, str(file)) for file in split.files}
     read = _reader(split, index, lambda file, start, size: contents[file][start : start + size])
     images = np.empty((len(index.start), *split.shape[:2], 3), np.uint8)
 
     def fill(first):
-        for record in range(first, min(first + MANY, len(images))):
+        for record in range(first, min(first + CHUNK, len(images))):
             images[record] = read(record)
 
     try:
         with ThreadPoolExecutor() as pool:
-            list(pool.map(fill, range(0, len(images), MANY)))
-    except (BrokenImage, ValueError):  # NumPy's, of shapes that don't fit
+            list(pool.map(fill, range(0, len(images), CHUNK)))
+    except (BrokenImage, ValueError):  # ValueError: NumPy's, for an image of another size
         return None
     return images
 
@@ -179,8 +180,8 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
             try:
                 records = opened.get("records") or opened.setdefault("records", _array_records(split.files))
                 data = records[record]
-            except RuntimeError as error:  # what the library makes of the system's errors
-                opened.clear()  # a reader that has failed once fails for ever
+            except RuntimeError as error:  # array_record raises this for the errors of the system
+                opened.clear()  # a reader that failed once fails always
                 raise OSError(errno.EIO, str(error)) from error
             start, end, _ = example.image_and_label(data, 0, len(data), split.image.encode(), split.label.encode())
             return data[start:end]
@@ -192,7 +193,9 @@ def _reader(split: Split, index: Index, fetch: Callable) -> Callable[[int], Imag
     def read(record: int) -> Image.Image:
         name = f"{split.name}[{record}]"
         try:
-            data = patiently(lambda: encoded(record), name)  # also when the file is gone: it holds thousands
+            data = retry(
+                lambda: encoded(record), name
+            )  # waits also when the file is gone, as it holds thousands of images
         except example.DAMAGED as error:
             raise BrokenImage(name, f"its record is damaged: {error}") from error
         return decode(data, name)
@@ -214,18 +217,18 @@ def _array_records(files: list[epath.Path]):
 
 
 def _first_label(split: Split) -> int:
-    """The label of the first record, -1 if it has none: enough to tell a test set without labels."""
+    """The label of the first record, -1 without one: then the split has no labels."""
     if not split.label or not split.files:
         return -1
     try:
-        data, start = _present(lambda: _first_record(split), split.files[0])
+        data, start = _read_at_start(lambda: _first_record(split), split.files[0])
         return example.image_and_label(data, start, len(data), split.image.encode(), split.label.encode())[2]
     except example.DAMAGED as error:
-        raise _damaged(split.files[0], error) from error
+        raise _damage_error(split.files[0], error) from error
 
 
 def _first_record(split: Split) -> tuple[bytes, int]:
-    """The first bytes of the first file, to the end of its first record, and where that begins."""
+    """The bytes of the first file up to the end of its first record, and the offset of that record."""
     if split.array_record:
         return _array_records(split.files[:1])[0], 0
     with split.files[0].open("rb") as file:
@@ -233,24 +236,24 @@ def _first_record(split: Split) -> tuple[bytes, int]:
         return head + file.read(example.HEADER.unpack(head)[0]), len(head)
 
 
-def _present(action: Callable, file: epath.Path):
-    """What action() reads of a file at the start, as `patiently`; a file that is not there is the user's to bring."""
+def _read_at_start(action: Callable, file: epath.Path):
+    """What action() reads of a file when a set is opened, with `retry`. Raises UserError if the file is missing."""
     try:
-        return patiently(action, str(file), is_no_disks)
+        return retry(action, str(file), is_permanent)
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing: prepare the set again, or set data.dir to where it is.") from error
 
 
 def _index(split: Split) -> tuple[Index, str]:
-    """And its key: files, sizes, times. From the cache while they are the same, else by a scan of all files."""
-    with ThreadPoolExecutor(SCANNERS) as pool:
-        status = pool.map(lambda file: _present(file.stat, file), split.files)
+    """The index of a split, and its cache key: files, sizes, times. It comes from the cache, or else from a scan."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        status = pool.map(lambda file: _read_at_start(file.stat, file), split.files)
         stamp = [[os.fspath(file), one.length, one.mtime] for file, one in zip(split.files, status, strict=True)]
         key = f"tfds {split.name} {split.image} {split.label} {json.dumps(stamp)}"
         entry = cache.load(key)
         if entry is not None:
             return Index(**entry), key
-        scan = lambda number: _present(lambda: _scan(split, number), split.files[number])
+        scan = lambda number: _read_at_start(lambda: _scan(split, number), split.files[number])
         found = list(pool.map(scan, range(len(split.files))))
     rows = np.concatenate([np.array(rows, np.int64).reshape(-1, 4) for rows in found] or [np.zeros((0, 4), np.int64)])
     index = Index(rows[:, 0].astype(np.int32), rows[:, 1], rows[:, 2], rows[:, 3].astype(np.int32))
@@ -259,28 +262,28 @@ def _index(split: Split) -> tuple[Index, str]:
 
 
 def _scan(split: Split, shard: int) -> list[tuple[int, int, int, int]]:
-    """The rows of the index for one file. On a disk it is mapped, so that only the pages of the headers are touched."""
+    """The rows of the index for one file. On a disk it is memory-mapped, so that only the pages of headers are read."""
     file, names = split.files[shard], (split.image.encode(), split.label.encode())
     try:
         if split.array_record:
             source = _array_records([file])
-            numbers = np.split(np.arange(len(source)), range(MANY, len(source), MANY))
+            numbers = np.split(np.arange(len(source)), range(CHUNK, len(source), CHUNK))
             parts = (source.__getitems__(part.tolist()) for part in numbers)
             found = [example.image_and_label(data, 0, len(data), *names) for part in parts for data in part]
             return [(shard, 0, end - start, label) for start, end, label in found]
-        data = file.read_bytes() if "://" in os.fspath(file) else _mapped(file)
+        data = file.read_bytes() if "://" in os.fspath(file) else _map_file(file)
         found = [example.image_and_label(data, *place, *names) for place in example.records(data)]
         return [(shard, start, end - start, label) for start, end, label in found]
     except example.DAMAGED as error:
-        raise _damaged(file, error) from error
+        raise _damage_error(file, error) from error
 
 
-def _mapped(file: epath.Path):
+def _map_file(file: epath.Path):
     if not file.stat().length:
-        return b""  # which can't be mapped
+        return b""  # an empty file can't be mapped
     with file.open("rb") as opened:
         return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _damaged(file: epath.Path, error: Exception) -> UserError:
+def _damage_error(file: epath.Path, error: Exception) -> UserError:
     return UserError(f"{file} is damaged ({error}): prepare the set again.")

@@ -9,7 +9,7 @@ import functools
 import jax
 import numpy as np
 
-from jax_ssl.encoder import Encoder, temporary
+from jax_ssl.encoder import Encoder, temporary_bytes
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.rules import seed32
 from jax_ssl.models.vit import attention
@@ -45,7 +45,7 @@ def class_attention(encode: Encoder, images) -> np.ndarray:
 def memory(encode: Encoder, side: int) -> int:
     """Bytes of memory for the attention of one image of `side` pixels, without the weights."""
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-    return temporary(_class_row.lower(encode.backbone, encode.variables, image).compile())
+    return temporary_bytes(_class_row.lower(encode.backbone, encode.variables, image).compile())
 
 
 @functools.partial(jax.jit, static_argnums=0)

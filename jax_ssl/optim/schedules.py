@@ -1,4 +1,7 @@
-"""Functions of the step: learning rates, weight decay, temperatures and EMA momenta, from epochs and a Clock."""
+"""Schedules, functions of the step: learning rates, weight decay, temperatures and EMA momenta.
+
+Arguments are in epochs, which may be fractional; a Clock has the steps of an epoch. Values are float32 scalars.
+"""
 
 from typing import NamedTuple
 
@@ -7,14 +10,14 @@ import numpy as np
 
 
 class Clock(NamedTuple):
-    """How long the run is. Built once, from the number of images and the batch size."""
+    """The length of a run, from its number of images, its batch size and its epochs."""
 
     steps_per_epoch: float
     total_steps: int
 
 
 def _warm_up(peak, schedule, clock, epochs, first=0.0):
-    """Linear from `first` over the first `epochs`, which may be fractional, and `schedule` from then on."""
+    """Linear from `first` to `peak` in the first `epochs`, then `schedule`."""
     steps = epochs * clock.steps_per_epoch if epochs else 0.0
     return lambda step: jnp.where(step < steps, first + (peak - first) * step / max(steps, 1.0), schedule(step))
 
@@ -25,7 +28,7 @@ def constant(value, clock=None, warmup_epochs=0.0, first=0.0):
 
 
 def cosine(start, end, clock, warmup_epochs=0.0, first=0.0):
-    """From `start` to `end` along half a cosine that spans what is left after a linear warm-up from `first`."""
+    """A linear warm-up from `first` to `start`, then half a cosine from `start` to `end` at the end of the run."""
     warmup = warmup_epochs * clock.steps_per_epoch
 
     def schedule(step):
@@ -36,23 +39,23 @@ def cosine(start, end, clock, warmup_epochs=0.0, first=0.0):
 
 
 def linear(start, end, clock, stretch=1.0):
-    """From `start` straight to `end`. A `stretch` above one ends the run on the way (V-JEPA's EMA: 1.25)."""
+    """Linear from `start` to `end` in `stretch` times the run: above 1, `end` is not reached (V-JEPA's EMA: 1.25)."""
     return lambda step: start + (end - start) * jnp.clip(step / (stretch * clock.total_steps), 0.0, 1.0)
 
 
 def teacher_momentum(start, clock):
-    """From `start` to 1 along a cosine (BYOL, MoCo v3, DINO); 0 stays 0, a teacher that is the student."""
+    """From `start` to 1 along a cosine (BYOL, MoCo v3, DINO). A start of 0 stays 0: the teacher equals the student."""
     return cosine(start, 1.0, clock) if start else constant(0.0)
 
 
 def step(start, milestones, clock, warmup_epochs=0.0, first=0.0, factor=0.1):
-    """`start`, times `factor` at every milestone, in epochs of the whole run, after a linear warm-up from `first`."""
+    """A linear warm-up from `first` to `start`; times `factor` at every milestone, in epochs from the run's start."""
     at = np.array([epoch * clock.steps_per_epoch for epoch in milestones], np.float32)
     return _warm_up(start, lambda step: start * factor ** jnp.sum(step >= at), clock, warmup_epochs, first)
 
 
 def epoch_ramp(first, last, epochs, clock):
-    """From `first` in epoch 0 to `last` in the last of `epochs`, in one step an epoch, then `last` (DINO, iBOT)."""
+    """From `first` in epoch 0 to `last` in the last of `epochs`, constant within an epoch; then `last` (DINO, iBOT)."""
 
     def schedule(step):
         epoch = jnp.floor(step / clock.steps_per_epoch)

@@ -1,1 +1,1 @@
-"""What surrounds the loop of a run: what it checks and tells first, what it writes, how it survives."""
+"""Everything around the training loop: checks, first lines, files that a run writes, and how it survives failures."""

@@ -1,8 +1,8 @@
-"""A config's mistakes, told before anything is loaded or compiled.
+"""Finds mistakes in a config before anything is loaded or compiled.
 
-`check` needs the config alone. The bounds of what all runs share stand here; a method, a model and the optimiser
-declare theirs in their own `make`, by bounds.py, and are built here to ask them. `check_fit` needs the number of images
-too, and asks what a Method says of itself: `lengths` and `memories`.
+`check` only needs the config. The bounds of keys that all runs share are here; a method, a model and the optimiser
+check their own keys in their `make`, which is called here for that. `check_fit` also needs the number of images, and
+uses `lengths` and `memories` of the Method.
 """
 
 import math
@@ -17,26 +17,26 @@ from jax_ssl.optim import optimizers
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.parts import find_module, make_backbone, make_method, without_name
 
-SEEDS = 2**32  # NumPy, which cuts and balances the probe, takes no others
-STEPS = 2**31  # the state counts them in 32 bits
-NEVER = {  # what it means that the run ends before one of these does
+SEEDS = 2**32  # NumPy, which draws the images of the probe, takes seeds below this
+STEPS = 2**31  # the state counts them in int32
+NEVER = {  # {key: what happens if the run ends before it does}
     "optim.warmup_epochs": "the learning rate never reaches its peak",
     "optim.late_epochs": "the parameters of optim.late never move",
     "optim.milestones": "the last of them never comes",
-    "method.warmup_teacher_epochs": "the teacher's temperature never reaches its last value",
+    "method.warmup_teacher_epochs": "the teacher's temperature never reaches its final value",
     "method.freeze_steps": "the prototypes never move",
     "method.queue_from_epoch": "the queue is never used",
 }
 
 
 def check(config, devices: int) -> None:
-    """The mistakes that are cheap to see before anything is loaded or compiled. Raises UserError."""
+    """Raises UserError for mistakes that can be seen before anything is loaded or compiled. devices: how many."""
     check_steps(config)
     check_measuring(config)
     check_division(config, devices)
     for size in {recipe["size"] for group in recipes(config).values() for recipe in group}:
         check_size(config, size)
-    clock = Clock(1.0, 1)  # any: the length of the run is for `check_fit`
+    clock = Clock(1.0, 1)  # any will do: `check_fit` checks the length of the run
     method = make_method(config, clock)
     optimizers.make(config.optim, config.batch_size, clock)
     groups = config.model.get("norm_groups", 1)
@@ -49,7 +49,7 @@ def check(config, devices: int) -> None:
 
 
 def check_steps(config) -> None:
-    """No number without end anywhere, and bounds of what counts steps, epochs, checkpoints and seconds."""
+    """Raises UserError for a number that is not finite, or a wrong count of steps, epochs, checkpoints or seconds."""
     bounds.finite(config)
     pick = lambda *keys: {key: config[key] for key in keys}
     bounds.bounded("", pick("epochs"), above=0, below=STEPS)
@@ -62,7 +62,7 @@ def check_steps(config) -> None:
 
 
 def check_measuring(config) -> None:
-    """How images are read and features measured, which an evaluation of a run that is there may change, too."""
+    """Raises UserError for wrong keys of reading images and measuring features; `evaluate` may change these too."""
     data = config.data
     bounds.bounded("", dict(seed=config.seed), at_least=0, below=SEEDS)
     bounds.whole("", dict(feature_depth=config.feature_depth), at_least=0)
@@ -75,7 +75,7 @@ def check_measuring(config) -> None:
     bounds.bounded("data.", dict(std=data.std), above=0)
     for key in ("mean", "std"):
         if len(data[key]) != 3:
-            raise UserError(f"data.{key}={bounds.shown(data[key])} must be three numbers, for red, green and blue.")
+            raise UserError(f"data.{key}={bounds.as_written(data[key])} must be three numbers: red, green, blue.")
     check_depth(make_backbone(config), config.feature_depth)
     check_size(config, data.eval_size)
 
@@ -88,7 +88,7 @@ def check_size(config, size: int) -> None:
 
 
 def check_division(config, devices: int) -> None:
-    """What must divide what: the batch over devices, pieces and groups."""
+    """Raises UserError unless the batch can be divided over devices, pieces (micro_batch) and groups (norm_groups)."""
     batch, micro, fsdp = config.batch_size, config.micro_batch, config.mesh.fsdp
     if batch % devices:
         raise UserError(
@@ -105,9 +105,9 @@ def check_division(config, devices: int) -> None:
 
 
 def check_fit(method, clock, config, images: int) -> list[str]:
-    """What does not fit the data set or the length of the run: raises UserError, or returns notes, a sentence each.
+    """Notes, one sentence each, on what does not fit the data set or the length of the run. Raises UserError.
 
-    images: how many an epoch has. Notes are of what can be meant, in a first try of a few steps for example.
+    images: how many an epoch has. A note is about what may be wanted, in a first try of a few steps for example.
     """
     batch, epochs = config.batch_size, config.epochs
     if batch > images:
@@ -131,9 +131,9 @@ def check_fit(method, clock, config, images: int) -> list[str]:
 
 
 def too_long(key: str, steps: float, clock, config) -> str:
-    """The note on something that does not end before the run does."""
+    """The note on a phase, such as a warm-up, that does not end before the run does."""
     section, name = key.rsplit(".", 1)
     value = config[section][name]
     length = "" if value == steps else f" is {math.ceil(steps):,}"
     meaning = NEVER.get(key, "it does not end")
-    return f"{key}={bounds.shown(value)}{length} steps, and the run has {clock.total_steps:,}: {meaning}."
+    return f"{key}={bounds.as_written(value)}{length} steps, and the run has {clock.total_steps:,}: {meaning}."

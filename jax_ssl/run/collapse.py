@@ -1,32 +1,32 @@
-"""Is the run still learning? Collapse has signs that a falling loss hides: a constant output can be its minimum.
+"""Detects collapse. A falling loss does not show it: a constant output can be the minimum of the loss.
 
-`losses.diagnostics` measures features, `Watch` judges what was measured, `check_finite` stops a run whose steps are
-being skipped.
+`losses.diagnostics` measures features, `Watch` judges these numbers, `check_finite` stops a run whose steps are being
+skipped.
 """
 
 from jax_ssl.errors import RunError
 
-PATIENCE = 3  # checks in a row: one bad batch, or a probe right after a restart, is no collapse
+PATIENCE = 3  # checks in a row with a symptom: one bad batch, or a probe right after a restart, is no collapse
 
-# Unit features that vary evenly and agree to a mean cosine of c have feature_std sqrt(1 - c): 0.2 stands for 0.96. On
-# CIFAR-10 the healthy runs of seven methods stay above 0.48; BYOL without its predictor is at 0.18 after 20 steps.
+# Unit features with a mean cosine of c have feature_std sqrt(1 - c): 0.2 means c = 0.96. On CIFAR-10 the healthy runs
+# of seven methods stay above 0.48; BYOL without its predictor is at 0.18 after 20 steps.
 LOW_STD = 0.2
-DEAD_STD = 1e-3  # a constant, but for rounding
-# Of the uniformity at its best. Healthy runs of BYOL and SimSiam keep 0.78 and more; SimSiam without its stop-gradient
-# is at 0.46 after 35 steps, where batch norm still holds every dimension's deviation up.
-LOST_SPREAD = 0.5
-# Below 2 the entropy is under log 2, so that a single direction has more than half of the spectrum.
+CONSTANT_STD = 1e-3  # of features that only differ by rounding
+# Share of the best uniformity so far. Healthy runs of BYOL and SimSiam stay above 0.78; SimSiam without its
+# stop-gradient is at 0.46 after 35 steps, while batch norm still keeps the deviation of every dimension high.
+LOW_SPREAD = 0.5
+# Below 2 the entropy of the spectrum is under log 2, so a single direction has more than half of it.
 LOW_RANK = 2.0
-# Closer than this, the loss is that of a constant output within the noise of a batch.
-NEAR_UNIFORM = 1e-3  # of the uniform loss, or absolute where that is below 1
-# Of K, seen at 128 to 512. Healthy runs of DINO stay below 0.6, of SwAV, whose targets are balanced, within 0.70; DINO
-# with a teacher as soft as its student is above 0.75 after 30 steps and rises.
+# A loss closer than this to that of a constant output can't be told from it in the noise of a batch.
+NEAR_UNIFORM = 1e-3  # relative to the uniform loss, or absolute if that is below 1
+# Share of the K prototypes, for K of 128 to 512. Healthy runs of DINO stay below 0.6, of SwAV, whose targets are
+# balanced, below 0.70; DINO with a teacher as soft as its student is above 0.75 after 30 steps and rises.
 UNIFORM_TARGET = 0.75
-# Of K, in effect. Healthy runs of DINO and SwAV use a third of them and more, 13 of 512 at the least while they begin;
-# DINO without centring is below 6 after 25 to 45 steps and stays there.
+# Effective number of prototypes. Healthy runs of DINO and SwAV use a third of all or more, and at the start at least 13
+# of 512; DINO without centring is below 6 after 25 to 45 steps and stays there.
 FEW_PROTOTYPES = 6.0
 
-# For each symptom: how it reads with its numbers, and what to try first, a noun that follows "try".
+# {symptom: (the sentence with its numbers, what to try first: a noun that follows "try")}
 TEXTS = {
     "feature_std": (
         "all images get nearly the same feature (feature_std {feature_std:.3f}, healthy is near 1)",
@@ -41,7 +41,7 @@ TEXTS = {
         "stronger or more varied crops and colours, a larger batch_size, or a lower optim.base_lr",
     ),
     "uniform_loss": (
-        "the loss is still that of an output that tells nothing ({loss:.4f}, uniform is {uniform_loss:.4f})",
+        "the loss is still that of an output without information ({loss:.4f}, uniform is {uniform_loss:.4f})",
         "a tenth of optim.base_lr and a longer optim.warmup_epochs",
     ),
     "target_spread": (
@@ -56,10 +56,10 @@ TEXTS = {
 
 
 class Watch:
-    """Tells once, in one sentence, when a symptom of collapse has persisted.
+    """Reports a symptom of collapse once, in one sentence, when it has persisted for `patience` checks.
 
-    guards: config keys of what keeps this method from a constant output, and whether each is on (`Method.guards`).
-    grace: steps before which nothing counts, such as the warm-up: networks begin with features that are all alike.
+    guards: {config key: whether it is on} of what prevents a constant output of this method (`Method.guards`).
+    grace: steps in which nothing is reported, such as the warm-up: features of a new network are all similar.
     Metrics it knows, all optional: `feature_std`, `uniformity`, `rankme`, `loss` with `uniform_loss`, `target_spread`
     (exp of the targets' mean entropy, over K) and `prototype_use` (exp of the entropy of the mean target, 1 to K).
     """
@@ -69,19 +69,19 @@ class Watch:
         self.off = [key for key, on in (guards or {}).items() if not on]
         self.grace = grace
         self.patience = patience
-        # Only where the loss itself pushes nothing apart: SwAV trades spread for clusters, and is well.
+        # Only for losses that do not push images apart. SwAV's features form clusters, which is healthy.
         self.judges_spread = any(key.endswith(("predictor", "stop_gradient")) for key in guards or {})
         self._best_uniformity = 0.0
         self._seen: dict[str, int] = {}
         self._told: set[str] = set()
 
     def check(self, step: int, metrics: dict) -> str | None:
-        """None, or what is wrong at this step and what to try. Metrics may come in part: the rest is not judged."""
+        """A sentence with what is wrong at this step and what to try, or None. Missing metrics are not judged."""
         found = symptoms(metrics)
         if self.judges_spread and "uniformity" in metrics:
             now = float(metrics["uniformity"])
-            self._best_uniformity = min(self._best_uniformity, now)  # from the first step on: the start is the best
-            found["uniformity"] = now > LOST_SPREAD * self._best_uniformity
+            self._best_uniformity = min(self._best_uniformity, now)  # also in the grace steps: the best is at the start
+            found["uniformity"] = now > LOW_SPREAD * self._best_uniformity
         if step < self.grace:
             return None
         due = []
@@ -92,21 +92,21 @@ class Watch:
         self._told.update(due)
         if not due:
             return None
-        told = " ".join(self._sentence(symptom, metrics) for symptom in due)
-        return f"{self.method_name} looks collapsed at step {step}: {told}"
+        sentences = " ".join(self._sentence(symptom, metrics) for symptom in due)
+        return f"{self.method_name} looks collapsed at step {step}: {sentences}"
 
     def _sentence(self, symptom: str, metrics: dict) -> str:
-        """The symptom, its likeliest cause and what to try: first of all, what this method cannot be without."""
+        """The symptom and what to try: if a guard of this method is off, switching it on."""
         text, remedy = TEXTS[symptom]
         numbers = {name: float(metrics[name]) for name in (*TEXTS, "loss") if name in metrics}
         if self.off:
             keys = " and ".join(self.off)
-            remedy = f"restoring {keys}, which {self.method_name} needs against just this"
+            remedy = f"restoring {keys}, which {self.method_name} needs to prevent this"
         return f"{text.format(**numbers)}; try {remedy}."
 
 
 def symptoms(metrics: dict) -> dict[str, bool]:
-    """For each symptom that these metrics can show: whether they do."""
+    """{symptom: whether it is present}, for each symptom that these metrics can show."""
     found = {}
     if "feature_std" in metrics:
         found["feature_std"] = float(metrics["feature_std"]) < LOW_STD
@@ -122,31 +122,31 @@ def symptoms(metrics: dict) -> dict[str, bool]:
     return found
 
 
-def dead(metrics: dict) -> bool:
-    """Whether all images have one and the same feature: nothing is learned from such a network again."""
-    return float(metrics.get("feature_std", 1.0)) <= DEAD_STD
+def is_constant(metrics: dict) -> bool:
+    """Whether all images have the same feature: such a network does not learn any more."""
+    return float(metrics.get("feature_std", 1.0)) <= CONSTANT_STD
 
 
 def check_finite(skipped: int, max_skipped: int, step: int, last_good=None) -> None:
     """Raises a RunError after `max_skipped` steps in a row whose loss or gradient was not finite.
 
-    last_good: the path of the last checkpoint from before the trouble, None if there is none.
+    last_good: the path of the last checkpoint from before these steps, None if there is none.
     """
     if skipped < max_skipped:
         return
-    kept = f"the last good checkpoint is {last_good}" if last_good else "there is no checkpoint from before"
+    place = f"the last good checkpoint is {last_good}" if last_good else "there is no checkpoint from before"
     start = f" with --config.init_from={last_good}" if last_good else ""
     raise RunError(
         f"Loss or gradient was not finite for {skipped} steps in a row, up to step {step}, and none of these steps "
-        f"changed the network; {kept}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."
+        f"changed the network; {place}. Try a lower optim.base_lr or optim.clip=1.0 in a new --workdir{start}."
     )
 
 
-def check_counted(skipped: int, made: int, step: int) -> None:
-    """Raises a RunError when none of the `made` steps of this run counted: the last `skipped` were not finite."""
+def check_any_finite(skipped: int, made: int, step: int) -> None:
+    """Raises a RunError if none of the `made` steps of this run was finite. skipped: the last ones that were not."""
     if skipped >= made:
         raise RunError(
-            f"None of the {made} steps up to step {step} counted: loss or gradient was not finite in each of them, and "
-            "the network is as it was before. Look at the data (data.mean, data.std) and at what the method hides or "
-            "compares, or try a lower optim.base_lr in a new --workdir."
+            f"None of the {made} steps up to step {step} changed the network: loss or gradient was never finite. Look "
+            "at the data (data.mean, data.std) and at what the method hides or compares, or try a lower optim.base_lr "
+            "in a new --workdir."
         )

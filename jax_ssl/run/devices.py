@@ -1,4 +1,4 @@
-"""The devices that JAX runs on: told in a sentence where they can't be had, or where better ones stand idle."""
+"""The devices that JAX runs on: one sentence says why they can't be used, or that an accelerator is not used."""
 
 import contextlib
 import glob
@@ -17,31 +17,31 @@ PACKAGES = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu"
 
 
 def check_devices(environ: Mapping = os.environ) -> None:
-    """Starts JAX on its devices. Raises UserError, with the remedy, where it has none of those JAX_PLATFORMS asks for.
+    """Starts JAX on its devices. Raises UserError, with the remedy, if none of those in JAX_PLATFORMS can be used.
 
-    Raises LostError where there are TPU chips that can't be had, which another process may hold for a while.
+    Raises LostError if the machine has TPU chips that can't be used: another process may have them for a while.
     """
     wanted = environ.get("JAX_PLATFORMS", "")
-    no_tpu = not tpu_chips() and "tpu" in (wanted or "tpu")
-    # Where there is none the TPU's library, if it is installed, fills the screen before it gives up.
-    noise = no_tpu and importlib.util.find_spec("libtpu") is not None and not (wanted == "" and nvidia())
+    no_tpu = not has_tpu_chips() and "tpu" in (wanted or "tpu")
+    # On a machine without a TPU, libtpu, if it is installed, prints many lines before it gives up.
+    noise = no_tpu and importlib.util.find_spec("libtpu") is not None and not (wanted == "" and has_nvidia())
     try:
-        with _unheard() if noise else contextlib.nullcontext():
+        with _silent_stderr() if noise else contextlib.nullcontext():
             jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter, without a word, where JAX has no plugin for a GPU
-        said = str(error).split("\n")[0].partition(" (set JAX_PLATFORMS")[0].removesuffix(".")
-        reason = "it has no TPU" if no_tpu else said.split("': ", 1)[-1][:200] or "JAX has no plugin for it"
-        if tpu_chips():
-            remedy = "end the process that holds it, then repeat this command."
-            raise LostError(f"The TPU of this machine can't be had ({reason}): {remedy}") from error
+    except (RuntimeError, AssertionError) as error:  # AssertionError, without a text, where JAX has no plugin for a GPU
+        message = str(error).split("\n")[0].partition(" (set JAX_PLATFORMS")[0].removesuffix(".")
+        reason = "it has no TPU" if no_tpu else message.split("': ", 1)[-1][:200] or "JAX has no plugin for it"
+        if has_tpu_chips():
+            remedy = "end the process that uses it, then repeat this command."
+            raise LostError(f"The TPU of this machine can't be used ({reason}): {remedy}") from error
         installs = [f"install JAX for it ({INSTALL[name]})" for name in wanted.split(",") if name in INSTALL][:1]
         remedies = ", or ".join(["unset it to run on what there is", *installs])
-        raise UserError(f"JAX_PLATFORMS={wanted} can't be had on this machine ({reason}): {remedies}.") from error
+        raise UserError(f"JAX_PLATFORMS={wanted} can't be used on this machine ({reason}): {remedies}.") from error
 
 
 @contextlib.contextmanager
-def _unheard():
-    """What is written to stderr in here, by libraries in C too, is lost."""
+def _silent_stderr():
+    """Inside `with`, what is written to stderr, by libraries in C too, is not shown."""
     before = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -53,10 +53,10 @@ def _unheard():
 
 
 def idle_accelerator(environ: Mapping = os.environ) -> str | None:
-    """One line, with the remedy, where JAX runs on the CPU of a machine that has an accelerator; else None."""
+    """A sentence, with the remedy, if JAX runs on the CPU of a machine that has an accelerator; else None."""
     if jax.default_backend() != "cpu":
         return None
-    kind = "cuda" if nvidia() else "tpu" if tpu_chips() else None
+    kind = "cuda" if has_nvidia() else "tpu" if has_tpu_chips() else None
     if kind is None:
         return None
     hidden = environ.get("CUDA_VISIBLE_DEVICES")
@@ -71,12 +71,13 @@ def idle_accelerator(environ: Mapping = os.environ) -> str | None:
     return f"this machine has {dict(cuda='an NVIDIA GPU', tpu='a TPU')[kind]}, and JAX runs on its CPU: {remedy}"
 
 
-def tpu_chips() -> bool:
+def has_tpu_chips() -> bool:
+    """Whether this machine has the device files of TPU chips."""
     return bool(glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*"))
 
 
-def nvidia() -> bool:
-    """By its device file; WSL has none, but NVIDIA's own tool, which lists what there is."""
+def has_nvidia() -> bool:
+    """Whether this machine has an NVIDIA GPU: by its device file, or by nvidia-smi, as WSL has no such file."""
     if glob.glob("/dev/nvidia[0-9]*"):
         return True
     if shutil.which("nvidia-smi") is None:

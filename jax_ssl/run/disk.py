@@ -1,14 +1,14 @@
-"""What keeps a disk or a bucket from giving or taking a file, in words: the world's fault, so the same command goes on.
+"""Errors of a disk or a bucket, in words. They are not the run's fault, so repeating the command helps.
 
-Python says it in an `OSError`. Orbax and tensorstore say it in a ValueError of many lines, whose reason stands at the
-end: `reason` looks through the whole text of an error and of what caused it.
+Python raises an `OSError`. Orbax and tensorstore raise a ValueError of many lines, with the reason at the end: `reason`
+searches the whole text of an error and of its causes.
 """
 
 import errno
 
 from jax_ssl.errors import LostError
 
-# For each: the errors of the system, how it stands in long texts, how the user reads it, and the remedy.
+# For each: errno values, how long texts say it, how we tell the user, and the remedy.
 FAULTS = (
     ((errno.ENOSPC,), ("no space left", "enospc"), "the disk is full", "make room there"),
     ((errno.EDQUOT,), ("quota exceeded",), "the quota is used up", "make room there, or get a larger quota"),
@@ -26,24 +26,24 @@ FAULTS = (
         "see that it can be reached",
     ),
 )
-LENGTH = 300  # of what is quoted of an error
-BUGS = (TypeError, AttributeError, LookupError, AssertionError, NotImplementedError)  # repeating these helps nobody
+LENGTH = 300  # characters quoted of an error
+BUGS = (TypeError, AttributeError, LookupError, AssertionError, NotImplementedError)  # repeating does not help
 
 
 def reason(error: BaseException) -> tuple[str, str] | None:
-    """(what is wrong, the remedy) if a disk, a bucket or the way to it is to blame for `error`; else None."""
+    """(what is wrong, the remedy) if a disk, a bucket or the network caused `error`; else None."""
     for cause in _causes(error):
-        for numbers, words, said, remedy in FAULTS:
+        for numbers, words, fault, remedy in FAULTS:
             if isinstance(cause, OSError) and cause.errno in numbers:
-                return said, remedy
-            # Of a plain OSError without a number, or of a library that has put one into words.
+                return fault, remedy
+            # An OSError without a number, or an error of a library that only has the words.
             if getattr(cause, "errno", None) is None and any(word in str(cause).lower() for word in words):
-                return said, remedy
+                return fault, remedy
     return None
 
 
-def lost(error: OSError) -> LostError | None:
-    """The same as a sentence that may end a command; None for an error that is not the disk's, such as a bug."""
+def lost_error(error: OSError) -> LostError | None:
+    """The LostError to raise for an error of a disk or bucket; None for another error, such as a bug."""
     for cause in _causes(error):
         if isinstance(cause, LostError):
             return cause  # a file that could not be closed after a checkpoint that could not be written
@@ -55,14 +55,14 @@ def lost(error: OSError) -> LostError | None:
 
 
 def quote(error: BaseException) -> str:
-    """The error on one line; of a long one the beginning and the end, where libraries put the reason."""
+    """The error on one line; of a long one only the beginning and the end, where libraries put the reason."""
     text = " ".join(str(error).split())
     half = LENGTH // 2
     return f"{type(error).__name__}: {text if len(text) <= LENGTH else f'{text[:half]} ... {text[-half:]}'}"
 
 
 def _causes(error: BaseException):
-    """The error and all that led to it."""
+    """The error and all errors that led to it."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

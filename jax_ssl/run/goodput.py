@@ -1,31 +1,31 @@
-"""Where a run's time went, over all of its attempts: seconds on the wall, by kind.
+"""Where a run's time went, over all of its attempts: wall-clock seconds, by kind.
 
-Each moment counts once, as one kind. What restarts have cost is two kinds of its own: `repeated`, steps that an attempt
-had made beyond the checkpoint from which the next one went on, and `down`, the time when no attempt ran.
+Each second counts once, as one kind. Two kinds are the cost of restarts: `repeated`, steps of an attempt after the
+checkpoint from which the next one went on, and `down`, the time when no attempt ran.
 """
 
 import contextlib
 import time
 
 KINDS = ("init", "compile", "data", "step", "checkpoint", "evaluation", "pictures", "repeated", "down")
-LOST = ("data", "step")  # kinds that have to be done again
-MARKS = 16  # checkpoints at which the account is remembered; only of the newest few can a run go on
-BEGUN = time.time()  # of this process, or nearly
+LOST = ("data", "step")  # kinds that are repeated after a restart
+MARKS = 16  # checkpoints for which the seconds are stored; a run can only go on from the newest few
+BEGUN = time.time()  # about the start of this process
 
 
 class Account:
-    """The seconds of each kind up to now; begins with `init`, at `begun`."""
+    """The seconds of each kind up to now; starts with `init`, at `begun`."""
 
     def __init__(self, now=time.time, begun: float = BEGUN):
         self._now = now
         self._begun = self._since = begun
         self._kind = "init"
         self.seconds = dict.fromkeys(KINDS, 0.0)
-        self.marks = {}  # step of a checkpoint -> the seconds of the kinds of LOST, up to then
+        self.marks = {}  # {step of a checkpoint: seconds of the kinds in LOST up to it}
 
     @contextlib.contextmanager
-    def kind(self, name: str):
-        """What happens in here is of that kind."""
+    def count_as(self, name: str):
+        """Inside `with`, time counts as that kind."""
         before = self._switch(name)
         try:
             yield
@@ -33,13 +33,13 @@ class Account:
             self._switch(before)
 
     def mark(self, step: int) -> None:
-        """That step is saved."""
+        """Notes the seconds up to now for the checkpoint of `step`."""
         self._switch(self._kind)
         self.marks[step] = {kind: self.seconds[kind] for kind in LOST}
         self.marks = {step: self.marks[step] for step in sorted(self.marks)[-MARKS:]}
 
     def record(self) -> dict:
-        """What the next attempt has to know, for JSON."""
+        """The account for `resume` of the next attempt, ready for JSON."""
         self._switch(self._kind)
         return {"until": self._since, "seconds": self.seconds, "marks": self.marks}
 
@@ -57,7 +57,7 @@ class Account:
         self.marks = marks
 
     def goodput(self) -> float:
-        """The share of all seconds in which steps were made that lasted."""
+        """The share of all seconds spent in steps that were not repeated, 0 to 1."""
         self._switch(self._kind)
         return self.seconds["step"] / max(sum(self.seconds.values()), 1e-9)
 
@@ -71,7 +71,7 @@ class Account:
         return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} in all: {', '.join(parts)}"
 
     def _switch(self, kind: str) -> str:
-        """Books the time since the last call as of the old kind, and returns that."""
+        """Adds the time since the last call to the old kind, which is returned; from now on time is of `kind`."""
         now, before = self._now(), self._kind
         self.seconds[before] += max(now - self._since, 0.0)
         self._since, self._kind = now, kind

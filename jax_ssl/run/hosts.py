@@ -1,7 +1,7 @@
-"""The processes of one run, usually one a host: how they find each other, stop together, and part from one that fails.
+"""The processes of one run, usually one per host: how they connect, stop at the same step, and end if one fails.
 
-A cluster that jax knows (TPU VMs, GKE JobSets, several slices, SLURM, Open MPI) needs no word; elsewhere each process
-is told its place. Where neither is the case nothing asks a network anything.
+In a cluster that jax knows (TPU VMs, GKE JobSets, several slices, SLURM, Open MPI) no flags are needed; elsewhere flags
+or variables give each process its place. A run of one process opens no network connection.
 """
 
 import contextlib
@@ -21,28 +21,28 @@ from jax.experimental import multihost_utils
 from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 from jax_ssl.run import disk
-from jax_ssl.run.devices import check_devices, tpu_chips
+from jax_ssl.run.devices import check_devices, has_tpu_chips
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
-SENTENCE = 1000  # bytes of one that is told to other processes
+SENTENCE = 1000  # bytes of a sentence that is sent to the other processes
 
 
 class Place(NamedTuple):
-    """Where process 0 listens, HOST:PORT; how many processes there are; and which of them this one is."""
+    """coordinator: HOST:PORT where process 0 listens; processes: how many; process: which one this is, from 0."""
 
     coordinator: str
     processes: int
     process: int
 
 
-def place(coordinator: str | None, processes: int | None, process: int | None, environ: Mapping) -> Place | None:
-    """The place that flags give or, where a flag is missing, VARIABLES; None if nothing is said. Raises UserError."""
+def find_place(coordinator: str | None, processes: int | None, process: int | None, environ: Mapping) -> Place | None:
+    """The Place from flags or, where a flag is None, from VARIABLES; None if none is given. Raises UserError."""
     given = [coordinator, processes, process]
     given = [environ.get(name) if value is None else value for name, value in zip(VARIABLES, given)]
     if all(value is None for value in given):
         return None
-    if coordinator is None and given[1:] == [None, None] and cluster(environ):
+    if coordinator is None and given[1:] == [None, None] and in_cluster(environ):
         return None  # jax reads the address itself and knows the rest
     if None in given:
         raise UserError(
@@ -63,30 +63,30 @@ def place(coordinator: str | None, processes: int | None, process: int | None, e
     return found
 
 
-def cluster(environ: Mapping) -> bool:
+def in_cluster(environ: Mapping) -> bool:
     """Whether the environment says that a launcher known to jax has started several processes."""
     if environ.get("SLURM_STEP_NODELIST") or environ.get("OMPI_MCA_orte_hnp_uri"):
         return int(environ.get("SLURM_NTASKS") or environ.get("OMPI_COMM_WORLD_SIZE") or 1) > 1
     if "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
         return True
     workers = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES") or ""
-    return tpu(environ) and ("," in workers or int(environ.get("MEGASCALE_NUM_SLICES") or 1) > 1)
+    return has_tpu(environ) and ("," in workers or int(environ.get("MEGASCALE_NUM_SLICES") or 1) > 1)
 
 
-def tpu(environ: Mapping) -> bool:
+def has_tpu(environ: Mapping) -> bool:
     """Whether this machine has TPU chips that jax will use."""
     wanted = environ.get("JAX_PLATFORMS") or "tpu"
-    return "tpu" in wanted and tpu_chips() and importlib.util.find_spec("libtpu") is not None
+    return "tpu" in wanted and has_tpu_chips() and importlib.util.find_spec("libtpu") is not None
 
 
-def join(where: Place | None, init_timeout: int, heartbeat: int, environ: Mapping = os.environ) -> None:
-    """Connects this process with the others, before any device is touched; a run of one process stays as it is.
+def connect(where: Place | None, init_timeout: int, heartbeat: int, environ: Mapping = os.environ) -> None:
+    """Connects this process with the others, before any device is used; does nothing for a run of one process.
 
-    init_timeout, heartbeat: seconds that the others may take to appear, and to give a sign of life.
-    Raises UserError for a place that cannot be taken. Ends the process, with LostError's exit code and a sentence, when
-    the others don't appear: jax would abort it with a stack trace.
+    init_timeout: seconds until all processes have connected. heartbeat: seconds without a heartbeat until a process
+    counts as dead. Raises UserError if process 0 can't listen, LostError if jax can't connect. If the others don't
+    appear, the process ends with LostError's exit code and a sentence: jax would abort it with a stack trace.
     """
-    # Later than ours; the difference is the time in which our sentence is said.
+    # jax's timeout is later than ours, so that our sentence is printed.
     options = dict(initialization_timeout=init_timeout + 60, heartbeat_timeout_seconds=heartbeat)
     if where is not None and where.processes > 1:
         bind = environ.get(BIND, where.coordinator)
@@ -94,11 +94,11 @@ def join(where: Place | None, init_timeout: int, heartbeat: int, environ: Mappin
             _try_to_listen(bind)
         # The bind address: by default jax would listen on every network that the machine has.
         options |= dict(coordinator_bind_address=bind, cluster_detection_method="deactivate")
-        with _within(init_timeout, f"The {where.processes} processes of this run, told of {where.coordinator},"):
+        with _time_limit(init_timeout, f"The {where.processes} processes of this run, at {where.coordinator},"):
             _initialize(*where, **options)
-    elif where is None and (cluster(environ) or (tpu(environ) and "TPU_SKIP_MDS_QUERY" not in environ)):
-        with _within(init_timeout, "The processes that this cluster has started"):
-            _initialize(alone_is_fine=not cluster(environ), **options)
+    elif where is None and (in_cluster(environ) or (has_tpu(environ) and "TPU_SKIP_MDS_QUERY" not in environ)):
+        with _time_limit(init_timeout, "The processes that this cluster has started"):
+            _initialize(alone_is_fine=not in_cluster(environ), **options)
 
 
 def _initialize(*where, alone_is_fine: bool = False, **options) -> None:
@@ -113,8 +113,8 @@ def _initialize(*where, alone_is_fine: bool = False, **options) -> None:
 
 
 @contextlib.contextmanager
-def _within(seconds: int, who: str):
-    """Ends the process when what happens in here takes longer."""
+def _time_limit(seconds: int, who: str):
+    """Ends the process if the code inside `with` takes longer."""
 
     def end():
         remedy = "start the same command for each of them, and see that the first can be reached from all."
@@ -144,52 +144,53 @@ def _try_to_listen(address: str) -> None:
         ) from None
 
 
-def several() -> bool:
+def is_distributed() -> bool:
+    """Whether this run has several processes."""
     return jax.process_count() > 1
 
 
 def sync_point() -> Callable[[int], bool] | None:
-    """turn -> whether all processes, one of which got a SIGTERM, stop at this turn; None for a run of one process.
+    """A function turn -> whether all processes stop at this turn, since one got a SIGTERM; None for one process.
 
-    From the first turn on every process has to ask at every turn. jax's notifier waits for the signal, in C.
+    Every process has to call it in every turn, from the first one on. jax handles the signal, in C.
     """
-    return multihost_utils.reached_preemption_sync_point if several() else None
+    return multihost_utils.reached_preemption_sync_point if is_distributed() else None
 
 
-def agree(choice: bool) -> bool:
-    """What process 0 chooses, on every process."""
-    return bool(multihost_utils.broadcast_one_to_all(choice)) if several() else choice
+def from_first(choice: bool) -> bool:
+    """The value that `choice` has on process 0, on every process."""
+    return bool(multihost_utils.broadcast_one_to_all(choice)) if is_distributed() else choice
 
 
-def first_does(action: Callable[[], None]) -> None:
-    """Process 0 does it, the others wait; what is wrong there is raised on every process, with the same sentence."""
-    if not several():
+def run_on_first(action: Callable[[], None]) -> None:
+    """Calls `action` on process 0 while the others wait. An error of EXIT is raised on every process."""
+    if not is_distributed():
         return action()
-    told = ""
+    message = ""
     if jax.process_index() == 0:
         try:
             action()
         except tuple(EXIT) as error:
-            told = f"{EXIT[type(error)]} {error}"
-    padded = np.frombuffer(told.encode()[:SENTENCE].ljust(SENTENCE), np.uint8)
-    heard = bytes(multihost_utils.broadcast_one_to_all(padded)).decode(errors="ignore").strip()
-    code, _, sentence = heard.partition(" ")
+            message = f"{EXIT[type(error)]} {error}"
+    padded = np.frombuffer(message.encode()[:SENTENCE].ljust(SENTENCE), np.uint8)
+    received = bytes(multihost_utils.broadcast_one_to_all(padded)).decode(errors="ignore").strip()
+    code, _, sentence = received.partition(" ")
     if code:
         raise {number: kind for kind, number in EXIT.items()}[int(code)](sentence)
 
 
 @contextlib.contextmanager
-def joined(where: Place | None, init_timeout: int, heartbeat: int):
-    """What happens in here, several processes do together, and leave together; arguments and errors of `join`.
+def connected(where: Place | None, init_timeout: int, heartbeat: int):
+    """Inside `with`, the processes of a run are connected; arguments and errors as of `connect`.
 
-    Gives `print` to one of them, and to the others a function that says nothing.
+    Yields `print` to process 0, and to the others a function that prints nothing.
     """
-    join(where, init_timeout, heartbeat)
+    connect(where, init_timeout, heartbeat)
     try:
         check_devices()
     except tuple(EXIT) as error:
         if jax.distributed.is_initialized():
-            _leave(error)
+            _exit_process(error)
         raise
     with exit_on_error():
         yield print if jax.process_index() == 0 else lambda *_: None
@@ -199,20 +200,20 @@ def joined(where: Place | None, init_timeout: int, heartbeat: int):
 
 @contextlib.contextmanager
 def exit_on_error():
-    """Ends a process that fails among several at once, with the sentence that says why.
+    """Ends this process at once after an error, with one sentence, if the run has several processes.
 
-    Cleaning up would wait for the others, who wait for this one. When it is gone the coordinator tells them, within
-    the heartbeat.
+    Normal clean-up would wait for the others, which wait for this one. The coordinator ends them when this one sends no
+    heartbeat any more.
     """
     try:
         yield
     except BaseException as error:
-        if not (jax.distributed.is_initialized() and several()):
+        if not (jax.distributed.is_initialized() and is_distributed()):
             raise
-        _leave(error, f"process {jax.process_index()} of {jax.process_count()}: ")
+        _exit_process(error, f"process {jax.process_index()} of {jax.process_count()}: ")
 
 
-def _leave(error: BaseException, who: str = "") -> None:
+def _exit_process(error: BaseException, who: str = "") -> None:
     """Ends this process at once, with the sentence and the exit code of an error."""
     sentence, code = _sentence_and_code(error)
     print(f"jax_ssl: {who}{sentence}", file=sys.stderr, flush=True)
@@ -223,7 +224,7 @@ def _leave(error: BaseException, who: str = "") -> None:
 def _sentence_and_code(error: BaseException) -> tuple[str, int]:
     """The sentence and the exit code for an error among several processes."""
     if isinstance(error, OSError):
-        error = disk.lost(error) or error
+        error = disk.lost_error(error) or error
     if type(error) in EXIT:
         return str(error), EXIT[type(error)]
     if isinstance(error, KeyboardInterrupt):

@@ -1,9 +1,8 @@
-"""What a run's folder is the same as: the config and the images with which it may be continued.
+"""Checks that a run's folder is continued with the config and the images with which it began.
 
-A run goes on with the config that it began with, but for the keys in FREE, and with the images that it began with.
-Whoever adds a key to a config decides here whether a run may go on with another value of it: it is free if it changes
-no step and no weight, and stands in FREE then. A folder in which nothing was saved holds nothing that could be lost:
-it begins anew, whatever the config.
+Only the keys in FREE may change. If you add a key to a config, decide here whether a run may go on with another value
+of it: put it in FREE if it changes no step and no weight. If no step was saved in a folder, its run starts again, with
+any config.
 """
 
 import inspect
@@ -20,14 +19,14 @@ from jax_ssl.errors import UserError
 from jax_ssl.run import disk
 
 FREE = (
-    # What is told, measured, drawn and kept beside the steps.
+    # What is logged, measured, drawn and saved.
     "log_every", "checkpoint_every", "keep_last", "keep_best", "probe_every", "picture_every", "evaluate_at_end",
     "feature_depth", "data.eval_size", "data.eval_crop", "data.probe.",
     # When a run gives up. An unreadable image is replaced by the same neighbour whatever the limit.
     "on_collapse", "max_skipped", "data.broken_limit",
-    # Where and by how many it is done: a batch is a pure function of the config and the step.
+    # Machines: a batch depends on nothing but the config and the step.
     "data.dir", "data.workers", "mesh.", "hosts.",
-    # Memory: the same sums, recomputed or in pieces. Not `micro_batch`: batch norm sees one piece at a time.
+    # Memory: the same sums, recomputed or in pieces. Not `micro_batch`: it changes the statistics of batch norm.
     "model.remat", "model.attention", "method.chunks",
 )  # fmt: skip
 
@@ -39,23 +38,23 @@ def check_writable(workdir) -> None:
         paths.make_writable(workdir, "choose another --workdir")
     except UserError as refused:
         cause = refused.__cause__
-        said, _ = (disk.reason(cause) if isinstance(cause, OSError) else None) or ("", "")
-        if "full" in said or "quota" in said:
-            raise disk.lost(cause) from None
+        fault, _ = (disk.reason(cause) if isinstance(cause, OSError) else None) or ("", "")
+        if "full" in fault or "quota" in fault:
+            raise disk.lost_error(cause) from None
         raise
 
 
-def begun(workdir) -> bool:
-    """Whether a step was saved there, a damaged one included."""
+def has_saved_steps(workdir) -> bool:
+    """Whether a step was saved in the folder, a damaged one included."""
     folder = paths.resolve(workdir) / "checkpoints"
     places = [place for place in (folder, folder / "damaged") if place.exists()]
     return any(path.name.isdigit() for place in places for path in place.iterdir())
 
 
 def check_config(workdir, config: dict, extend: bool = False, say: Callable = print) -> float:
-    """The epochs of the run that is in `workdir`, for a config with which it may go on; of a new run its own.
+    """The epochs of the run in `workdir`, if it may go on with this config; for a new run the epochs of `config`.
 
-    extend: more epochs than it has are welcome. Raises UserError for a run with another config.
+    extend: the config may have more epochs than the run. Raises UserError for a run with another config.
     """
     folder = paths.resolve(workdir)
     file = folder / "config.json"
@@ -68,7 +67,7 @@ def check_config(workdir, config: dict, extend: bool = False, say: Callable = pr
     except (ValueError, AttributeError):
         raise UserError(f"{file} cannot be read as a config; choose another --workdir, or delete that file.") from None
     differing = [key for key in _differing(stored, wanted) if not _may_differ(key, stored, wanted, folder)]
-    if not begun(folder):
+    if not has_saved_steps(folder):
         if differing:
             said = "; ".join(f"{key}: {_show(wanted, key)} instead of {_show(stored, key)}" for key in differing[:5])
             say(f"nothing was saved in {folder}, so it begins anew with the new config ({said})")
@@ -96,7 +95,7 @@ def _other_epochs(folder: epath.Path, was: float, own: float) -> str:
 
 
 def write_config(workdir, config: dict) -> None:
-    """Writes `config.json`, sorted, all of it or nothing; of several processes, the first does."""
+    """Writes `config.json`, with sorted keys, on process 0."""
     if jax.process_index() == 0:
         folder = paths.resolve(workdir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,16 +103,16 @@ def write_config(workdir, config: dict) -> None:
 
 
 def check_data(workdir, source) -> None:
-    """Compares the training images with those that the run in `workdir` began with, and notes them in `data.json`.
+    """Compares the training images with those with which the run in `workdir` began, and records them in `data.json`.
 
-    source: a `data.source.Source`. Raises UserError for others: another number has another order, length and schedule,
-    and another class shifts the labels. A run that began before there was a `data.json` gets one.
+    source: a `data.source.Source`. Raises UserError for other images: another number changes order, length and
+    schedule, and another class shifts the labels. A run of an older version without a `data.json` gets one.
     """
     file = paths.resolve(workdir) / "data.json"
     here = dict(name=source.name, count=int(source.count), classes=int(source.classes),
                 class_names=list(source.class_names), identity=source.identity)  # fmt: skip
     there = _read_data(file)
-    changes = _changes(there, here) if there and begun(workdir) else ""
+    changes = _changes(there, here) if there and has_saved_steps(workdir) else ""
     if changes:
         raise UserError(
             f"The images of {source.name} are not those that the run in {workdir} began with ({changes}); restore "
@@ -132,7 +131,7 @@ def _read_data(file: epath.Path) -> dict:
 
 
 def _changes(there: dict, here: dict) -> str:
-    """What of the images has changed, in words; "" if nothing has, as far as both sides know it."""
+    """What has changed in the images, in words; "" if nothing has, as far as is recorded."""
     found = []
     if there.get("count") != here["count"]:
         found.append(f"{there.get('count'):,} images then, {here['count']:,} now")
@@ -149,7 +148,7 @@ def _changes(there: dict, here: dict) -> str:
 
 
 def _complete(config: dict) -> dict[str, Any]:
-    """{dotted key: value}; a key that a later version added has the value it had before: its default."""
+    """{dotted key: value} of a config; a key that a later version added gets its default."""
     filled = configs.to_dict(configs.from_json(json.dumps(config)))
     for section, folder in (("method", "methods"), ("model", "models")):
         if "name" in filled.get(section, {}):
@@ -169,7 +168,7 @@ def _plain_recipe() -> dict:
 
 
 def _differing(stored: dict, wanted: dict) -> list[str]:
-    """The keys with different values. One that this version does not know any more is none of them."""
+    """The keys with different values, without keys that this version does not know any more."""
     recipe = _plain_recipe().keys()
     gone = {key for key in stored.keys() - wanted.keys()
             if not key.startswith("data.crops.") or key.rpartition(".")[2] not in recipe}  # fmt: skip
@@ -177,7 +176,7 @@ def _differing(stored: dict, wanted: dict) -> list[str]:
 
 
 def _may_differ(key: str, stored: dict, wanted: dict, folder: epath.Path) -> bool:
-    if key == "data.name":  # the same images may have moved: `check_data` knows them by more than their place
+    if key == "data.name":  # the same images may have moved: `check_data` compares the images themselves
         kinds = {str(leaves.get(key)).partition(":")[0] for leaves in (stored, wanted)}
         return len(kinds) == 1 and bool(_read_data(folder / "data.json").get("identity"))
     return is_free(key)
@@ -189,7 +188,7 @@ def is_free(key: str) -> bool:
 
 
 def _leaves(tree, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": [{"c": 1}]}} -> {"a.b.0.c": 1}; lists of plain values stay whole."""
+    """{"a": {"b": [{"c": 1}]}} -> {"a.b.0.c": 1}; a list of plain values is one value."""
     if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
         tree = {str(position): item for position, item in enumerate(tree)}
     if not isinstance(tree, dict):

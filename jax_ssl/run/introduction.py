@@ -1,4 +1,4 @@
-"""The first lines of a run: what it understood, before it spends hours on it. At most twelve, aligned."""
+"""The first lines of a run: what it is going to do, so that mistakes are seen early. At most twelve lines, aligned."""
 
 import math
 
@@ -12,9 +12,9 @@ LONGEST = 12  # lines
 
 
 def introduction(config, workdir, source, probe, probe_note: str, state, clock, method, first: int, notes) -> list[str]:
-    """The lines. probe_note: why nothing is measured, where `probe` is None. notes: sentences that warn of something.
+    """The lines. probe_note: why nothing is measured, if `probe` is None. notes: warnings, one sentence each.
 
-    first: the step that the run goes on from, 0 for a new one.
+    first: the step from which the run goes on, 0 for a new run.
     """
     facts = {
         "method": _method(config, state, method),
@@ -85,8 +85,8 @@ def _devices(config) -> str:
     return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}{split}"
 
 
-def extended(config, epochs: float, clock, step: int) -> str:
-    """What more epochs than a run had until now mean for its learning rate."""
+def describe_extension(config, epochs: float, clock, step: int) -> str:
+    """A sentence on what a longer run means for the learning rate. epochs: of the run until now."""
     before = clock._replace(total_steps=max(1, round(epochs * clock.steps_per_epoch)))
     was, now = (float(optimizers.learning_rate(config.optim, config.batch_size, c)(step)) for c in (before, clock))
     return (

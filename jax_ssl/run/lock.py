@@ -1,9 +1,9 @@
-"""One command at a time writes in a run's folder; `RUN/lock.json` says which.
+"""The lock of a run's folder: only one command at a time writes there; `RUN/lock.json` says which.
 
-The owner writes its host, its process and, every BEAT seconds, a sign of life. One that was killed is found out: on the
-same machine because its process is gone, elsewhere because its sign of life grows old. So the same command may be
-started again at once after a crash or while an owner elsewhere is still saving, and two commands at once never write
-into each other. Clocks of hosts have to agree within a minute. `evaluate` and `visualize` ask nobody.
+The owner writes its host, its process and, every HEARTBEAT seconds, the time. A lock whose owner was killed is taken
+over: on the same machine because the process does not run, elsewhere because the heartbeat is old. So the same command
+may be started again at once after a crash, or while an owner elsewhere still saves, and two commands never write at the
+same time. Clocks of hosts have to agree within a minute. `evaluate` and `visualize` do not take the lock.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from jax_ssl.errors import EXIT, LostError, UserError
 from jax_ssl.run import hosts
 
 NAME = "lock.json"
-BEAT = 15.0  # seconds between two signs of life
-OLD = 120.0  # seconds without one, after which an owner on another host is dead; time that a living one has to end
-LOOK = 2.0  # seconds between two looks at such an owner
-SETTLE = 0.2  # seconds after which of two that came at the same moment one sees that it was the first
+HEARTBEAT = 15.0  # seconds between two heartbeats
+TIMEOUT = 120.0  # seconds without a heartbeat until an owner on another host counts as dead; we wait that long for it
+POLL = 2.0  # seconds between two reads of the lock of such an owner
+SETTLE = 0.2  # seconds after which, of two commands that write at the same moment, both read whose lock it is
 
 
 @contextlib.contextmanager
-def held(workdir, say: Callable = print):
-    """What happens in here has the folder to itself. Of several processes the first takes the lock, for all of them.
+def exclusive(workdir, say: Callable = print):
+    """Inside `with`, no other command writes to the folder. Of several processes, process 0 takes the lock for all.
 
-    say: told when this has to wait for an owner on another host. Raises UserError, on every process, if another command
-    is at work there and stays.
+    say: called with a sentence when this waits for an owner on another host. Raises UserError, on every process, if
+    another command uses the folder and does not end in time.
     """
     lock = Lock(workdir, say)
-    hosts.first_does(lock.take)
+    hosts.run_on_first(lock.take)
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def held(workdir, say: Callable = print):
 
 
 class Lock:
-    """`take` and `release`; in between a thread gives signs of life, and ends the process if another took over."""
+    """`take` and `release`. In between a thread writes heartbeats; it ends the process if another took the lock."""
 
     def __init__(self, workdir, say: Callable = print):
         self.workdir, self.say = workdir, say
@@ -68,45 +68,45 @@ class Lock:
     def release(self) -> None:
         self._over.set()
         if self._own is not None:
-            self._thread.join(BEAT)  # else a last sign of life could come after the end
-            with contextlib.suppress(OSError):  # a disk that fails now must not hide why the run ends
+            self._thread.join(HEARTBEAT)  # else a last heartbeat could write the lock again
+            with contextlib.suppress(OSError):  # an error of the disk must not hide why the run ends
                 if self._is_own(self._read()):
                     self.file.unlink(missing_ok=True)
             self._own = None
 
     def _wait_for_owner(self) -> None:
-        """Returns when there is no owner, or none that lives; one elsewhere has OLD seconds to come to its end."""
-        begun = changed = time.monotonic()
+        """Returns when no living command owns the folder; waits up to TIMEOUT seconds for an owner on another host."""
+        started = changed = time.monotonic()
         last = None
-        while (owner := self._read()) is not None and not gone(owner, self.folder):
-            if at_home(owner):
+        while (owner := self._read()) is not None and not has_ended(owner, self.folder):
+            if on_this_machine(owner):
                 raise self._in_use(owner)
             now = time.monotonic()
             if last is None:
-                if time.time() - owner["alive"] < OLD:
+                if time.time() - owner["alive"] < TIMEOUT:
                     self.say(
-                        f"{_name(owner)} is, or was, at work in {self.workdir}; waiting up to {OLD:.0f} s for its end"
+                        f"{_name(owner)} uses, or used, {self.workdir}; waiting up to {TIMEOUT:.0f} s for it to end"
                     )
                 else:
-                    changed = now - OLD
+                    changed = now - TIMEOUT
             elif owner["alive"] != last["alive"]:
                 changed = now
-            if now - changed >= OLD:
-                self.say(f"{_name(owner)} gives no sign of life any more; {self.workdir} is taken over from it")
+            if now - changed >= TIMEOUT:
+                self.say(f"{_name(owner)} sends no heartbeat any more; {self.workdir} is taken over from it")
                 return
-            if now - begun >= OLD and now - changed < 3 * BEAT:
+            if now - started >= TIMEOUT and now - changed < 3 * HEARTBEAT:
                 raise self._in_use(owner)
             last = owner
-            time.sleep(LOOK)
+            time.sleep(POLL)
 
     def _in_use(self, owner: dict) -> UserError:
         return UserError(
-            f"{self.workdir} is in use by {_name(owner)} since {owner['since']}; wait for its end, stop it, or choose "
-            "another --workdir."
+            f"{self.workdir} is in use by {_name(owner)} since {owner['since']}; wait until it ends, stop it, or "
+            "choose another --workdir."
         )
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT):
+        while not self._over.wait(HEARTBEAT):
             try:
                 other = self._read()
                 if other is not None and not self._is_own(other):
@@ -114,10 +114,10 @@ class Lock:
                 self._own["alive"] = time.time()
                 self._write()
             except OSError:
-                continue  # a disk that does not answer; the run itself will meet it
+                continue  # the disk does not answer; the run's own writes will report it
 
     def _end(self, other: dict) -> None:
-        """This process was away for so long that another took it for dead: two must not write."""
+        """Ends this process: it was suspended for so long that another one took the lock, and two must not write."""
         print(f"jax_ssl: {_name(other)} has taken over {self.workdir}: this process ends.", file=sys.stderr, flush=True)
         os._exit(EXIT[LostError])
 
@@ -128,7 +128,7 @@ class Lock:
         paths.write(self.file, json.dumps(self._own, indent=1) + "\n")
 
     def _read(self) -> dict | None:
-        """None for no lock, and for one that a kill has torn."""
+        """The content of the lock file; None if there is none, or if it is incomplete."""
         try:
             found = json.loads(self.file.read_text())
             return found if {"host", "pid", "started", "alive", "token"} <= found.keys() else None
@@ -137,7 +137,7 @@ class Lock:
 
 
 def describe_self(folder: str) -> dict:
-    """What the lock of a folder says of its owner. pid and its start tell one process of a machine from a later one."""
+    """The content of a lock file for this process. pid and start time identify a process, as pids are used again."""
     now = datetime.datetime.now().astimezone()
     return dict(
         folder=folder, host=socket.gethostname(), machine=machine(), pid=os.getpid(), started=start_of(os.getpid()),
@@ -146,19 +146,19 @@ def describe_self(folder: str) -> dict:
 
 
 def machine() -> str:
-    """This boot of this machine, and in it this container: where a process number means what it means here."""
+    """An id of this boot of this machine and of this container; pids are only comparable within it. "" if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return ""  # no Linux: the name of the host has to do
+        return ""  # not Linux: only the name of the host is compared
 
 
 def start_of(pid: int) -> str | None:
-    """When a process of this machine was started, "" if the system does not say; None if it does not run."""
+    """The start time of a process of this machine, "" if the system does not say; None if it does not run."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            state, *rest = file.read().rpartition(")")[2].split()  # the name before it may hold anything
+            state, *rest = file.read().rpartition(")")[2].split()  # the name before it may have any characters
         return None if state in "ZX" else rest[18]
     except FileNotFoundError:
         if os.path.exists("/proc/self/stat"):
@@ -174,14 +174,14 @@ def start_of(pid: int) -> str | None:
     return ""
 
 
-def at_home(owner: dict) -> bool:
-    """Whether the owner is a process of this machine, whose life can be asked for."""
+def on_this_machine(owner: dict) -> bool:
+    """Whether the owner is a process of this machine, so that we can check if it still runs."""
     return (owner["host"], owner.get("machine")) == (socket.gethostname(), machine())
 
 
-def gone(owner: dict, folder: str) -> bool:
-    """Whether the owner is known to have ended, or to own another folder, of which this one is a copy."""
-    return at_home(owner) and (start_of(owner["pid"]) != owner["started"] or owner.get("folder") != folder)
+def has_ended(owner: dict, folder: str) -> bool:
+    """Whether the owner is known to have ended, or owns another folder, of which this one is a copy."""
+    return on_this_machine(owner) and (start_of(owner["pid"]) != owner["started"] or owner.get("folder") != folder)
 
 
 def _name(owner: dict) -> str:

@@ -1,10 +1,10 @@
-"""What the files of a checkpoint were when they were written: the size and SHA-256 of each.
+"""The manifest of a checkpoint: the size and SHA-256 of each of its files when they were written.
 
-Orbax commits a step as a whole but never looks at its bytes again: it restores a flipped bit without a word.
-So each step carries `manifest.json`, written after its last data file and before the step is committed. A step
-folder that has its final name therefore has a manifest, unless it was not made by this library.
+Orbax commits a step as a whole, but does not check its bytes later: it restores a changed bit without an error. So each
+step has a `manifest.json`, written after its last data file and before the step is committed. A step folder with its
+final name therefore has a manifest, unless it was not made by this library.
 
-Only files here: no arrays, no jax.
+This file needs no jax.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ BLOCK = 2**22  # bytes read at once
 
 
 class Damaged(Exception):
-    """A checkpoint whose files are not what was written; the message says how, as the end of a sentence."""
+    """The files of a checkpoint are not what was written; the message says what is wrong, as the end of a sentence."""
 
 
 def write(folder: epath.Path, item: str, **facts) -> None:
-    """Records every file below `folder/item` and some `facts` (anything JSON) in `folder/manifest.json`."""
-    paths = sorted(_files(folder / item))
-    with ThreadPoolExecutor(8) as pool:  # hashlib lets go of the interpreter, and gs:// waits for the network
-        entries = list(pool.map(_fingerprint, paths))
-    body = {**facts, "files": {str(path.relative_to(folder)): entry for path, entry in zip(paths, entries)}}
+    """Records every file below `folder/item`, and `facts` (any JSON), in `folder/manifest.json`."""
+    files = sorted(_files(folder / item))
+    with ThreadPoolExecutor(8) as pool:  # hashlib releases Python's global lock, and gs:// waits for the network
+        entries = list(pool.map(_fingerprint, files))
+    body = {**facts, "files": {str(path.relative_to(folder)): entry for path, entry in zip(files, entries)}}
     (folder / NAME).write_text(json.dumps({"sha256": _digest(body), "body": body}, indent=1, sort_keys=True))
 
 
 def read(folder: epath.Path) -> dict:
-    """The facts and files recorded for a step; raises `Damaged` if there are none or they are not as written."""
+    """The facts and files recorded for a step; raises `Damaged` if there is no manifest or it is not as written."""
     try:
         record = json.loads((folder / NAME).read_text())
     except FileNotFoundError:
@@ -46,10 +46,10 @@ def read(folder: epath.Path) -> dict:
 
 
 def verify(folder: epath.Path) -> dict:
-    """Like `read`, after comparing every file with its record; sizes first, because that is cheap.
+    """Like `read`, but compares every file with its record first. Raises `Damaged` if one differs or is missing.
 
-    A file may go while this looks: another process trains in that folder and deletes an old step. A disk that does not
-    answer raises OSError: that says nothing against the step.
+    A file may be deleted meanwhile, by a process that trains in that folder. OSError means that the disk can't be read;
+    the step may still be good.
     """
     body = read(folder)
     files = [(folder / name, name, entry) for name, entry in sorted(body["files"].items())]

@@ -1,4 +1,4 @@
-"""A run's numbers, in the forms that people and tools read: JSON lines, TensorBoard, a log, a bar.
+"""Writes a run's numbers: metrics.jsonl, TensorBoard, log.txt, and the lines or the bar on the terminal.
 
     writer = Writer(workdir, step=restored_step, total=steps, images_per_step=batch_size)
     batch = writer.clock.next(batches)              # measures the data wait
@@ -6,16 +6,15 @@
     writer.update(step, metrics)                    # every log step
     writer.say("a sentence")                        # terminal and log.txt
 
-A killed run may leave a torn last line, and lines past its last checkpoint; a resumed run removes both first, so each
-step stands in metrics.jsonl once. Numbers that are not finite are `null`: JSON has no NaN, and a string would break
-whoever plots the column. What can't be written (a full disk, a bucket that is out of reach) is said once and ends no
-run: numbers can be done without, and checkpoints have errors of their own.
+A killed run may leave an incomplete last line, and lines after its last checkpoint; a resumed run removes both first,
+so that each step is in metrics.jsonl once. Numbers that are not finite are `null`: JSON has no NaN, and a string would
+break programs that plot the column. If numbers can't be written (a full disk, a bucket that can't be reached), one
+sentence says so and the run goes on; checkpoints have errors of their own.
 """
 
 import contextlib
 import datetime
 import errno
-import functools
 import json
 import math
 import os
@@ -37,14 +36,15 @@ UPLOAD_SECONDS = 60  # between two uploads to a remote workdir
 class Writer:
     """One run's metrics.jsonl, events/, log.txt, goodput.json and progress.
 
-    step: the restored step, None for a run from the start. active: False on all processes but one; then nothing is
-    written or shown, and every method may be called all the same. Object stores cannot append: for a remote workdir
-    the files grow in a temporary folder and are uploaded once a minute and at the end.
+    step: the restored step, None for a run from the start. active: False on all processes but one; then every method
+    may be called, but nothing is written or shown. Object stores cannot append: for a remote workdir the files grow in
+    a temporary folder and are uploaded once a minute and at the end.
     """
 
     def __init__(self, workdir, step: int | None = None, total: int = 0, images_per_step: int = 0, active=True):
         self.clock = Clock(images_per_step)
         self.active = active
+        self._said: set[str] = set()
         if not active:
             return
         self._progress = Progress(total, step or 0)
@@ -56,50 +56,57 @@ class Writer:
         self._log = Lines(self._folder / "log.txt")
         self._events = None
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._download("metrics.jsonl", "log.txt", "goodput.json")  # not without: they would be lost by the next upload
-        with self._going_on():
+        self._download("metrics.jsonl", "log.txt", "goodput.json")  # must not fail: the next upload overwrites them
+        with self._tolerate_disk_errors():
             trim(self._folder / "metrics.jsonl", step)
         self._resume_account(step or 0)
-        with self._going_on():
+        with self._tolerate_disk_errors():
+            self._remove_old_events(step)
             self._events = open_events(self._folder / "events", step)
 
     def tick(self) -> None:
-        """One step was dispatched; moves the bar, waits for nothing."""
+        """Counts one step that was dispatched, and moves the bar; does not wait for the step."""
         self.clock.tick()
         if self.active:
             self._progress.tick()
 
     def update(self, step: int, metrics: dict) -> dict:
-        """Writes and shows the metrics (scalars on the host) of a step, with the clock's; returns them all."""
-        metrics = {name: _plain(value) for name, value in metrics.items()} | self.clock.read()
+        """Writes and shows the metrics (scalars on the host) of a step and those of the clock; returns all of them."""
+        metrics = {name: plain_number(value) for name, value in metrics.items()} | self.clock.read()
         metrics["goodput"] = self.clock.account.goodput()
         if self.active:
-            with self._going_on():
+            with self._tolerate_disk_errors():
                 self._lines.write(json_line({"step": int(step), **metrics}))
-            with self._going_on():
-                self._draw(int(step), metrics)
-            self._note(self._progress.show(int(step), metrics))
-            self._keep_account()
+            with self._tolerate_disk_errors():
+                self._write_events(int(step), metrics)
+            self._write_log(self._progress.show(int(step), metrics))
+            self._write_account()
             if self._remote and time.monotonic() - self._uploaded > UPLOAD_SECONDS:
                 self.flush()
         return metrics
 
     def saved(self, step: int) -> None:
-        """The step can be gone on from."""
+        """To be called when the checkpoint of `step` is saved."""
         self.clock.account.mark(step)
-        self._keep_account()
+        self._write_account()
+
+    def say_once(self, sentence: str) -> None:
+        """`say`, unless this writer has said the same sentence before."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.say(sentence)
 
     def say(self, sentence: str) -> None:
-        """One sentence for the person who watches, and for the log."""
+        """Shows one sentence, and writes it to log.txt."""
         if self.active:
-            sentence = sentence.encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
+            sentence = sentence.encode("utf-8", "backslashreplace").decode()  # the name of a file may be no UTF-8
             self._progress.say(sentence)
-            self._note(sentence)
+            self._write_log(sentence)
 
     def flush(self) -> None:
-        """All that was written is on disk, or uploaded."""
+        """For a remote workdir: uploads what was written until now."""
         if self.active and self._remote:
-            with self._going_on():
+            with self._tolerate_disk_errors():
                 self._upload()
             self._uploaded = time.monotonic()
 
@@ -107,19 +114,19 @@ class Writer:
         if not self.active:
             return
         self._progress.close()
-        with self._going_on():
+        with self._tolerate_disk_errors():
             if self._events is not None:
                 self._events.close()
         self.flush()
         if self._remote and self._sent == self._states():
             shutil.rmtree(self._folder)
         elif self._remote:
-            self._progress.say(f"not all metrics reached {self._remote}: they lie in {self._folder}")
+            self._progress.say(f"not all metrics were uploaded to {self._remote}: they are in {self._folder}")
         self.active = False
 
     @contextlib.contextmanager
-    def _going_on(self):
-        """Says once what a file system refuses, and goes on."""
+    def _tolerate_disk_errors(self):
+        """Inside `with`, an error of the disk or bucket is reported once, and the run goes on."""
         try:
             yield
         except Exception as error:
@@ -130,30 +137,38 @@ class Writer:
                 where = self._remote or self._folder
                 self._progress.say(f"metrics can't be written to {where} ({paths.reason(error)}): the run goes on")
 
-    def _draw(self, step: int, metrics: dict) -> None:
-        """The finite metrics of a step, for TensorBoard."""
+    def _write_events(self, step: int, metrics: dict) -> None:
+        """Writes the finite metrics of a step for TensorBoard."""
         for name, value in metrics.items():
             if self._events is not None and math.isfinite(value):
                 self._events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
         if self._events is not None:
             self._events.flush()
 
-    def _note(self, text: str) -> None:
+    def _write_log(self, text: str) -> None:
         now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        with self._going_on():
+        with self._tolerate_disk_errors():
             self._log.write(f"{now}  {text}\n")
 
     def _resume_account(self, step: int) -> None:
-        """Goes on with the account of time of the attempts before; one that a kill has torn is lost."""
+        """Goes on with the account of time of earlier attempts; an incomplete file is ignored."""
         path = self._folder / "goodput.json"
         record = _parse(path.read_text()) if path.exists() else None
         if record is not None:
             self.clock.account.resume(record, step)
 
-    def _keep_account(self) -> None:
+    def _remove_old_events(self, step: int | None) -> None:
+        """Deletes the event files of an earlier attempt, if the run starts from the beginning (None)."""
+        folder = (self._remote or self._folder) / "events"
+        if step is None and folder.exists():
+            for path in folder.iterdir():
+                if path.name.startswith("events.out.tfevents"):
+                    path.unlink(missing_ok=True)
+
+    def _write_account(self) -> None:
         if self.active:
-            with self._going_on():
-                replace(self._folder / "goodput.json", json.dumps(self.clock.account.record(), indent=1) + "\n")
+            with self._tolerate_disk_errors():
+                write_whole(self._folder / "goodput.json", json.dumps(self.clock.account.record(), indent=1) + "\n")
 
     def _download(self, *names: str) -> None:
         for name in names:
@@ -161,12 +176,12 @@ class Writer:
                 (self._folder / name).write_bytes((self._remote / name).read_bytes())
 
     def _states(self) -> dict:
-        """{file of the temporary folder: its size and time}."""
+        """{file of the temporary folder: (size, time of change)}."""
         files = [path for path in self._folder.rglob("*") if path.is_file()]
         return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
     def _upload(self) -> None:
-        """Sends the files that have changed since they were sent."""
+        """Uploads the files that have changed since the last upload."""
         for path, state in self._states().items():
             if self._sent.get(path) != state:
                 target = self._remote / str(path.relative_to(self._folder))
@@ -176,9 +191,9 @@ class Writer:
 
 
 class Lines:
-    """A file on a disk that grows by whole lines. What is no UTF-8, as in a file's name, is written as \\udc80.
+    """A file on a disk to which whole lines are added. Characters that are no UTF-8 are written as \\udc80.
 
-    `write` raises OSError; a line that a full disk has cut short is ended before the next one.
+    `write` raises OSError; if a full disk cuts a line short, the next line starts on a new one.
     """
 
     def __init__(self, path: Path):
@@ -195,9 +210,9 @@ class Lines:
 
 
 def open_events(folder: Path, step: int | None) -> EventsWriter:
-    """A new file of events for TensorBoard. tensorboardX's own writer would wait for ever when a disk is full.
+    """A new file of events for TensorBoard. tensorboardX's own writer waits for ever when a disk is full.
 
-    step: the restored step: what an interrupted run drew past it is hidden.
+    step: the restored step; TensorBoard hides what an interrupted run wrote after it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = EventsWriter(str(folder / "events"), "" if step is None else f".from{step}")
@@ -208,8 +223,8 @@ def open_events(folder: Path, step: int | None) -> EventsWriter:
     return events
 
 
-def replace(path: Path, text: str) -> None:
-    """Writes a file of a disk: all of it or nothing."""
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file on a disk as a whole: a kill leaves the old file or the new one."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text)
     temporary.replace(path)
@@ -221,57 +236,16 @@ def trim(path: Path, step: int | None) -> None:
         return
     kept = []
     if step is not None:
-        # A kill can tear a line in the middle of a character.
+        # A kill can cut a line in the middle of a character.
         for line in path.read_bytes().decode(errors="replace").splitlines():
             with_step = _parse(line)
             if with_step is not None and with_step.get("step", math.inf) <= step:
                 kept.append(line + "\n")
-    replace(path, "".join(kept))
-
-
-def record_result(
-    workdir,
-    task: str,
-    weights: str,
-    metric: str,
-    value: float,
-    data: str,
-    split: str,
-    k: int | None,
-    protocol: dict,
-    step: int,
-    seed: int,
-) -> dict:
-    """Appends one number to results.jsonl and returns the record. Values are fractions: 0.612, not 61.2.
-
-    weights: "pixels", "untrained", "student", "teacher" or a name; k: None where the task has none. A folder that can't
-    be written, as a colleague's run, is told once: the number is there all the same.
-    """
-    record = dict(task=task, weights=weights, metric=metric, value=_plain(value), data=data, split=split)
-    record |= dict(k=k, protocol=protocol, step=int(step), seed=int(seed))
-    path = paths.resolve(workdir) / "results.jsonl"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_bytes() if path.exists() else b""
-        whole = before[: before.rfind(b"\n") + 1]  # without the line that a kill has torn
-        if whole != before:
-            path.write_bytes(whole)
-        paths.append(path, json_line(record))
-    except Exception as error:
-        if paths.reason(error) is None:
-            raise
-        tell_once(f"not recorded, because {path} can't be written ({paths.reason(error)})")
-    return record
-
-
-@functools.cache
-def tell_once(sentence: str) -> None:
-    """Prints a sentence the first time that a process says it."""
-    print(sentence, flush=True)
+    write_whole(path, "".join(kept))
 
 
 def json_line(record: dict) -> str:
-    """One line of strict JSON; floats in full, what is not finite as null."""
+    """One line of strict JSON; floats at full precision, `null` for those that are not finite."""
     return json.dumps(_strict(record), allow_nan=False) + "\n"
 
 
@@ -285,7 +259,7 @@ def _strict(value):
     return value
 
 
-def _plain(value) -> int | float:
+def plain_number(value) -> int | float:
     """A Python number for any scalar: NumPy's, jax's, bool's."""
     value = value.item() if hasattr(value, "item") else value
     return int(value) if isinstance(value, bool | int) else float(value)

@@ -1,4 +1,4 @@
-"""Files that a flag names for a result: whether they can be written is asked before the work, not after it."""
+"""Checks a file that a flag names for a result, before the work and not after it."""
 
 import os
 
@@ -9,12 +9,12 @@ from jax_ssl.paths import is_remote, resolve
 
 
 def check_file(flag: str, path: str) -> epath.Path | None:
-    """The file that `--out=PATH` or the like names, which can be written; None for "". Raises UserError."""
+    """The path of a flag such as `--out=PATH`, None for "". Raises UserError if it can't be written."""
     if not path:
         return None
     file = resolve(path)
     if is_remote(path):
-        return file  # only writing shows what a bucket allows
+        return file  # whether a bucket can be written to is only known after writing
     if file.is_dir():
         raise UserError(f"{flag}={path} is a folder: name a file in it.")
     if not file.parent.is_dir():

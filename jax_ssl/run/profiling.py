@@ -25,22 +25,21 @@ def check(steps: tuple[int, int] | None, total: int) -> None:
 
 
 class Profile:
-    """Traces a first to a last step into `folder`; `say` tells where it lies, or why there is none.
+    """Traces a first to a last step into `folder`; `say` gets a sentence with the place, or why there is no trace.
 
-    jax writes to a disk alone: for a bucket the trace is made in a temporary folder and sent there.
-
-    steps: None = nothing is traced; done: how many steps the run has made before.
+    jax can only write to a disk: for a bucket the trace is made in a temporary folder and then copied.
+    steps: (first, last), None = nothing is traced; done: how many steps the run has made before.
     """
 
     def __init__(self, steps: tuple[int, int] | None, folder: str, say, done: int = 0):
         self.first, self.last = steps or (0, 0)  # no step has the number 0
         self.folder, self.say = folder, say
         self._on = False
-        if 0 < self.first <= done:  # no error: whoever restarts a stopped run repeats its command
+        if 0 < self.first <= done:  # no error: a stopped run is restarted with the same command
             say(f"no profile: the run is past step {self.first:,}, with which --profile begins")
 
-    def turn(self, step: int, state) -> None:
-        """Called before each step. state: what the step before computes, which is waited for at the borders only."""
+    def before_step(self, step: int, state) -> None:
+        """Starts or ends the trace; call it before each step. state: result of the last step, awaited at both ends."""
         if step == self.first:
             jax.block_until_ready(state)
             self._local = tempfile.mkdtemp() if paths.is_remote(self.folder) else str(paths.resolve(self.folder))
@@ -51,13 +50,13 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Writes what has been traced, if anything has."""
+        """Ends the trace, if one was started, and writes it."""
         if self._on:
             jax.profiler.stop_trace()
             self._on = False
             if paths.is_remote(self.folder):
                 send(Path(self._local), self.folder)
-            self.say(f"a profile of the steps from {self.first:,} lies in {self.folder}, for TensorBoard or XProf")
+            self.say(f"a profile of the steps from {self.first:,} is in {self.folder}, for TensorBoard or XProf")
 
 
 def send(local: Path, folder: str) -> None:

@@ -1,6 +1,6 @@
-"""What a person sees while a run goes: a bar on a terminal, one calm line a log step anywhere else; and the clock.
+"""What a user sees while a run trains: a bar on a terminal, one line per log step elsewhere. Also the clock of a run.
 
-Nothing here touches a device: the clock reads host time, and a step costs a few microseconds.
+Nothing here uses a device: the clock reads host time, which costs a few microseconds per step.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from tqdm import tqdm
 from jax_ssl.run.goodput import Account
 
 WIDTH = 9  # columns of a number in a plain line
-# Of all metrics those worth a column, and what it is called.
+# {metric: its name in a line} of those that are shown.
 SHOWN = {"loss": "loss", "learning_rate": "lr", "knn": "knn", "linear": "linear", "feature_std": "feature_std",
          "rankme": "rankme"}  # fmt: skip
 
 
 class Clock:
-    """Throughput and data wait between two readings; pauses (compiling, evaluating, saving) do not count.
+    """Throughput and data wait between two calls of `read`; pauses (compiling, evaluating, saving) do not count.
 
-    account: of all the run's seconds, pauses included.
+    account: where all seconds of the run went, pauses included; see goodput.py.
     """
 
     def __init__(self, images_per_step: int, now=time.perf_counter):
@@ -32,9 +32,9 @@ class Clock:
         self._begin()
 
     def next(self, batches: Iterator):
-        """The next batch; the time the loop is blocked in here is the data wait."""
+        """The next batch; the time spent in here is the data wait."""
         start = self._now()
-        with self.account.kind("data"):
+        with self.account.count_as("data"):
             batch = next(batches)
         self._waited += self._now() - start
         return batch
@@ -45,16 +45,19 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self, kind: str):
-        """Work that is not training, but of this kind; see goodput.py."""
+        """Inside `with` is work other than training: one of the KINDS of goodput.py."""
         start = self._now()
         try:
-            with self.account.kind(kind):
+            with self.account.count_as(kind):
                 yield
         finally:
             self._paused += self._now() - start
 
     def read(self) -> dict[str, float]:
-        """images_per_second; step_seconds; data_wait: seconds; data_wait_share: of the time. Starts the next window."""
+        """{images_per_second, step_seconds, data_wait in seconds, data_wait_share 0 to 1} since the last call.
+
+        {} if there was no step.
+        """
         seconds = max(self._now() - self._start - self._paused, 1e-9)
         steps, waited = self._steps, self._waited
         self._begin()
@@ -72,7 +75,7 @@ class Clock:
 
 
 class Progress:
-    """`tick` moves the bar by a step, `show` brings it up to date, `say` prints a sentence without breaking it."""
+    """`tick` moves the bar by a step, `show` shows new metrics, `say` prints a sentence without breaking the bar."""
 
     def __init__(self, total: int, start: int = 0, stream=None):
         self.total = total
@@ -115,7 +118,7 @@ class Progress:
 
 
 def plain_line(step: int, total: int, metrics: dict) -> str:
-    """`step   120/2000  loss   5.1234  1830 images/s  data wait  3 %  ETA 0:01:30`: columns stay where they are."""
+    """`step   120/2000  loss   5.1234  1830 images/s  data wait  3 %  ETA 0:01:30`, in columns of fixed width."""
     digits = len(str(total or 10**6))
     parts = [f"step {step:>{digits}}" + (f"/{total}" if total else "")]
     parts += [f"{short} {_number(metrics[name]):>{WIDTH}}" for name, short in SHOWN.items() if name in metrics]

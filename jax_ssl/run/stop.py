@@ -1,7 +1,7 @@
-"""How a run is asked to stop: a signal sets a flag, and the loop saves at the next step.
+"""How a run is asked to stop: a signal sets a flag, and the loop saves after the current step and ends.
 
-The rule: Ctrl-C, SIGTERM and SIGHUP (a terminal or an ssh that is lost) are answered alike. Whoever has SIGHUP ignored
-from the start, as nohup does, wants the run to go on.
+Ctrl-C, SIGTERM and SIGHUP (a lost terminal or ssh connection) do the same. If SIGHUP is ignored from the start, as with
+nohup, it does not stop the run.
 """
 
 import os
@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 
 def signals() -> tuple[signal.Signals, ...]:
-    """Those that ask a run to stop."""
+    """The signals that ask a run to stop."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """A signal asks for a stop at the next step; a second Ctrl-C does not wait.
+    """Inside `with`, a signal asks for a stop after the current step; a second Ctrl-C interrupts at once.
 
-    agree: for several processes, a function of the turn that says on all of them, at one and the same turn, that one
-    of them got a SIGTERM. It has a handler of that signal of its own, so none is installed here.
+    agree: for several processes, a function turn -> bool that becomes true on all of them at the same turn, after one
+    of them got a SIGTERM. It has its own handler of that signal, so none is installed here.
     """
 
     def __init__(self, agree: Callable[[int], bool] | None = None):
@@ -37,8 +37,8 @@ class Stop:
             signal.signal(number, handler)
 
     def asked(self) -> bool:
-        """Whether this turn is the last; every process asks once at every turn."""
-        # Turns, not steps: a resumed run's first step lies beyond what the processes agree on before any has asked.
+        """Whether this turn of the loop is the last one. Every process has to ask once in every turn."""
+        # Turns, not steps: jax's agreement starts at zero, and the first step of a resumed run does not.
         self._turn += 1
         return self._agree(self._turn) if self._agree else self._asked
 
@@ -47,4 +47,4 @@ class Stop:
             raise KeyboardInterrupt
         self._asked = True
         if self._agree:
-            os.kill(os.getpid(), signal.SIGTERM)  # the others are to know
+            os.kill(os.getpid(), signal.SIGTERM)  # jax's handler of SIGTERM tells the other processes

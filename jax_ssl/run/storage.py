@@ -1,7 +1,7 @@
 """A state as arrays on disk: flat, `{"params/backbone/stem/kernel": array}`, PRNG keys as their data.
 
-So nothing depends on the classes of the optimiser's state, an empty tree is no special case, and the first
-difference between two states has a name. What the arrays are (shape, dtype, kind of key) lies in the manifest.
+So nothing depends on the classes of the optimiser's state, an empty tree is no special case, and a message can name the
+first array in which two states differ. Shape, dtype and kind of key of each array are in the manifest.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from jax_ssl.errors import LostError, UserError
 from jax_ssl.run import disk, manifest
 
 PyTree = Any
-LATE = 0.2  # seconds that other arrays may take to end when the read of one has failed
+LATE = 0.2  # seconds to wait for the other reads when the read of one array has failed
 ITEM = "state"  # the folder of the arrays, inside the folder of the step
 
 
 def flatten(state: PyTree) -> tuple[dict, dict]:
-    """The state as {name: array} with PRNG keys as their data, and {name: what it is} for the manifest."""
+    """({name: array}, {name: its description, for the manifest}) of a state, with PRNG keys as their data."""
     arrays, description = {}, {}
     for keys, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         entry = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
@@ -34,19 +34,19 @@ def flatten(state: PyTree) -> tuple[dict, dict]:
             leaf = jax.random.key_data(leaf)
         entry |= {"data": list(leaf.shape), "data_dtype": str(leaf.dtype)}
         description[_name(keys)] = entry
-        if _stored(entry):
+        if _is_stored(entry):
             arrays[_name(keys)] = leaf
     return arrays, description
 
 
 def restore(path: epath.Path, abstract_state: PyTree) -> PyTree:
-    """Reads a verified step into the structure, shapes, dtypes and shardings of `abstract_state`."""
+    """Reads a verified step into the structure, shapes, dtypes and shardings of `abstract_state`. Raises UserError."""
     recorded = manifest.read(path)["arrays"]
     leaves, structure = jax.tree_util.tree_flatten_with_path(abstract_state)
     wanted = {_name(keys): leaf for keys, leaf in leaves}
     _check_same(recorded, wanted, path)
     targets = {name: _as_stored(leaf) for name, leaf in wanted.items()}
-    on_disk = {name: target for name, target in targets.items() if _stored(recorded[name])}
+    on_disk = {name: target for name, target in targets.items() if _is_stored(recorded[name])}
     arrays = _read(path, on_disk, ocp.checkpoint_utils.construct_restore_args(on_disk))
     values = []
     for name, target in targets.items():
@@ -60,7 +60,7 @@ def read_raw(path: epath.Path, names: tuple[str, ...] | None) -> dict:
     """Reads a verified step, or only its sub-trees `names`, as nested dicts of NumPy arrays."""
     recorded = manifest.read(path)["arrays"]
     chosen = {k: v for k, v in recorded.items() if names is None or k.split("/")[0] in names}
-    wanted = {k: jax.ShapeDtypeStruct(v["data"], v["data_dtype"]) for k, v in chosen.items() if _stored(v)}
+    wanted = {k: jax.ShapeDtypeStruct(v["data"], v["data_dtype"]) for k, v in chosen.items() if _is_stored(v)}
     as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
     arrays = _read(path, wanted, as_numpy)
     tree = {name: {} for name in names or ()}  # a sub-tree without arrays is not on disk
@@ -73,13 +73,13 @@ def read_raw(path: epath.Path, names: tuple[str, ...] | None) -> dict:
     return tree
 
 
-class Gone(Exception):
+class StepChanged(Exception):
     """A step was deleted, or became damaged, while it was read."""
 
 
 @contextlib.contextmanager
 def reading(path: epath.Path):
-    """Raises Gone if a read of a verified step fails because the step changed, and LostError if the disk failed."""
+    """For a read of a verified step: raises StepChanged if the step changed meanwhile, LostError if the disk failed."""
     hook, sys.unraisablehook = sys.unraisablehook, _ignore_late_reads
     try:
         yield
@@ -88,7 +88,7 @@ def reading(path: epath.Path):
     except Exception as error:
         time.sleep(LATE)
         if manifest.fault(path) is not None:
-            raise Gone from error
+            raise StepChanged from error
         if isinstance(error, disk.BUGS):
             raise
         said, remedy = disk.reason(error) or (None, "see that the disk or bucket can be reached")
@@ -100,10 +100,10 @@ def reading(path: epath.Path):
         sys.unraisablehook = hook
 
 
-def _ignore_late_reads(said) -> None:
-    """tensorstore shows a traceback for each array that is still being read when the read of another has failed."""
-    if "Event loop is closed" not in str(said.exc_value):
-        sys.__unraisablehook__(said)
+def _ignore_late_reads(unraisable) -> None:
+    """Hides tensorstore's traceback for each array that is still being read when the read of another has failed."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _read(path: epath.Path, targets: dict, restore_args: dict) -> dict:
@@ -115,7 +115,7 @@ def _read(path: epath.Path, targets: dict, restore_args: dict) -> dict:
 
 
 def _check_same(recorded: dict, wanted: dict, path: epath.Path) -> None:
-    """A UserError that names the first array which the checkpoint and the run don't have in common."""
+    """Raises UserError, with the name of the first array in which the checkpoint and the run differ."""
 
     def describe(shape, dtype):
         return f"{tuple(shape)} {dtype}"
@@ -130,13 +130,13 @@ def _check_same(recorded: dict, wanted: dict, path: epath.Path) -> None:
             )
 
 
-def _stored(entry: dict) -> bool:
-    """Orbax refuses arrays without elements; their shape says all there is to know."""
+def _is_stored(entry: dict) -> bool:
+    """Whether an array is on disk. Orbax refuses arrays without elements; the manifest has their shape."""
     return math.prod(entry["data"]) > 0
 
 
 def _as_stored(leaf) -> jax.ShapeDtypeStruct:
-    """The array that is on disk for this leaf of the state, and where it shall go."""
+    """Shape, dtype and sharding of the array on disk for this leaf of the state."""
     # Without a sharding Orbax would look for the devices of the run that saved.
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -1,8 +1,8 @@
-"""Where a command's lines go when nobody reads them any more: nowhere, and the work goes on.
+"""A command goes on when nobody can read its output any more.
 
-The rule: a closed pipe (`train ... | head`) or a lost terminal ends no work and shows no traceback. What a run says is
-in its log.txt too, and what is measured is in files. Lines that could not be written to a file, on a full disk for one,
-end no work either, but they are missing where somebody will look for them, and that is told at the end.
+A closed pipe (`train ... | head`) or a lost terminal ends no work and shows no traceback: the lines of a run are in its
+log.txt too, and numbers are in files. If stdout is a file and lines can't be written to it, because the disk is full
+for example, the work goes on as well, and an error at the end says that lines are missing.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ECONNRESET)
 
 
 class LinesLost(Exception):
-    """Lines are missing in the file that was to get them."""
+    """Lines are missing in the file that stdout or stderr was sent to."""
 
 
-class Lasting(io.FileIO):
-    """A stream that is pointed at nothing when its reader has gone. lost: why lines are missing in a file, or None."""
+class TolerantFile(io.FileIO):
+    """A stream that goes to os.devnull when its reader is gone. lost: why lines are missing in a file, or None."""
 
     lost: OSError | None = None
 
@@ -29,21 +29,21 @@ class Lasting(io.FileIO):
             return super().write(data)
         except OSError as error:
             if error.errno in GONE and not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
-                _to_nothing(self.fileno())  # the descriptor itself: libraries in C write to it as well
+                _redirect_to_null(self.fileno())  # the descriptor itself: libraries in C write to it as well
             else:
                 self.lost = error
             return len(data)
 
 
 @contextlib.contextmanager
-def lasting():
-    """stdout and stderr outlive their readers in here; those of a notebook or a test stay as they are.
+def tolerate_lost_readers():
+    """Inside `with`, stdout and stderr may lose their readers; the streams of a notebook or a test stay as they are.
 
     Raises LinesLost at the end if lines are missing in a file.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = after = (_outliving(before[0], 1), _outliving(before[1], 2))
-    if sys.__stderr__ is None:  # closed by who started us; what writes there at the very end asks for this one
+    sys.stdout, sys.stderr = after = (_tolerant(before[0], 1), _tolerant(before[1], 2))
+    if sys.__stderr__ is None:  # it was closed when we were started; Python's shutdown writes to it
         sys.__stderr__ = sys.stderr
     try:
         yield
@@ -54,37 +54,37 @@ def lasting():
             sys.stdout, sys.stderr = before
     for stream in after:
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
-        if isinstance(raw, Lasting) and raw.lost:
+        if isinstance(raw, TolerantFile) and raw.lost:
             raise LinesLost(f"not all lines could be written where they were sent ({raw.lost.strerror}).")
 
 
-def _outliving(stream, descriptor: int):
-    """The stream itself, or what takes its place where it is the process's own on that descriptor."""
+def _tolerant(stream, descriptor: int):
+    """The stream; a tolerant one in its place if it is the process's own stream on that descriptor."""
     if stream is None:
-        return _nothing(descriptor)
+        return _null_stream(descriptor)
     if stream is not (sys.__stdout__ if descriptor == 1 else sys.__stderr__):
         return stream
     stream.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(Lasting(descriptor, "w", closefd=False)),
+        io.BufferedWriter(TolerantFile(descriptor, "w", closefd=False)),
         stream.encoding,
-        "backslashreplace" if stream.errors == "strict" else stream.errors,  # file names may be of any bytes
+        "backslashreplace" if stream.errors == "strict" else stream.errors,  # file names may have any bytes
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
 
 
-def _nothing(descriptor: int):
-    """A stream into nothing, on that descriptor if it is free: else the next file to be opened would get the lines."""
+def _null_stream(descriptor: int):
+    """A stream to os.devnull. Takes the descriptor if it is free, or the next file to be opened would get the lines."""
     try:
         os.fstat(descriptor)
     except OSError:
-        _to_nothing(descriptor)
+        _redirect_to_null(descriptor)
     return open(os.devnull, "w")
 
 
-def _to_nothing(descriptor: int) -> None:
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    if nothing != descriptor:
-        os.dup2(nothing, descriptor)
-        os.close(nothing)
+def _redirect_to_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

@@ -1,10 +1,10 @@
-"""What later steps have shown of a run's checkpoints: `checkpoints/verdict.json`, a few numbers, kept over restarts.
+"""Which checkpoints of a run are proven by later steps: `checkpoints/verdict.json`, a few numbers.
 
-Good means more than a checksum. An update can ruin a network whose weights are all finite: no gradient after it is. So
-a checkpoint is *proven* when a later step was finite. The newest proven one is never deleted, and it is the one to go
-back to when a run ends because its steps are not finite.
+Files with the right checksums are not enough. After a bad update, all weights can be finite while every later gradient
+is not. So a checkpoint is *proven* when a later step was finite. The newest proven one is never deleted. When a run
+ends because its steps are not finite, it is the one to go back to.
 
-It lies beside the steps because a step does not change after it was committed. Only files here: no arrays, no jax.
+The file is beside the steps because a step does not change after it was committed. This file needs no jax.
 """
 
 import json
@@ -19,32 +19,32 @@ NAME = "verdict.json"
 
 @dataclass
 class Verdict:
-    """finite: the newest step that was finite, as far as was looked. ruined: the run ended because none after it was.
+    """finite: the newest step known to be finite. ruined: the run ended because no step after it was finite.
 
-    scores: of steps, the higher the better.
+    scores: {step: score}, the higher the better.
     """
 
     finite: int = 0
     ruined: bool = False
     scores: dict[int, float] = field(default_factory=dict)
 
-    def proven(self, step: int) -> bool:
+    def is_proven(self, step: int) -> bool:
         """Whether a step after this one is known to have been finite."""
         return step < self.finite
 
-    def against(self, step: int) -> str | None:
-        """Why a step with good files is not to be used, as the end of a sentence; None if nothing speaks against it."""
-        return "no step after it was finite" if self.ruined and not self.proven(step) else None
+    def objection(self, step: int) -> str | None:
+        """Why a step with good files must not be used, as the end of a sentence; None if it may."""
+        return "no step after it was finite" if self.ruined and not self.is_proven(step) else None
 
-    def back_to(self, step: int | None) -> "Verdict":
-        """The verdict of a run that goes on from this step (None = the start): what is known of later ones is void."""
+    def up_to(self, step: int | None) -> "Verdict":
+        """The verdict of a run that goes on from this step (None = the start), without what is known of later steps."""
         if step is None:
             return Verdict()
         return Verdict(min(self.finite, step + 1), False, {s: score for s, score in self.scores.items() if s <= step})
 
 
 def read(folder: epath.Path) -> Verdict:
-    """Of a `checkpoints` folder; nothing is known where the file is missing or torn."""
+    """The Verdict of a `checkpoints` folder; an empty one where the file is missing or incomplete."""
     try:
         found = json.loads((folder / NAME).read_text())
         return Verdict(found["finite"], found["ruined"], {int(step): score for step, score in found["scores"].items()})
@@ -53,4 +53,5 @@ def read(folder: epath.Path) -> Verdict:
 
 
 def write(folder: epath.Path, verdict: Verdict) -> None:
+    """Writes the Verdict of a `checkpoints` folder."""
     paths.write(folder / NAME, json.dumps(asdict(verdict), sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""Ends a run that hangs: a collective that waits for a process which is alive but stuck waits for ever."""
+"""Ends a run that hangs: a collective waits for ever if one process is alive but stuck."""
 
 import contextlib
 import faulthandler
@@ -10,14 +10,14 @@ import time
 from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError
 
-LOOK_EVERY = 30.0  # seconds, at most
+LOOK_EVERY = 30.0  # seconds between two checks, at most
 
 
 class Watchdog:
-    """Between `with` and its end, `alive` has to be called every `seconds`, or the process shows its stacks and ends.
+    """Inside `with`, the process ends and shows its stacks if `alive` is not called for `seconds`; 0 = never.
 
-    They go to stderr, and to a file in the run's folder if that is a local one; the exit code is that of LostError, so
-    that whoever started the run starts it again. seconds: 0 = never.
+    The stacks go to stderr, and to a file in the run's folder if that is on a disk. The exit code is that of LostError,
+    so that a launcher repeats the command.
     """
 
     def __init__(self, seconds: float, workdir: str, process: int = 0):
@@ -40,13 +40,13 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def alive(self) -> None:
-        """The loop has gone on."""
+        """To be called in every turn of the loop."""
         self._last = time.monotonic()
 
     def _watch(self) -> None:
         look_every = min(LOOK_EVERY, self.seconds / 4)
         while True:
-            # A library that hangs may hold Python's lock, and then this thread hangs too: this timer, in C, does not.
+            # If a library hangs while it has Python's global lock, this thread hangs too. This timer, in C, does not.
             faulthandler.dump_traceback_later(self.seconds + look_every, file=sys.__stderr__, exit=True)
             if self._over.wait(look_every):
                 return
@@ -54,10 +54,10 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        with contextlib.suppress(OSError):  # a terminal that is gone must not keep the process from its end
+        with contextlib.suppress(OSError):  # a lost terminal must not keep the process from ending
             print(
                 f"jax_ssl: nothing has moved for {self.seconds:g} seconds (config.hosts.hang_seconds): this process "
-                "ends, and the same command goes on from the last checkpoint. This is where it stood:",
+                "ends, and the same command goes on from the last checkpoint. The stacks of its threads:",
                 file=sys.__stderr__,
                 flush=True,
             )

@@ -1,1 +1,1 @@
-"""What is done with finished runs and files of weights: numbers, pictures, suites, seals."""
+"""Measures and draws finished runs and files of weights; runs suites of small runs; makes the table of seals."""

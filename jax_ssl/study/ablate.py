@@ -1,7 +1,7 @@
-"""Named suites of small runs, each with seeds: one claim, one table and one plot. configs/ablations.py has the suites.
+"""Suites of small runs with several seeds: each has one claim, one table and one plot. See configs/ablations.py.
 
-A finished cell is one line of WORKDIR/ablations.jsonl and is not run again; a cell that was interrupted goes on in its
-own run folder, WORKDIR/SUITE/CELL-SEED.
+A finished cell is one line of WORKDIR/ablations.jsonl and is not run again; an interrupted cell goes on in its own run
+folder, WORKDIR/SUITE/CELL-SEED.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Job(NamedTuple):
     cell: str
     seed: int
     flags: list[str]  # the config, and the overrides of suite, cell and user, as `train` takes them
-    settings: object  # what follows from them
+    settings: object  # the config that they make
     folder: epath.Path  # of the run
 
 
@@ -48,7 +48,7 @@ def suites() -> dict:
 
 
 def find(name: str):
-    """The suite of that name. Raises UserError with the nearest one."""
+    """The suite of that name. Raises UserError, with the most similar name."""
     if name not in suites():
         near = difflib.get_close_matches(name, suites(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(suites())}."
@@ -57,7 +57,7 @@ def find(name: str):
 
 
 def listing(name: str = "") -> str:
-    """All suites, or the one of that name, with their claims and cells, for a terminal. Raises UserError."""
+    """A text of all suites, or of the one of that name, with claims and cells. Raises UserError."""
     lines = []
     for title, suite in ({name: find(name)} if name else suites()).items():
         lines += ["", f"{title}: {suite.claim}", f"  {suite.source}", f"  a run: {suite.budget}"]
@@ -68,9 +68,9 @@ def listing(name: str = "") -> str:
 
 
 def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
-    """Every cell with the first seed, then with the next: what is there early can already be compared.
+    """All cells with the first seed, then all with the next: so early results can be compared already.
 
-    Raises UserError for whatever is wrong with any of them, before the first one runs.
+    Raises UserError for a mistake in any of them, before the first one runs.
     """
     suite, numbers, made = find(name), seeds.split(","), []
     if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
@@ -96,7 +96,7 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
 
 
 def finished(name: str, made: list[Job], path: epath.Path) -> dict:
-    """{cell: {seed: newest record}} of every seed on file, where all else in its config is as in `made`."""
+    """{cell: {seed: newest record}} of the records whose config, but for the seed, is that of the job in `made`."""
     configs = {job.cell: config.to_dict(job.settings) for job in made}
     found = {cell: {} for cell in configs}
     for record in sorted(paths.json_lines(path), key=lambda record: record["seed"]):
@@ -106,8 +106,8 @@ def finished(name: str, made: list[Job], path: epath.Path) -> dict:
     return found
 
 
-def gather(lines: list[dict], log: str, results: list[dict], names) -> dict:
-    """{name: number or None} of a run, from its metrics.jsonl, its log.txt and what `measure_frozen` returned."""
+def collect_numbers(lines: list[dict], log: str, results: list[dict], names) -> dict:
+    """{name: number or None} of a run. lines: of metrics.jsonl; log: log.txt; results: from `measure_frozen`."""
     numbers = {name: value for line in lines for name, value in line.items()}  # the last of each
     numbers["collapsed"] = "looks collapsed" in log
     k = min((r["k"] for r in results if r["k"]), key=lambda k: abs(k - 20), default=None)  # 20 if the set allows it
@@ -117,7 +117,7 @@ def gather(lines: list[dict], log: str, results: list[dict], names) -> dict:
 
 
 def run_cell(name: str, suite, job: Job, stopped) -> dict:
-    """Trains and measures one cell: its record. Raises KeyboardInterrupt when `stopped` by a signal."""
+    """Trains and measures one cell; returns its record. Raises KeyboardInterrupt if `stopped()` after a signal."""
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):  # the run's lines are in its log.txt
         if stopped() or not train.train(job.settings, str(job.folder)) or stopped():
             raise KeyboardInterrupt
@@ -125,44 +125,45 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
         results = measure.measure_frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
     lines, log = paths.json_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
     steps = np.diff([0, *(line["step"] for line in lines)])
-    # Of all steps, and not of this call: an interrupted cell has had several.
+    # Of all steps and not of this call: an interrupted cell was run by several calls.
     seconds = sum(count * line.get("step_seconds", 0) for count, line in zip(steps, lines))
     return dict(
         suite=name, cell=job.cell, seed=job.seed, config=config.to_dict(job.settings), overrides=job.flags,
-        numbers=gather(lines, log, results, suite.numbers), steps=lines[-1]["step"], seconds=round(float(seconds), 1),
-        date=datetime.date.today().isoformat(), hardware=measure.hardware(),
+        numbers=collect_numbers(lines, log, results, suite.numbers), steps=lines[-1]["step"],
+        seconds=round(float(seconds), 1), date=datetime.date.today().isoformat(), hardware=measure.hardware(),
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def signals():
-    """Yields a function that says whether a signal to stop came; outside of training's steps it interrupts at once.
+def watch_signals():
+    """Yields a function that returns whether a signal to stop came. Outside of training, a signal interrupts at once.
 
-    Training answers them itself, and one in its last step looks like a run that ended: so each leaves a byte in a pipe.
+    Training handles signals itself, and after a signal in its last step it looks finished. So each signal also writes a
+    byte to a pipe, which the function reads.
     """
-    end, start = os.pipe()
-    os.set_blocking(start, False)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
     handlers = {s: signal.signal(s, signal.default_int_handler) for s in stop.signals()}
-    before = signal.set_wakeup_fd(start)
+    before = signal.set_wakeup_fd(write_end)
     try:
-        yield lambda: bool(select.select([end], [], [], 0)[0])
+        yield lambda: bool(select.select([read_end], [], [], 0)[0])
     finally:
         signal.set_wakeup_fd(before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        os.close(end)
-        os.close(start)
+        os.close(read_end)
+        os.close(write_end)
 
 
 def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
-    """Runs what is not finished, a line a cell; then writes and prints what is there. Raises UserError."""
+    """Runs the cells that are not finished, and prints one line each; then writes the report. Raises UserError."""
     made, suite, root = jobs(name, workdir, seeds, overrides), find(name), paths.resolve(workdir)
     file = outputs.check_file("--workdir", str(root / "ablations.jsonl"))
     setting = settings_line(made, overrides)
-    metrics.trim(file, math.inf)  # without the line that a kill has torn
+    metrics.trim(file, math.inf)  # drops a last line that a kill cut short
     print(f"{suite.claim}\na run: {suite.budget}; logs: {root}/{name}/*/log.txt\n{setting}", flush=True)
     try:
-        with signals() as stopped:
+        with watch_signals() as stopped:
             for number, job in enumerate(made, 1):
                 cell = f"{job.cell:{max(map(len, suite.cells))}}"
                 print(f"[{number}/{len(made)}] {cell}  seed {job.seed}", end="  ", flush=True)
@@ -171,7 +172,7 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
                     record = run_cell(name, suite, job, stopped)
                     paths.append(file, metrics.json_line(record))
                     jax.clear_caches()  # the next cell has programs of its own
-                values = "  ".join(f"{PROBED.get(key, key)} {shown(key, v)}" for key, v in record["numbers"].items())
+                values = "  ".join(f"{PROBED.get(k, k)} {number_text(k, v)}" for k, v in record["numbers"].items())
                 print(f"{values}  {record['seconds']:.0f} s", flush=True)
     except KeyboardInterrupt:
         print("\nstopped, all saved; the same command goes on from here", flush=True)
@@ -181,7 +182,7 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
 
 
 def settings_line(made: list[Job], overrides) -> str:
-    """On which images the cells are run, and which of the user's overrides differ from the suite."""
+    """A sentence: the images of the cells, and the overrides of the user that change the suite."""
     changed = {}
     for job in made:
         spec, *flags = job.flags
@@ -192,13 +193,15 @@ def settings_line(made: list[Job], overrides) -> str:
     return f"Images: {images}." + (f" Other than in the suite: {' '.join(changed)}." if changed else "")
 
 
-def shown(name: str, value) -> str:
+def number_text(name: str, value) -> str:
+    """A number of a table as text: per cent for those in PROBED, yes or no, "-" for None."""
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     return f"{100 * value:.1f}" if name in PROBED else f"{value:.3f}"
 
 
 def values_of(records: dict, name: str) -> list:
+    """The values of one number, of all seeds that have it."""
     return [r["numbers"][name] for r in records.values() if r["numbers"].get(name) is not None]
 
 
@@ -206,12 +209,12 @@ def summary(name: str, values: list) -> str:
     """`42.1 ± 0.4 (41.8, 42.4)`; `1 of 2` for yes and no."""
     if not values or isinstance(values[0], bool):
         return f"{sum(values)} of {len(values)}" if values else "-"
-    mean, each = shown(name, np.mean(values)), ", ".join(shown(name, value) for value in values)
-    return mean if len(values) == 1 else f"{mean} ± {shown(name, np.std(values, ddof=1))} ({each})"
+    mean, each = number_text(name, np.mean(values)), ", ".join(number_text(name, value) for value in values)
+    return mean if len(values) == 1 else f"{mean} ± {number_text(name, np.std(values, ddof=1))} ({each})"
 
 
 def table(suite, found: dict) -> str:
-    """Cells by numbers, in Markdown, aligned for a terminal too. found: {cell: {seed: record}}."""
+    """A Markdown table of cells by numbers, with aligned columns. found: {cell: {seed: record}}."""
     rows = [["cell", "seeds", *(PROBED.get(name, name) for name in suite.numbers)]]
     for cell, own in found.items():
         rows.append([cell, str(len(own)), *(summary(name, values_of(own, name)) for name in suite.numbers)])
@@ -221,8 +224,8 @@ def table(suite, found: dict) -> str:
 
 
 def plot(suite, found: dict, path: epath.Path, setting: str = "") -> None:
-    """The first number of the suite: a point for each seed, a bar at the mean."""
-    from matplotlib.figure import Figure  # imported late: half a second that a refused command does not need
+    """Draws the first number of the suite: a point for each seed, a bar at the mean."""
+    from matplotlib.figure import Figure  # imported late, as it takes half a second
 
     figure, name, lines = Figure(figsize=(8, 4.5), layout="constrained"), suite.numbers[0], {}
     axes = figure.subplots()
@@ -240,21 +243,21 @@ def plot(suite, found: dict, path: epath.Path, setting: str = "") -> None:
         axes.set_xticklabels([textwrap.fill(label, 16, break_long_words=False) for label in suite.cells])
     else:
         places = [cell.x for cell in suite.cells.values()]
-        if max(places) > 8 * min(places):  # queues double; ratios and depths do not
+        if max(places) > 8 * min(places):  # a logarithmic axis for lengths of queues, not for ratios and depths
             axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,g}")
     label = f"{PROBED[name]}, %" if name in PROBED else name.replace("_", " ")
     below = "\n".join([suite.axis, *textwrap.wrap(setting, 90)])
     axes.set(xlabel=below, ylabel=label, title=textwrap.fill(suite.claim, 70))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(*axes.get_legend_handles_labels(), frameon=False)  # given like this, none is no warning
+    axes.legend(*axes.get_legend_handles_labels(), frameon=False)  # with handles, an empty legend is no warning
     paths.save_picture(figure, path)
 
 
 def report(name: str, suite, found: dict, root: epath.Path, setting: str) -> None:
-    """Prints the table and writes NAME.md and NAME.png, of all that is there.
+    """Prints the table of all finished runs and writes NAME.md and NAME.png.
 
-    found: as of `table`; setting: as of `settings_line`, for its readers to know whether they read the suite itself.
+    found: as in `table`. setting: from `settings_line`; it tells readers what differs from the suite.
     """
     records = [record for own in found.values() for record in own.values()]
     if not records:

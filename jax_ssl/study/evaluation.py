@@ -1,7 +1,7 @@
-"""The verb `evaluate`: the mistakes of its flags, then one task after the other.
+"""The verb `evaluate`: checks its flags, then runs one task after the other.
 
-kNN and linear probe are `measure.measure_frozen`, rulers of the user's own rulers.py; here are fine-tuning and the
-emergence of objects.
+kNN and the linear probe are in `measure.measure_frozen`, the user's own rulers in rulers.py; fine-tuning and the
+emergence of objects are here.
 """
 
 import time
@@ -10,33 +10,34 @@ from jax_ssl import parts
 from jax_ssl.data import cutouts
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence, finetune, offline
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import measure, rulers
 
 TASKS = ("knn", "linear", "finetune", "emergence")
-NETWORKS = {  # of measure.WEIGHTS: what a task can measure
+NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}
     "knn": measure.WEIGHTS,
     "linear": measure.WEIGHTS,
-    "finetune": ("student", "teacher"),  # the same network from scratch always stands beside
+    "finetune": ("student", "teacher"),  # the same network from scratch is always measured too
     "emergence": ("untrained", "student", "teacher"),
 }
-LABELS = 1000  # images, at most, on which is fine-tuned where nothing is said
+LABELS = 1000  # default of fine-tuning: images, at most
 CUTOUTS = 256  # objects, at most, on which emergence is measured
-RATES = (1e-3, 4e-3)  # fine-tuning, per 256 images: tried by the pre-trained network and by its control alike
+RATES = (1e-3, 4e-3)  # of fine-tuning, per 256 images; tried for the pre-trained network and for the one from scratch
 
 
 def evaluate(
-    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, say=measure.tell, overrides=()
+    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, say=measure.print_now,
+    overrides=()
 ) -> None:
-    """Each of `tasks` on the networks in `weights`, None = all that it can measure; mistakes are told before long work.
+    """Runs each of `tasks` on the networks in `weights`, None = all that the task can measure.
 
-    labels, epochs: of fine-tuning. images: the folder of objects for emergence.
+    labels, epochs: of fine-tuning. images: the folder of objects for emergence. Raises UserError before long work.
     """
     own = [task for task in tasks if "." in task]
     for flag, given, known in (("task", tasks, (*TASKS, *own)), ("weights", weights or (), (*measure.WEIGHTS, "all"))):
         wrong = sorted(set(given) - set(known))
         if wrong:
-            raise UserError(f"--{flag}={wrong[0]}: choose of {', '.join(known)}.")
+            raise UserError(f"--{flag}={wrong[0]}: choose from {', '.join(known)}.")
     for task in tasks:
         networks = NETWORKS.get(task, NETWORKS["emergence"])
         if weights and not set(weights) & set(networks):
@@ -47,7 +48,7 @@ def evaluate(
         raise UserError("--task=emergence needs --images=FOLDER, of objects cut out of their background.")
     for flag, value in (("epochs", epochs), ("labels", labels)):
         if "finetune" in tasks and value is not None and value < 1:
-            raise UserError(f"--{flag}={value}: fine-tuning needs 1 at least.")
+            raise UserError(f"--{flag}={value}: fine-tuning needs at least 1.")
     measure.load_config(folder, overrides)
     if set(tasks) & set(offline.TASKS):
         measure.measure_frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
@@ -60,11 +61,12 @@ def evaluate(
 
 
 def measure_finetuned(
-    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.tell, overrides=()
+    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.print_now, overrides=()
 ) -> list[dict]:
-    """Fine-tunes the same network from scratch, and the run's, on `labels` images (None = LABELS at most); records all.
+    """Fine-tunes the run's networks, and the same network from scratch, on `labels` images (None = LABELS at most).
 
-    wanted: student, teacher or both; whatever else it names is left out.
+    wanted: student, teacher or both; other names are ignored. Prints a line for each; returns the records, which are
+    also in results.jsonl. Raises UserError.
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
@@ -80,7 +82,7 @@ def measure_finetuned(
     records, tuned = [], dict(measure.encoders(settings, saved, data.train_images))
     first = next(iter(tuned.values()))
     if not hasattr(first.backbone, "depth"):
-        # Without a stack of equal blocks there is nothing to decay along; and what is pooled says the network itself.
+        # Layer decay needs a stack of blocks; a network without one also pools its features itself.
         options |= dict(layer_decay=1.0, pool="own")
     for weights, encode in {"scratch": first, **tuned}.items():
         begun = time.time()
@@ -91,24 +93,25 @@ def measure_finetuned(
         protocol |= {"labels": len(chosen), "hardware": measure.hardware()}
         record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
         records.append(
-            metrics.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
+            results.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
         )
     return records
 
 
 def measure_emergence(
-    folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.tell, overrides=()
+    folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.print_now, overrides=()
 ) -> list[dict]:
-    """Whether the class token attends to objects: Jaccard similarity with the outlines of cut-outs, beside baselines.
+    """Measures whether the class token attends to objects: Jaccard similarity with the masks of cut-out objects.
 
-    images: a folder of objects cut out of their background, see `data/cutouts.py`.
+    images: a folder of objects cut out of their background, see `data/cutouts.py`. Prints a line for each network and
+    for noise; returns the records, which are also in results.jsonl. Raises UserError.
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
     emergence.check_class_token(parts.make_backbone(settings))
     saved = measure.open_saved(settings, folder, wanted, say)
-    scenes, outlines = cutouts.cutouts(images, CUTOUTS, settings.data.eval_size, say)
-    say(f"\n{len(scenes):,} objects of {images} on pages of noise: Jaccard similarity with most of the attention")
+    scenes, outlines = cutouts.load_cutouts(images, CUTOUTS, settings.data.eval_size, say)
+    say(f"\n{len(scenes):,} objects of {images} on noise: Jaccard similarity with most of the attention")
     say(f"{'':32}{'best head':>10}{'all heads':>10}")
     where = dict(data=images, split="test", k=None, step=saved.step, seed=seed)
     shown = dict(images=len(scenes), size=settings.data.eval_size, scenes="composed on noise")
@@ -119,7 +122,7 @@ def measure_emergence(
         say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
         for metric, value in found.items():
             records.append(
-                metrics.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
+                results.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
             )
 
     for name, encode in measure.encoders(settings, saved, scenes):

@@ -1,4 +1,4 @@
-"""From a run's folder, or a file of weights, and a few images to pictures of what the features see."""
+"""Draws pictures of the features of a run, or of a file of weights, for a few images."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jax_ssl import encoder, parts, paths, train
-from jax_ssl.data import few
+from jax_ssl.data import selection
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
 from jax_ssl.study.subject import Subject, make_method, open_subject
@@ -18,7 +18,7 @@ RATIOS = (0.75, 0.85, 0.95)  # how much of an image `reconstruction` hides
 
 
 class Picture(NamedTuple):
-    """check raises UserError where it can't be drawn; draw writes files and says of each what it shows."""
+    """check raises UserError if the picture can't be drawn; draw writes files and returns a sentence for each."""
 
     check: Callable[[Subject], None]
     draw: Callable[[Subject, Callable], dict[str, str]]  # (subject, name -> path) -> {name: sentence}
@@ -27,15 +27,15 @@ class Picture(NamedTuple):
 def draw(
     run=None, what=(), weights="student", images=None, size=None, count=8, out=None, say=print, overrides=()
 ) -> list:
-    """Draws each picture in `what`, by default those that fit, and returns the paths. Raises UserError.
+    """Draws each picture in `what`, by default all that can be drawn, and returns the paths. Raises UserError.
 
-    run: a run's folder, or None with the path of a file of weights in `weights`. images: a folder; by default images
-    that were held out of the run's training, or the embedded ones. size: their side in pixels, by default that of the
-    run. out: a folder, by default `pictures` in the run's. overrides: of the run's config, as for `evaluate`.
+    run: a run's folder, or None if `weights` is the path of a file of weights. images: a folder; by default held-out
+    images of the run, or the embedded ones. size: the side of the images in pixels, by default that of the run. count:
+    how many images. out: a folder, by default RUN/pictures. overrides: of the run's config, as for `evaluate`.
     """
     unknown = sorted(set(what) - set(PICTURES))
     if unknown:
-        raise UserError(f"--what={unknown[0]}: choose of {', '.join(PICTURES)}.")
+        raise UserError(f"--what={unknown[0]}: choose from {', '.join(PICTURES)}.")
     subject = open_subject(run, weights, images, size, count, overrides)
     for name in what:
         PICTURES[name].check(subject)
@@ -44,7 +44,7 @@ def draw(
     files, left_out = [], {}
     for picture in what or PICTURES:
         if not what and picture == "shown" and "reconstruction" not in left_out:
-            continue  # it shows the same and more
+            continue  # `reconstruction` shows the same and more
         try:
             PICTURES[picture].check(subject)
             drawn = PICTURES[picture].draw(subject, path)
@@ -59,7 +59,7 @@ def draw(
     if not files:
         raise UserError(f"None of the pictures can be drawn. {next(iter(left_out.values()))}")
     if left_out:
-        say(f"left out, as they do not fit: {', '.join(left_out)} (--what={next(iter(left_out))} says why)")
+        say(f"not drawn, as they do not fit: {', '.join(left_out)} (--what={next(iter(left_out))} says why)")
     return files
 
 
@@ -79,13 +79,13 @@ def draw_attention(subject: Subject, path) -> dict[str, str]:
 
 
 def patches_of(subject: Subject) -> tuple[int, int]:
-    """How many patches an image has, and how many features each."""
+    """(patches of an image, features of a patch)."""
     return encoder.shape_of_patches(subject.encode, subject.images.shape[1])
 
 
 def check_pca(subject: Subject) -> None:
     if patches_of(subject)[0] * len(subject.images) < 2:
-        raise UserError("Principal components are of several patches, and there is one: raise --size or --count.")
+        raise UserError("Principal components need several patches, and there is one: raise --size or --count.")
 
 
 def draw_pca(subject: Subject, path) -> dict[str, str]:
@@ -95,16 +95,16 @@ def draw_pca(subject: Subject, path) -> dict[str, str]:
 
 
 def position_note(subject: Subject, share: float) -> str:
-    """What the pictures of patches did about the part of the features that only says where a patch is."""
-    taken_out = share > pca.MAX_POSITION and len(subject.images) >= pca.MIN_IMAGES
-    return f"{100 * share:.0f} % of them position{', taken out' if taken_out else ''}"
+    """How much of the patch features only depends on the position of a patch, and whether that part was removed."""
+    removed = share > pca.MAX_POSITION and len(subject.images) >= pca.MIN_IMAGES
+    return f"{100 * share:.0f} % of them position{', removed' if removed else ''}"
 
 
 def check_correspondences(subject: Subject) -> None:
     if len(subject.images) < 2:
-        raise UserError("Correspondences are between two images, and there is one: raise --count or add an image.")
+        raise UserError("Correspondences need two images, and there is one: raise --count or add an image.")
     patches = patches_of(subject)[0]
-    pairs = 3 * 8 * patches**2  # the cosine of each with each, in float64
+    pairs = 3 * 8 * patches**2  # bytes: all cosines in float64, three times
     memory.check(lambda: pairs, f"Correspondences of {patches:,} patches", "a smaller --size")
 
 
@@ -119,12 +119,12 @@ def draw_correspondences(subject: Subject, path) -> dict[str, str]:
 
 def check_run(subject: Subject) -> None:
     if subject.config is None:
-        raise UserError(f"{subject.name} is a network without its method, which this picture needs: give --run=FOLDER.")
+        raise UserError(f"This picture needs a method, and {subject.name} is only a network: give --run=FOLDER.")
 
 
 def make_views(subject: Subject) -> dict:
-    """The views of the images as the method gets them: {group: normalised (n, V, h, w, 3)}."""
-    raw = few.raw_batch(subject.config, subject.images)
+    """{group: views (n, V, h, w, 3), normalised} of the images, as the method gets them."""
+    raw = selection.raw_batch(subject.config, subject.images)
     return jax.jit(train.preparation(subject.config))(raw, subject.images)
 
 
@@ -138,7 +138,7 @@ def draw_views(subject: Subject, path) -> dict[str, str]:
 
 
 def method_batch(subject: Subject) -> dict:
-    """What `Method.show` is given: the images as they are where a method sees one view of each, or else its views."""
+    """The batch for `Method.show`: the uncropped images if the method uses one view of each, else its views."""
     groups = subject.config.data.crops
     if set(groups) == {"views"} and sum(recipe["count"] for recipe in groups["views"]) == 1:
         return {"views": subject.encode.normalise(subject.images)[:, None]}
@@ -148,7 +148,7 @@ def method_batch(subject: Subject) -> dict:
 def check_show(subject: Subject) -> None:
     check_run(subject)
     if subject.name == "teacher":
-        raise UserError("What a method shows of itself, it shows of its student: take --weights=student.")
+        raise UserError("A method's own pictures are of its student: take --weights=student.")
 
 
 def check_shown(subject: Subject) -> None:
@@ -158,11 +158,11 @@ def check_shown(subject: Subject) -> None:
         raise UserError(
             f"model.norm_groups={model.norm_groups} does not divide {len(subject.images)} images: change --count."
         )
-    showing(subject)
+    prepare_show(subject)
 
 
-def showing(subject: Subject, **changes) -> tuple[Callable, tuple]:
-    """`Method.show` of the run's method, with other keywords, and its arguments. Raises UserError where it can't."""
+def prepare_show(subject: Subject, **changes) -> tuple[Callable, tuple]:
+    """(`Method.show`, its arguments) of the run's method with changed keywords. Raises UserError if it can't be run."""
     state, config = subject.state, subject.config
     method = make_method(config, max(int(state.step), 1), **changes)
     arguments = (state.params, state, method_batch(subject), jax.random.key(config.seed))
@@ -170,26 +170,27 @@ def showing(subject: Subject, **changes) -> tuple[Callable, tuple]:
         jax.eval_shape(method.show, *arguments)
     except UserError:
         raise
-    except Exception as error:  # tracing says of shapes that do not fit whatever it likes
+    except Exception as error:  # shapes that do not fit raise errors of many kinds
         raise UserError(
-            f"What {config.method.name} shows of itself can't be made of {len(subject.images)} images of "
+            f"The pictures of {config.method.name} can't be made of {len(subject.images)} images of "
             f"{subject.images.shape[1]} pixels ({str(error).strip().partition(chr(10))[0][:150]}): leave out --size, "
             "--count and --config, or change them."
         ) from error
     return method.show, arguments
 
 
-def show(subject: Subject, **changes) -> dict[str, np.ndarray]:
-    function, arguments = showing(subject, **changes)
+def run_show(subject: Subject, **changes) -> dict[str, np.ndarray]:
+    """What `Method.show` returns, on the host. Raises UserError, also if the memory is too small."""
+    function, arguments = prepare_show(subject, **changes)
     program = jax.jit(function).lower(*arguments).compile()
-    name = f"What {subject.config.method.name} shows of itself"
-    memory.check(lambda: encoder.temporary(program), name, "a smaller --size or --count")
+    name = f"The pictures of {subject.config.method.name}"
+    memory.check(lambda: encoder.temporary_bytes(program), name, "a smaller --size or --count")
     return jax.device_get(program(*arguments))
 
 
 def draw_shown(subject: Subject, path) -> dict[str, str]:
     sentences, data = {}, subject.config.data
-    for name, array in show(subject).items():
+    for name, array in run_show(subject).items():
         title = f"shown_{name}"
         if array.ndim == 5:
             paths.save_picture(pictures.grid(array, data.mean, data.std, rows=len(array), zoom_to=160), path(title))
@@ -203,21 +204,22 @@ def check_reconstruction(subject: Subject) -> None:
     check_show(subject)
     name = subject.config.method.name
     if "mask_ratio" not in inspect.signature(parts.find_module("methods", name).make).parameters:
-        raise UserError(f"{name} has no method.mask_ratio to hide more and more by: take --what=shown.")
-    function, arguments = showing(subject)
+        raise UserError(f"{name} has no method.mask_ratio, which this picture changes: take --what=shown.")
+    function, arguments = prepare_show(subject)
     shown = jax.eval_shape(function, *arguments)
     if "reconstruction" not in shown or shown["reconstruction"].shape[1] != 3:
-        raise UserError(f"{name} shows no image, left over and filled in, at any mask_ratio: take --what=shown.")
+        raise UserError(f"{name} shows no image, its visible part and its reconstruction: take --what=shown.")
 
 
 def draw_reconstruction(subject: Subject, path) -> dict[str, str]:
     pixels = lambda shown: shown["reconstruction"] * np.asarray(subject.encode.std) + np.asarray(subject.encode.mean)
-    shown = {ratio: pixels(show(subject, mask_ratio=ratio)) for ratio in RATIOS}
+    shown = {ratio: pixels(run_show(subject, mask_ratio=ratio)) for ratio in RATIOS}
     paths.save_picture(reconstruct.draw(shown), path("reconstruction"))
     settings, ratios = subject.config.method, ", ".join(f"{100 * ratio:.0f}" for ratio in RATIOS)
-    # Such a method predicts a patch in units of its own mean and spread, which must come from the image to be drawn.
+    # With norm_pix, a method predicts normalised patches; their mean and deviation are taken from the image.
     known = "norm_pix" in settings and settings.norm_pix
-    return {"reconstruction": f"{ratios} % hidden and filled in{', mean and spread of patches given' if known else ''}"}
+    note = ", mean and deviation of patches from the image" if known else ""
+    return {"reconstruction": f"{ratios} % hidden and reconstructed{note}"}
 
 
 PICTURES = {

@@ -1,7 +1,7 @@
-"""From a run's folder to numbers: its frozen encoders beside raw pixels and the untrained network.
+"""Measures the frozen encoders of a run, and as baselines raw pixels and the untrained network.
 
-Each number is printed and recorded when it is there, so that what comes later can't cost it. What can't be measured is
-said in one sentence; where nothing can, a UserError says why.
+Each number is printed and recorded as soon as it is measured, so that a later error does not lose it. If something
+can't be measured, one sentence says why; if nothing can, a UserError does.
 """
 
 import functools
@@ -19,27 +19,27 @@ from jax_ssl.data import pipeline
 from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import checkpoints, checks, metrics
+from jax_ssl.run import checkpoints, checks, results
 
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
-tell = functools.partial(print, flush=True)
+print_now = functools.partial(print, flush=True)
 
 
 def load_config(folder: str, overrides=()) -> ConfigDict:
-    """The config of a run, with overrides for what is done with it. Raises UserError, also where there is no run."""
+    """The config of a run, with overrides of how it is measured. Raises UserError, also if there is no run."""
     settings = config.override_measuring(config.of_run(folder), overrides)
     checks.check_measuring(settings)
     return settings
 
 
 def untrained_state(settings) -> core.TrainState:
-    """The state before the first step, the very one that training with this config and seed starts from."""
+    """The state before the first step, the same that training with this config and seed starts from."""
     method, tx, _ = train.build(settings, examples=settings.batch_size)
     return jax.jit(functools.partial(new_state, settings, method, tx))(jax.random.key(settings.seed))
 
 
 def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
-    """`core.create` on views of zeros: to be jitted (XLA then removes their forward pass) or asked for its shapes."""
+    """`core.create` on views of zeros. Use it in jax.jit, where XLA removes the forward pass, or jax.eval_shape."""
     shapes = {
         name: (settings.batch_size, sum(recipe["count"] for recipe in group), group[0]["size"], group[0]["size"], 3)
         for name, group in settings.data.crops.items()
@@ -48,15 +48,15 @@ def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
 
 
 class Saved(NamedTuple):
-    """A run's newest good checkpoint, and which of the networks that are wanted there are, in the order of WEIGHTS."""
+    """A run's newest good checkpoint. names: the wanted networks that it has, in the order of WEIGHTS."""
 
     arrays: dict
     step: int
     names: tuple[str, ...]
 
 
-def open_saved(settings, folder: str, wanted, say=tell) -> Saved:
-    """Raises UserError where the run has none of the `wanted` networks; says so where one of those named is missing."""
+def open_saved(settings, folder: str, wanted, say=print_now) -> Saved:
+    """The Saved of a run. Raises UserError if it has none of the `wanted` networks; says so if it lacks one of them."""
     arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
     lacking = {"teacher"} if "backbone" not in arrays.get("teacher", {}) else set()
     names = tuple(name for name in WEIGHTS if name in wanted and name not in lacking)
@@ -68,9 +68,9 @@ def open_saved(settings, folder: str, wanted, say=tell) -> Saved:
 
 
 def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
-    """The networks of `saved`, one after the other, each with the name it has in a table.
+    """Yields (name for a table, Encoder) for the networks of `saved`.
 
-    An untrained network with batch norm comes twice, with its first statistics and with statistics of `images`.
+    An untrained network with batch norm is yielded twice, with its initial statistics and with those of `images`.
     """
     backbone, sizes = parts.make_backbone(settings), parts.images_of(settings)
     for name in saved.names:
@@ -84,16 +84,16 @@ def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
             yield name, freeze(backbone, saved.arrays, name, **sizes)
 
 
-def labelled(settings, say=tell) -> pipeline.Probe:
-    """The labelled images to measure on. Raises UserError where there are none."""
-    data = pipeline.labelled(settings, say)
+def labelled(settings, say=print_now) -> pipeline.Probe:
+    """The labelled images to measure on. Raises UserError if there are none."""
+    data = pipeline.open_probe(settings, say)
     if data is None:
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
     return data
 
 
 def introduction(settings, folder: str, saved: Saved, data: pipeline.Probe) -> str:
-    """One line: which network of which run, and the images that it is measured on; a second for a note on them."""
+    """A line on the run, its network and the images that it is measured on; a second line for a note on the images."""
     count = sum(np.size(x) for x in jax.tree.leaves(saved.arrays["params"]["backbone"]))
     sentence = (
         f"{folder} at step {saved.step:,}: {settings.model.name} of {count / 1e6:.2f} M parameters, "
@@ -104,12 +104,17 @@ def introduction(settings, folder: str, saved: Saved, data: pipeline.Probe) -> s
 
 
 def name_of(settings) -> str:
-    """The data set on which is measured."""
+    """The name of the data set that is measured on."""
     return settings.data.probe.name or settings.data.name
 
 
-def measure_frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=tell, overrides=()) -> list[dict]:
-    """kNN and linear probe, or one of them, of a run beside its baselines: a table, and records in results.jsonl."""
+def measure_frozen(
+    folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=print_now, overrides=()
+) -> list[dict]:
+    """Measures kNN and linear probe (or one) of a run and its baselines. Prints a table, returns the records.
+
+    The records are also in results.jsonl. wanted: of WEIGHTS. seed: of the probe, default the run's. Raises UserError.
+    """
     tasks = tuple(task for task in offline.TASKS if task in tasks)
     settings = load_config(folder, overrides)
     saved = open_saved(settings, folder, wanted, say)
@@ -130,7 +135,7 @@ def measure_frozen(folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, 
 
 
 def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, str, offline.Measured, dict]]:
-    """The rows of the table, each measured when it is asked for: weights, label, numbers, more for the protocol."""
+    """Yields the rows of the table, each measured when it is asked for: (weights, label, numbers, protocol)."""
     if "pixels" in saved.names:
         side = offline.PIXELS_SIDE
         shrunk = {"resized_to": side} if data.train_images.shape[1] > side else {}
@@ -147,7 +152,7 @@ def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, 
 
 
 def record_row(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
-    """The records of one row, appended to results.jsonl; of several processes that measure the same, one does."""
+    """The records of one row. Process 0 appends them to results.jsonl."""
     common = dict(weights=weights, metric="top1", data=name_of(settings), split=data.split, step=step, seed=seed)
     where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
     where |= {"hardware": hardware()} | protocol
@@ -160,32 +165,27 @@ def record_row(folder, weights: str, measured: offline.Measured, settings, data,
         found.append(dict(task="linear", value=measured.linear["top1"], k=None, protocol=where | chosen))
     if jax.process_index() != 0:
         return [record | common for record in found]
-    return [metrics.record_result(folder, **record, **common) for record in found]
+    return [results.record_result(folder, **record, **common) for record in found]
 
 
 def hardware() -> str:
-    """What a number was measured on."""
+    """Number and kind of the devices, the processor and the version of jax, as text."""
     kinds = sorted({device.device_kind for device in jax.devices()})
     return f"{jax.device_count()} x {', '.join(kinds)}, {platform.machine()}, jax {jax.__version__}"
 
 
-def results(folder: str) -> list[dict]:
-    """All whole records of results.jsonl, oldest first; a kill may have torn the last one."""
-    return paths.json_lines(paths.resolve(folder) / "results.jsonl")
-
-
 def has_table(folder: str) -> bool:
-    """Whether the last step of a run has been measured: one that was measured on its way has older numbers."""
+    """Whether results.jsonl has numbers of the last step of a run, and not only of an earlier one."""
     lines = paths.json_lines(paths.resolve(folder) / "metrics.jsonl")
     step = lines[-1].get("step") if lines else None
     return any(
         record.get("step") == step and record.get("weights") == "student" and record.get("task") in offline.TASKS
-        for record in results(folder)
+        for record in results.read_results(folder)
     )
 
 
-def at_end(folder: str, say=tell) -> None:
-    """The table of a finished run. Whatever goes wrong with it is one warning: the run itself is done and saved."""
+def measure_at_end(folder: str, say=print_now) -> None:
+    """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
     try:
         measure_frozen(folder, say=say)
     except Exception as error:

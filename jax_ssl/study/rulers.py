@@ -1,9 +1,11 @@
-"""A run measured by a ruler of the user's own: `evaluate --task=mine.ruler`, a Python module with one function,
+"""Measures a run by a ruler (a measure of features) of the user's own: `evaluate --task=mine.ruler`.
+
+It is a Python module with one function,
 
     measure(encode: Encoder, data: Probe, seed: int) -> {metric: number}
 
-encode: a frozen network; data: the labelled images on which kNN and the linear probe measure too. Each network that the
-run has, and the untrained one, is a row and a record of results.jsonl as soon as it is measured.
+encode: a frozen network; data: the labelled images, the same as for kNN and the linear probe. Each network of the run,
+and the untrained one, gives a row and records in results.jsonl as soon as it is measured.
 """
 
 import math
@@ -14,21 +16,21 @@ import jax
 from jax_ssl import parts
 from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
-from jax_ssl.run import metrics
+from jax_ssl.run import results
 from jax_ssl.study import measure
 
 WIDTH = 10  # columns of a number, at least
 
 
 def find(name: str) -> Callable:
-    """The function `measure` of that module. Raises UserError."""
-    return parts.own_module(name, "--task", "measure(encode, data, seed)").measure
+    """The function `measure` of that module. Raises UserError, or CodeError if the module can't be imported."""
+    return parts.import_own_module(name, "--task", "measure(encode, data, seed)").measure
 
 
 def measure_by(
-    name: str, folder: str, wanted=measure.WEIGHTS, seed: int | None = None, say=measure.tell, overrides=()
+    name: str, folder: str, wanted=measure.WEIGHTS, seed: int | None = None, say=measure.print_now, overrides=()
 ) -> list[dict]:
-    """Measures the run's networks by the ruler `name`: prints a row each, and returns the records."""
+    """Measures the run's networks by the ruler `name`; prints a row for each, and returns the records."""
     ruler, settings = find(name), measure.load_config(folder, overrides)
     wanted = [weights for weights in wanted if weights != "pixels"]
     saved, data = measure.open_saved(settings, folder, wanted, say), measure.labelled(settings, say)
@@ -48,20 +50,20 @@ def measure_by(
         protocol = counts | ({"batch_statistics": statistics} if statistics else {})
         protocol |= {"feature_depth": settings.feature_depth} if settings.feature_depth else {}
         for metric, value in numbers.items():
-            # Of several processes that measure the same, one writes it down.
+            # All processes measure the same, and process 0 records it.
             if jax.process_index() == 0:
-                records.append(metrics.record_result(folder, name, weights, metric, value, protocol=protocol, **where))
+                records.append(results.record_result(folder, name, weights, metric, value, protocol=protocol, **where))
     return records
 
 
 def run(ruler: Callable, name: str, encode, data, seed: int) -> dict[str, float]:
-    """What the ruler says, as plain numbers. Raises CodeError where it fails, UserError for what is no number."""
+    """{metric: float} from the ruler. Raises CodeError if it fails, UserError for a result that is no finite number."""
     try:
         numbers = ruler(encode, data, seed)
     except UserError:
         raise
     except Exception as error:
-        raise parts.of_theirs(f"--task={name} failed", error) from error
+        raise parts.user_code_error(f"--task={name} failed", error) from error
     try:
         found = {str(metric): float(value) for metric, value in numbers.items()}
     except (AttributeError, TypeError, ValueError):

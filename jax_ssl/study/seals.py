@@ -1,11 +1,12 @@
-"""The table of which method has earned which seal, built from recorded evidence and from nothing else.
+"""The table of which method has which seal, made from recorded evidence only.
 
-Evidence lies in jax_ssl/evidence/, one JSON object a line, and says where it came from:
+Evidence is in jax_ssl/study/evidence/, one JSON object per line:
     tests.jsonl  outcomes of tests marked `seal`, written by `pytest --record-seals`
     plans.jsonl  compilations for a described pod, `python -m jax_ssl seals --record=PLAN.json`
     runs.jsonl   trained and measured runs, `python -m jax_ssl seals --record=RUN_FOLDER`
-A seal without a record stays open; so does one whose newest record failed. The evidence is installed with the package,
-and written in a checkout only. What is incomplete is refused before it is written, and read without harm.
+A seal without a record is open; so is one whose newest record failed. The evidence is installed with the package, and
+can only be written in a checkout. Incomplete records are refused when they are recorded, and ignored when they are
+read.
 """
 
 import datetime
@@ -23,26 +24,26 @@ EVIDENCE = CHECKOUT / "docs" / "evidence.md"
 BEGIN, END = "<!-- seals: begin -->", "<!-- seals: end -->"
 # Methods whose frozen features are known to be weak: they are fine-tuned as well.
 FINE_TUNED = ("mae", "simmim", "beit", "dvae", "context_encoder")
-# Raw pixels stand beside all on kNN; joint-embedding and self-distillation have to beat them, these need not.
+# Raw pixels are measured on kNN beside all methods; these methods need not beat them.
 BESIDE_PIXELS = (*FINE_TUNED, "ijepa")
 SEEDS = 2
-# Without these a run proves nothing, and a plan can't be shown.
+# Numbers and keys without which a run or a plan is refused.
 NEEDED_OF_A_RUN = tuple(f"{task} {who}" for task in ("knn@20", "linear") for who in ("pixels", "untrained", "trained"))
 NEEDED_OF_A_PLAN = ("method", "config", "topology", "memory", "fits", "compile_seconds", "batch_size")
 
 
 def methods() -> list[str]:
-    """The file name is the registry."""
+    """The names of all methods: those of the files in jax_ssl/methods."""
     return sorted(path.stem for path in (Path(__file__).parents[1] / "methods").glob("*.py") if path.stem != "__init__")
 
 
 def read(name: str) -> list[dict]:
-    """The records of a file of evidence, none without it. Raises UserError for a line that is not JSON."""
+    """The records of a file of evidence, [] if there is no file. Raises UserError for a line that is not JSON."""
     return read_lines(FOLDER / name, "restore it from git")
 
 
 def read_lines(path, remedy: str) -> list[dict]:
-    """The objects of a file with one a line; none if there is no file. Raises UserError, with the remedy."""
+    """The objects of a file with one per line, [] if there is no file. Raises UserError, with the remedy."""
     records = []
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
         try:
@@ -62,15 +63,15 @@ def today() -> str:
 
 
 def merge(name: str, new: list[dict], key) -> None:
-    """Replaces the records with the same key, keeps the others, in a stable order."""
+    """Adds records to a file of evidence, sorted by key; they replace records with the same key."""
     records = {key(record): record for record in [*read(name), *new]}
     write(name, [records[k] for k in sorted(records)])
 
 
 def record(path: str, name: str = "") -> None:
-    """Keeps a run's folder or a plan's JSON file as evidence; name: how the run's config was called.
+    """Records a run's folder or a plan's JSON file as evidence; name: the --config of the run.
 
-    Raises UserError where nothing can be kept, or nothing would be shown by it.
+    Raises UserError if it can't be recorded or is incomplete.
     """
     if not (CHECKOUT / "setup.py").is_file():
         raise UserError(
@@ -91,7 +92,7 @@ def record(path: str, name: str = "") -> None:
 
 
 def record_plans(plans, path: str) -> None:
-    """One record for each (config, topology). path: where they come from."""
+    """Records plans, one for each (config, topology). path: their file, for messages. Raises UserError."""
     plans = plans if isinstance(plans, list) else [plans]
     for plan in plans:
         missing = [key for key in NEEDED_OF_A_PLAN if key not in plan] if isinstance(plan, dict) else ["method"]
@@ -103,13 +104,13 @@ def record_plans(plans, path: str) -> None:
 
 
 def record_run(folder, name: str) -> None:
-    """Keeps the newest number of each kind that a run was given, and what it took. Raises UserError without them."""
+    """Records the newest number of each kind of a run, its steps and seconds. Raises UserError if one is missing."""
     command = f"run `python -m jax_ssl evaluate --run={folder}` first"
     try:
         settings = json.loads((folder / "config.json").read_text())
     except ValueError:
         raise UserError(f"{folder}/config.json is no JSON: restore it from the command that started the run.") from None
-    results, numbers = read_lines(folder / "results.jsonl", "take the line out"), {}
+    results, numbers = read_lines(folder / "results.jsonl", "remove that line"), {}
     if not results:
         raise UserError(f"{folder} has no results: {command}.")
     for result in results:
@@ -119,7 +120,7 @@ def record_run(folder, name: str) -> None:
     missing = [need for need in NEEDED_OF_A_RUN if best(numbers, *need.split(" ")) is None]
     if missing:
         raise UserError(f"{folder} can't be evidence without {missing[0]}: {command}, with all of its weights.")
-    steps = read_lines(folder / "metrics.jsonl", "take the line out")
+    steps = read_lines(folder / "metrics.jsonl", "remove that line")
     seconds = settings["log_every"] * sum(line.get("step_seconds", 0) for line in steps)
     new = dict(
         method=settings["method"]["name"], config=name or folder.name, seed=settings["seed"], date=today(),
@@ -132,25 +133,28 @@ def record_run(folder, name: str) -> None:
 
 
 def check_method(name: str, path) -> None:
-    """Raises UserError for a method of the user's own, which no seal is for."""
+    """Raises UserError for a method of the user's own, as seals are only for the methods of this library."""
     if name not in methods():
         raise UserError(f"{path} is of the method {name}: seals are for those in jax_ssl/methods.")
 
 
 def whole_plans() -> list[dict]:
-    """The recorded plans that have all they need."""
+    """The recorded plans with all keys in NEEDED_OF_A_PLAN."""
     return [plan for plan in read("plans.jsonl") if not set(NEEDED_OF_A_PLAN) - set(plan)]
 
 
 def best(numbers: dict, task: str, who: str) -> float | None:
-    """The highest number of a task: of `pixels`, `scratch`, `untrained` in any way, or `trained`; None without one."""
+    """The highest number of a task, None if there is none.
+
+    who: "pixels", "scratch", "untrained" (with either batch statistics) or "trained" (student or teacher).
+    """
     starts = [f"{task} {name}" for name in (("student", "teacher") if who == "trained" else (who,))]
     found = [value for name, value in numbers.items() if name.startswith(tuple(starts))]
     return max((value for value in found if value is not None), default=None)
 
 
-def learned(method: str, numbers: dict) -> bool:
-    """The bar of the fifth seal, for one run; a number that is missing leaves the seal open."""
+def has_learned(method: str, numbers: dict) -> bool:
+    """Whether one run meets the conditions of the fifth seal, "learns"; False if a number is missing."""
     bars = [("knn@20", "untrained"), ("linear", "untrained"), ("linear", "pixels")]
     bars += [("finetune", "scratch")] if method in FINE_TUNED else []
     bars += [("knn@20", "pixels")] if method not in BESIDE_PIXELS else []
@@ -158,13 +162,13 @@ def learned(method: str, numbers: dict) -> bool:
     return all(None not in pair and pair[0] > pair[1] for pair in pairs)
 
 
-def holds(method: str) -> list[bool]:
-    """The six seals of a method, by the evidence."""
+def seals_of(method: str) -> list[bool]:
+    """Whether a method has each of the six SEALS, by the evidence."""
     tests = [record for record in read("tests.jsonl") if record["method"] == method]
     by_test = lambda seal: [r["passed"] for r in tests if r["seal"] == seal]
     fits = [plan["fits"] for plan in whole_plans() if plan["method"] == method]
     runs = [run for run in read("runs.jsonl") if run["method"] == method]
-    seeds = {run["seed"] for run in runs if learned(method, run["results"])}
+    seeds = {run["seed"] for run in runs if has_learned(method, run["results"])}
     passed = lambda outcomes: bool(outcomes) and all(outcomes)
     return [
         passed(by_test(1)), passed(by_test(2)), passed(by_test(3)),
@@ -173,18 +177,18 @@ def holds(method: str) -> list[bool]:
 
 
 def table() -> str:
-    """Methods by seals, in Markdown, aligned for a terminal too."""
+    """A Markdown table of methods by seals, with aligned columns."""
     width = max(map(len, methods()))
     lines = [f"| {'method':{width}} | " + " | ".join(f"{i + 1} {seal}" for i, seal in enumerate(SEALS)) + " |"]
     lines.append(f"|{'-' * (width + 2)}|" + "|".join("-" * (len(seal) + 4) for seal in SEALS) + "|")
     for method in methods():
-        cells = [f"{'yes' if held else 'open':{len(seal) + 2}}" for held, seal in zip(holds(method), SEALS)]
+        cells = [f"{'yes' if has_it else 'open':{len(seal) + 2}}" for has_it, seal in zip(seals_of(method), SEALS)]
         lines.append(f"| {method:{width}} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def evidence() -> str:
-    """The runs and plans behind seals four and five, in Markdown."""
+    """Markdown tables of the runs and plans that seals four and five are based on."""
     lines = ["## Runs", ""]
     lines += ["| run | seed | data | steps | seconds | kNN k=20: pixels, untrained, trained | linear: the same | "
               "fine-tuned: scratch, trained |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
@@ -213,7 +217,7 @@ def evidence() -> str:
 
 
 def refresh(say=print) -> str:
-    """Writes table and evidence between the markers of docs/evidence.md, if they differ; returns the table."""
+    """Writes table and evidence between the markers of docs/evidence.md, if they have changed; returns the table."""
     before = EVIDENCE.read_text() if EVIDENCE.exists() else ""
     if BEGIN in before:
         start, rest = before.split(BEGIN)

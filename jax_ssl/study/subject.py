@@ -1,4 +1,4 @@
-"""Whose features are drawn, and of what: a run's network or a file's, and a few images."""
+"""What `visualize` draws: a network, of a run or of a file of weights, and a few images."""
 
 import functools
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import core, encoder, parts
-from jax_ssl.data import few
+from jax_ssl.data import selection
 from jax_ssl.encoder import Encoder, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.optim.schedules import Clock
@@ -21,21 +21,21 @@ from jax_ssl.visualize import memory
 from jax_ssl.weights import load
 
 NETWORKS = ("student", "teacher", "untrained")  # of a run
-NEEDED = ("params", "teacher", "extra")  # of a state, by pictures
+NEEDED = ("params", "teacher", "extra")  # the sub-trees of a state that pictures need
 
 
 class Subject(NamedTuple):
-    """Whose features are drawn, and of what."""
+    """A frozen network, and the images that are drawn."""
 
     encode: Encoder
     name: str  # one of NETWORKS, or the name of a file
     images: np.ndarray  # uint8 (n, S, S, 3)
-    config: ConfigDict | None  # of a run, with
-    state: core.TrainState | None  # its newest state
+    config: ConfigDict | None  # of the run; None for a file
+    state: core.TrainState | None  # the newest of the run; None for a file
 
 
 def open_subject(run, weights: str, folder, size: int | None, count: int, overrides=()) -> Subject:
-    """The frozen network and the images that the flags name; overrides: of the run's config."""
+    """The Subject that the flags of `visualize` describe; overrides: of the run's config. Raises UserError."""
     if count < 1 or (size is not None and size < 1):
         raise UserError(f"--count={count} and --size={size or 'that of the run'} must be at least 1.")
     if (run is None) == (weights in NETWORKS):
@@ -53,18 +53,18 @@ def open_subject(run, weights: str, folder, size: int | None, count: int, overri
     check_size(encode.backbone, side)
     check_memory(encode, side, count)
     if folder is not None:
-        shown = few.of_folder(folder, count, side)
+        shown = selection.from_folder(folder, count, side)
     elif config is not None:
-        shown = few.of_source(
+        shown = selection.from_source(
             config.data.probe.name or config.data.name, config.data.dir, count, side, config.data.eval_crop
         )
     else:
-        shown = few.of_source("embedded", "", count, side, 1.0)
+        shown = selection.from_source("embedded", "", count, side, 1.0)
     return Subject(encode, name, shown, config, state)
 
 
 def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.TrainState]:
-    """One of a run's NETWORKS, frozen, and all that its method remembers."""
+    """(Encoder of one of a run's NETWORKS, state of the run). which: of NETWORKS. Raises UserError."""
     state = create(config) if which == "untrained" else restore(run, config)
     if which == "teacher" and "backbone" not in state.teacher:
         raise UserError(f"{run} is a run of {config.method.name}, without a teacher: take --weights=student.")
@@ -73,7 +73,7 @@ def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.Tr
 
 
 def restore(run: str, config: ConfigDict) -> core.TrainState:
-    """A run's newest good state; what its optimiser remembers is left out."""
+    """A run's newest good state, without that of its optimiser. Raises UserError if it does not fit the config."""
     loaded, step = checkpoints.load_raw(f"{run}/checkpoints", names=NEEDED)
     shapes = jax.eval_shape(lambda: create(config))
 
@@ -82,7 +82,7 @@ def restore(run: str, config: ConfigDict) -> core.TrainState:
         found = functools.reduce(lambda tree, name: tree.get(name, {}) if isinstance(tree, dict) else {}, names, loaded)
         if isinstance(found, dict) or found.shape != expected.shape:
             raise UserError(
-                f"{'/'.join(names)} is another in {run} than --config says now: leave out what changes the network."
+                f"{'/'.join(names)} of {run} does not fit the overrides: leave out those that change the network."
             )
         return found
 
@@ -91,33 +91,33 @@ def restore(run: str, config: ConfigDict) -> core.TrainState:
 
 
 def create(config: ConfigDict) -> core.TrainState:
-    """The state before the first step, as training with this config and seed makes it, without an optimiser's."""
+    """The state before the first step, as training with this config and seed makes it, without the optimiser's."""
     make = functools.partial(measure.new_state, config, make_method(config), optax.identity())
     return jax.jit(make)(jax.random.key(config.seed))
 
 
 def check_size(backbone, side: int) -> None:
-    """Raises UserError for images that can't be cut into the network's patches."""
+    """Raises UserError for a side that is not a multiple of the network's patch."""
     patch = getattr(backbone, "patch", 1) if getattr(backbone, "stem", "patch") == "patch" else 1
     if side % patch:
         raise UserError(
-            f"--size={side} is no multiple of the network's patch of {patch}: take {max(side // patch, 1) * patch}."
+            f"--size={side} is not a multiple of the network's patch of {patch}: take {max(side // patch, 1) * patch}."
         )
 
 
 def check_memory(encode: Encoder, side: int, count: int) -> None:
-    """Raises UserError for images larger than the network's own whose way through it would not fit into memory."""
+    """Raises UserError if images are larger than in training and their forward pass would not fit into memory."""
     if side <= encode.size:
         return
     what, remedy = f"--size={side}", "a smaller --size or --count"
-    pixels = 48 * count * side * side  # of the images themselves, as they are drawn; known without any tracing
+    pixels = 48 * count * side * side  # bytes for drawing the images; needs no tracing, so it is checked first
     memory.check(lambda: pixels, what, remedy)
     patches, width = encoder.shape_of_patches(encode, side)
-    memory.check(lambda: pixels + 32 * count * patches * width + encoder.memory(encode, side), what, remedy)
+    memory.check(lambda: pixels + 32 * count * patches * width + encoder.memory_per_image(encode, side), what, remedy)
 
 
 def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:
-    """The run's method, with other keywords; the run is taken for finished after so many steps."""
+    """The run's method with changed keywords. steps: the length of the run, for its schedules."""
     make = parts.find_module("methods", config.method.name).make
     keywords = parts.without_name(config.method) | changes
     return make(parts.make_backbone(config), Clock(steps / config.epochs, steps), **keywords)

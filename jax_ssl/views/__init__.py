@@ -1,1 +1,1 @@
-"""How a view of an image is drawn, cut out, and finished on the host or on the device."""
+"""How a view of an image is drawn, cropped, and recoloured on the host or on the device."""

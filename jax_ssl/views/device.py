@@ -1,10 +1,12 @@
 """The view recipes on the device: crop as two matmuls, flip, jitter, grey, blur, solarize, normalise.
 
-Nothing here is random: every factor was drawn on the host (`data/draws.py`) and arrives as an array. Every function
-works on a flat leading axis M = (images views) of float32 images in [0, 1] and is the twin of one in `host.py`
-(crop and flip: `data/cut.py`), to within 1/255. A TPU's default would round the weights of a matmul to bfloat16, which
-is visible, up to two 1/255. So crops, which are rounded in between, are made at HIGHEST precision, and blur at HIGH,
-half its cost: three passes of bfloat16 on a TPU (off by 0.004 of 1/255 at most), TF32 on a GPU (0.2).
+Nothing here is random: every factor was drawn on the host (`draws.py`) and arrives as an array. Every function works
+on float32 images in [0, 1] with one leading axis M = (images views), and gives the same pixels as its counterpart in
+`host.py` (crop and flip: `cut.py`), to within 1/255.
+
+By default a TPU rounds the inputs of a matmul to bfloat16, which changes pixels by up to 2/255. So crops, which are
+rounded between their two matmuls, use HIGHEST precision. Blur uses HIGH, at half the cost: three passes of bfloat16 on
+a TPU (error at most 0.004/255), TF32 on a GPU (0.2/255).
 """
 
 import jax
@@ -12,11 +14,11 @@ import jax.numpy as jnp
 from jax.lax import Precision
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's convert("L") and torchvision's rgb_to_grayscale
-HUE = 3  # the place of hue in the four jitter factors
+HUE = 3  # index of hue among the four jitter factors
 
 
 def triangle(distance):
-    """The bilinear kernel."""
+    """The bilinear kernel. distance: in pixels, of any shape."""
     return jnp.maximum(0.0, 1.0 - jnp.abs(distance))
 
 
@@ -32,10 +34,11 @@ KERNELS = {"bilinear": triangle, "bicubic": keys_cubic}
 
 
 def resize_weights(start, length, flip, side: int, size: int, kernel):
-    """How much each input pixel counts for each output pixel: (M, size, side), rows sum to one.
+    """The weight of each input pixel for each output pixel along one axis: (M, size, side), rows sum to one.
 
-    start, length: int (M,), the part of the axis that is shown; flip: bool (M,). The kernel widens when the part is
-    larger than the output (antialiasing) and sees no pixel outside the part, as if the crop had been cut out first.
+    start, length: int (M,), the part of the axis that the view shows; flip: bool (M,); side, size: pixels of input and
+    output. The kernel is wider where the part is larger than the output (antialiasing), and has weight 0 outside the
+    part, as if the image had been cropped first.
     """
     start, length = start[:, None, None].astype(jnp.float32), length[:, None, None].astype(jnp.float32)
     output = jnp.arange(size, dtype=jnp.float32)[None, :, None]
@@ -48,16 +51,16 @@ def resize_weights(start, length, flip, side: int, size: int, kernel):
 
 
 def crop(images, box, flip, size: int, interpolation: str):
-    """Cut boxes out, resize them to (size, size) and mirror some: float32 (M, size, size, 3) in [0, 1].
+    """Crops boxes, resizes them to (size, size) and mirrors those with `flip`: float32 (M, size, size, 3) in [0, 1].
 
-    images: (M, H, W, 3), 0 to 255; box: int (M, 4) top, left, height, width; flip: bool (M,). Equals Pillow's resize of
-    the cut (`data/cut.py`), along rows first and in whole 1/255, but for halves.
+    images: (M, H, W, 3), 0 to 255; box: int (M, 4) top, left, height, width; flip: bool (M,). The same pixels as
+    `cut.crop`, in multiples of 1/255, except where a value to be rounded lies halfway.
     """
     top, left, height, width = jnp.moveaxis(box, -1, 0)
     kernel = KERNELS[interpolation]
     rows = resize_weights(top, height, jnp.zeros_like(flip), images.shape[1], size, kernel)
     columns = resize_weights(left, width, flip, images.shape[2], size, kernel)
-    whole = lambda pixels: jnp.clip(jnp.floor(pixels + 0.5), 0.0, 255.0)  # Pillow has bytes between the passes, too
+    whole = lambda pixels: jnp.clip(jnp.floor(pixels + 0.5), 0.0, 255.0)  # Pillow, too, rounds between the passes
     views = images.astype(jnp.float32)
     views = whole(jnp.einsum("mpw,mhwc->mhpc", columns, views, precision=Precision.HIGHEST))
     views = whole(jnp.einsum("moh,mhpc->mopc", rows, views, precision=Precision.HIGHEST))
@@ -65,14 +68,15 @@ def crop(images, box, flip, size: int, interpolation: str):
 
 
 def luma(x):
-    """The grey of each pixel: (M, h, w, 3) -> (M, h, w, 1). Written out: a matmul of width 3 would lose precision."""
+    """The luminance of each pixel: (M, h, w, 3) -> (M, h, w, 1). Not a matmul, which would lose precision on a TPU."""
     return LUMA[0] * x[..., :1] + LUMA[1] * x[..., 1:2] + LUMA[2] * x[..., 2:]
 
 
 def blend(x, factor, operation):
-    """One of the three jitter operations that move x from or towards a reference. factor: (M,), operation: int (M,).
+    """Brightness, contrast or saturation: mixes x with a reference image. factor: (M,), operation: int (M,).
 
-    0 brightness: towards black; 1 contrast: towards the image's mean grey; 2 saturation: towards the pixel's grey.
+    References: 0 brightness, black; 1 contrast, the mean luminance of the image; 2 saturation, the luminance of each
+    pixel. Factor 1 changes nothing, 0 gives the reference.
     """
     factor, operation = factor[:, None, None, None], operation[:, None, None, None]
     pixel_grey = luma(x)
@@ -82,7 +86,7 @@ def blend(x, factor, operation):
 
 
 def shift_hue(x, shift):
-    """Turn the colour wheel by `shift` (M,), in turns: RGB to HSV, add, and back, without a branch."""
+    """Adds `shift` (M,), in turns of the colour circle, to the hue in HSV. Computed without branches."""
     red, green, blue = x[..., 0], x[..., 1], x[..., 2]
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -100,19 +104,19 @@ def shift_hue(x, shift):
 
 
 def jitter(x, factors, order):
-    """Brightness, contrast, saturation and hue, in each image's own order. factors: (M, 4); order: int (M, 4).
+    """Brightness, contrast, saturation and hue, in an own order for each image. factors: (M, 4); order: int (M, 4).
 
-    Hue is the costly one, so it runs once: the blends that an image has before its hue run before, the others after,
-    and a blend in the wrong half has factor 1. Six blends and one hue serve all 24 orders. torchvision's ColorJitter.
+    The same result as torchvision's ColorJitter. Hue is expensive, so it runs only once, between two rounds of three
+    blends. In a round where an image does not need a blend, its factor is 1. So all 24 orders are covered.
     """
     hue_at = jnp.argmax(order == HUE, axis=-1)
     turns = jnp.arange(4)[:, None]
     operations = order.T  # (4, M), in the order of application
     amounts = jnp.take_along_axis(factors, order, axis=-1).T
 
-    def blends(x, which, wanted):
-        # A scan: unrolled, XLA's CPU compiler fuses the whole chain into each of its readers (3 to 8 times slower).
-        steps = jnp.where(wanted, amounts, 1.0)[which], operations[which]
+    def blends(x, which, is_active):
+        # A scan: unrolled, XLA's CPU compiler repeats the whole chain for each use of its result (3 to 8 times slower).
+        steps = jnp.where(is_active, amounts, 1.0)[which], operations[which]
         return jax.lax.scan(lambda x, step: (blend(x, *step), None), x, steps)[0]
 
     x = blends(x, slice(0, 3), turns < hue_at)
@@ -121,20 +125,20 @@ def jitter(x, factors, order):
 
 
 def grey(x, on):
-    """Grey where `on` (M,) says so, still with three channels."""
+    """Replaces colours by their luminance where `on`, bool (M,); still with three channels."""
     return jnp.where(on[:, None, None, None], luma(x), x)
 
 
 def blur_radius(size: int) -> int:
-    """Half the width of SimCLR's blur kernel, which spans a tenth of the image: 23 taps at 224 pixels, 3 at 32."""
+    """The radius, in pixels, of SimCLR's blur kernel of a tenth of the image: 23 taps at 224 pixels, 3 at 32."""
     return max(1, (size // 10) // 2)
 
 
 def blur(x, sigma):
-    """Gaussian blur of deviation sigma (M,) pixels; 0 leaves an image alone. x: (M, size, size, 3).
+    """Gaussian blur with standard deviation sigma (M,), in pixels; 0 changes nothing. x: (M, size, size, 3).
 
-    Beyond the edge the edge goes on, as in PIL; the kernel is SimCLR's. Two matmuls with a banded matrix, which is made
-    from the taps by a constant that says which pixel a tap reads.
+    The kernel is SimCLR's; pixels beyond the edge are those of the edge, as in PIL. Two matmuls with a banded matrix,
+    which is made from the taps by a constant array that says which pixel each tap reads.
     """
     size = x.shape[1]
     radius = blur_radius(size)
@@ -149,17 +153,20 @@ def blur(x, sigma):
 
 
 def solarize(x, on):
-    """Invert the bright half of the pixels where `on` (M,) says so: PIL's threshold 128 of 255, BYOL's 0.5."""
+    """Inverts all values of at least 0.5 where `on`, bool (M,). The threshold is PIL's 128 of 255, and BYOL's 0.5."""
     return jnp.where(on[:, None, None, None] & (x >= 0.5), 1.0 - x, x)
 
 
 def normalise(x, mean, std):
-    """Subtract the mean and divide by the deviation of each channel."""
+    """Subtracts the mean and divides by the standard deviation of each channel."""
     return (x - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
 
 def recolour(x, drawn, group, mean, std):
-    """Everything after crop and flip, in the one fixed order; what no recipe of the group ever does is left out."""
+    """All operations after crop and flip, in their fixed order; those that no recipe of the group uses are skipped.
+
+    x: (M, h, w, 3) in [0, 1]. drawn: the draws of these views, arrays (M, ...). group: list of recipes.
+    """
     if any(recipe["grey"] > 0 for recipe in group) and group[0]["grey_first"]:
         x = grey(x, drawn["grey"])
     if any(recipe["jitter_probability"] > 0 and max(recipe["jitter"]) > 0 for recipe in group):
@@ -174,10 +181,11 @@ def recolour(x, drawn, group, mean, std):
 
 
 def prepare(crops, mean, std):
-    """-> function(raw, resident): what the host shipped becomes {group: float32 (B, V, h, w, 3)}, normalised.
+    """-> function(raw, resident): a raw batch from the host -> {group: float32 (B, V, h, w, 3)}, normalised.
 
-    crops: {group: list of recipes}. raw: per group either boxes and factors (resident, uint8 (N, H, W, 3), and
-    raw["index"] give the images), or cropped uint8 images and factors, or finished float32 images.
+    crops: {group: list of recipes}. raw has for each group, depending on `data.augment`: boxes and factors in `device`
+    (the images are resident[raw["index"]]; resident: uint8 (N, H, W, 3)); cropped uint8 images and factors in `hybrid`;
+    finished float32 images in `host`.
     """
 
     def views_of(group, drawn, index, resident):

@@ -1,8 +1,8 @@
-"""Every random number of the data pipeline, made in one place: a pure function of (seed, epoch, sample, stream).
+"""Draws the random numbers of all views, as a pure function of (seed, epoch, sample, stream).
 
-A *recipe* is a dict of numbers (`configs/crops.py`); a *group* is a list of recipes, each repeated `count` times, so
-that a group has V views. Nothing here knows the batch, the host or the device: the numbers are hashes of counters, so
-the same image gets the same crops in any batch, on any number of hosts, after any interruption.
+A *recipe* is a dict of numbers (`configs/crops.py`). A *group* is a list of recipes, each repeated `count` times, and
+has V views in all. The random numbers are hashes of counters and do not depend on batch, host or device. So an image
+gets the same crops in any batch, on any number of hosts, after any interruption.
 """
 
 import itertools
@@ -11,17 +11,17 @@ import numpy as np
 
 from jax_ssl.errors import UserError
 
-TRIES = 10  # torchvision's RandomResizedCrop draws ten boxes before it falls back to a central crop
 ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)  # the 24 orders of the four jitter operations
 PROBABILITIES = ("flip", "jitter_probability", "grey", "blur", "solarize")
 KEYS = ("count", "size", "scale", "ratio", "interpolation", "jitter", "grey_first", "blur_sigma", *PROBABILITIES)
 
-# Where each random number of a view lives. Appending is safe; moving a slot changes every picture of every old run.
+# The index of each random number of a view. New ones may be appended; moving one changes the views of every old run.
+# Ten candidates of area and aspect: torchvision's RandomResizedCrop tries ten boxes before a central crop.
 AREA, ASPECT, PLACE, FLIP = slice(0, 10), slice(10, 20), slice(20, 22), 22
 JITTER_ON, JITTER, ORDER, GREY, BLUR_ON, SIGMA, SOLARIZE = 23, slice(24, 28), 28, 29, 30, 31, 32
 SLOTS = 33
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment: 2**64 / golden ratio
 
 
 def check_crops(crops) -> None:
@@ -35,14 +35,14 @@ def check_crops(crops) -> None:
         for key in ("size", "interpolation", "grey_first"):
             values = sorted({recipe[key] for recipe in group})
             if len(values) > 1:
-                raise UserError(f"{where} mixes {key} {values}: give recipes of different {key} groups of their own.")
+                raise UserError(f"{where} mixes {key} {values}: put recipes of different {key} into different groups.")
 
 
 def _check_recipe(recipe, where: str) -> None:
-    """One recipe: every key there, every number in its range."""
+    """Raises UserError unless the recipe has every key, and every number is in its range."""
     wrong = set(KEYS) ^ set(recipe.keys())
     if wrong:
-        raise UserError(f"{where} lacks or does not know {sorted(wrong)}: a recipe has the keys {sorted(KEYS)}.")
+        raise UserError(f"{where} has missing or unknown keys {sorted(wrong)}: a recipe has the keys {sorted(KEYS)}.")
     for key in PROBABILITIES:
         if not 0 <= recipe[key] <= 1:
             raise UserError(f"{where}.{key} is {recipe[key]}: a probability lies in [0, 1].")
@@ -60,14 +60,14 @@ def _check_recipe(recipe, where: str) -> None:
 
 
 def mix(counter: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: uint64 -> uint64, a bijection that looks random. Steele et al. 2014, Figure 16."""
+    """The output function of SplitMix64, a hash: uint64 -> uint64, one to one. Steele et al. 2014, Figure 16."""
     counter = (counter ^ (counter >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     counter = (counter ^ (counter >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return counter ^ (counter >> np.uint64(31))
 
 
 def uniforms(seed: int, epoch: np.ndarray, sample: np.ndarray, stream: int, views: int) -> np.ndarray:
-    """The uniforms in [0, 1) behind every draw. epoch, sample: int (B,). -> float32 (B, V, SLOTS)."""
+    """Uniform random numbers in [0, 1) for all draws: float32 (B, V, SLOTS). epoch, sample: int (B,)."""
     state = np.full(np.shape(sample), seed & (2**64 - 1), np.uint64)
     for word in (epoch, sample, np.full_like(state, stream)):
         state = mix(state + GOLDEN) ^ np.asarray(word).astype(np.uint64)
@@ -78,11 +78,11 @@ def uniforms(seed: int, epoch: np.ndarray, sample: np.ndarray, stream: int, view
 
 
 def draws(group, seed: int, epoch: np.ndarray, sample: np.ndarray, stream: int) -> dict[str, np.ndarray]:
-    """What happens to each view of each image, as numbers. epoch, sample: int64 (B,). stream: the group's number.
+    """The random factors of each view of each image. epoch, sample: int64 (B,). stream: the group's number.
 
-    -> arrays (B, V, ...): area, aspect (10 candidates each), place (2), ratio (2: the recipe's limits), flip, jitter
-    (4 factors: brightness, contrast, saturation, hue; 1 1 1 0 when off), order (4: which operation comes first, second,
-    ...), grey, sigma (0 = no blur), solarize. Semantics of torchvision's RandomResizedCrop, ColorJitter, RandomApply.
+    Returns arrays (B, V, ...): area, aspect (10 candidates each), place (2), ratio (2: the recipe's limits), flip,
+    jitter (4 factors: brightness, contrast, saturation, hue; 1 1 1 0 when off), order (4: which operation comes first,
+    second, ...), grey, sigma (0 = no blur), solarize. As in torchvision's RandomResizedCrop, ColorJitter, RandomApply.
     """
     recipes = [recipe for recipe in group for _ in range(recipe["count"])]
     unit = uniforms(seed, epoch, sample, stream, len(recipes))
@@ -114,10 +114,10 @@ def draws(group, seed: int, epoch: np.ndarray, sample: np.ndarray, stream: int) 
 
 
 def boxes(drawn: dict[str, np.ndarray], height, width) -> np.ndarray:
-    """Which part of each image its views show: int32 (B, V, 4) top, left, height, width. height, width: int or (B,).
+    """The part of its image that each view shows: int32 (B, V, 4) top, left, height, width.
 
-    torchvision's RandomResizedCrop.get_params: the first of ten candidates that fits, else the largest central crop
-    whose ratio is allowed. In float64.
+    height, width: of the images in pixels, int or int (B,). As torchvision's RandomResizedCrop.get_params: the first of
+    ten candidates that fits, else the largest central crop with an allowed ratio. Computed in float64.
     """
     height, width = (np.reshape(np.asarray(side, np.float64), (-1, 1)) for side in (height, width))  # (B or 1, 1)
     area = drawn["area"].astype(np.float64) * (height * width)[..., None]  # (B, V, 10)

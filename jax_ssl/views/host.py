@@ -1,7 +1,7 @@
-"""What comes after crop and flip, on the host, in TensorFlow: the twins of `device.py`, to within 1/255.
+"""All operations after crop and flip, on the host, in TensorFlow: the same pixels as `device.py`, to within 1/255.
 
-Written the plain way, one view after the other and one operation after the other, so that the two check each other.
-Images are float32 (h, w, 3) in [0, 1] unless said otherwise; factors are scalars of one view (`data/draws.py`).
+One view and one operation at a time, without tricks, so that each file is a check of the other. Images are float32
+(h, w, 3) in [0, 1] unless said otherwise; factors are scalars of one view (`draws.py`).
 """
 
 import numpy as np
@@ -11,12 +11,12 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def luma(x):
-    """The grey of each pixel: (h, w, 1)."""
+    """The luminance of each pixel: (h, w, 1)."""
     return tf.reduce_sum(x * LUMA, axis=-1, keepdims=True)
 
 
 def blend(x, factor, reference):
-    """Away from the reference (factor > 1) or towards it (factor < 1), clipped."""
+    """x moved away from a reference image (factor > 1) or towards it (factor < 1), clipped to [0, 1]."""
     return tf.clip_by_value(factor * x + (1.0 - factor) * reference, 0.0, 1.0)
 
 
@@ -41,56 +41,56 @@ def grey(x):
 
 
 def blur(x, sigma):
-    """Gaussian blur of a square image by sigma > 0 pixels: a banded matrix along the rows, then along the columns."""
+    """Gaussian blur of a square image, sigma > 0 in pixels: a matmul with a banded matrix along each axis."""
     size = x.shape[0]
     radius = max(1, (size // 10) // 2)  # SimCLR: the kernel spans a tenth of the image
     offsets = np.arange(-radius, radius + 1)
     taps = tf.exp(-0.5 * tf.square(offsets.astype(np.float32) / sigma))
     taps = taps / tf.reduce_sum(taps)
-    # Which tap reads which pixel; beyond the edge the edge goes on.
+    # Which tap reads which pixel; beyond the edge it reads the edge.
     places = np.eye(size, dtype=np.float32)[np.clip(np.arange(size) + offsets[:, None], 0, size - 1)]  # (2r+1, o, i)
     band = tf.tensordot(taps, places, axes=1)
-    for _ in range(2):  # blur the first axis, then swap the two: twice, and both are blurred and back in place
+    for _ in range(2):  # blur the first axis, then swap the axes; after two rounds both are blurred and in place
         x = tf.reshape(tf.matmul(band, tf.reshape(x, (size, size * 3))), (size, size, 3))
         x = tf.transpose(x, (1, 0, 2))
     return x
 
 
 def solarize(x):
-    """Invert the bright half of the pixels: PIL's threshold 128 of 255, BYOL's 0.5."""
+    """Inverts all values of at least 0.5: PIL's threshold 128 of 255, BYOL's 0.5."""
     return tf.where(x >= 0.5, 1.0 - x, x)
 
 
 def normalise(x, mean, std):
-    """Subtract the mean and divide by the deviation of each channel."""
+    """Subtracts the mean and divides by the standard deviation of each channel."""
     return (x - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
 
 
 def recolour(x, drawn, group, mean, std):
-    """Everything after crop and flip, for one view; what no recipe of the group ever does is left out of the graph."""
+    """All operations after crop and flip, for one view; those that no recipe of the group uses are not in the graph."""
     if any(recipe["grey"] > 0 for recipe in group) and group[0]["grey_first"]:
-        x = when(drawn["grey"], grey, x)
+        x = apply_if(drawn["grey"], grey, x)
     if any(recipe["jitter_probability"] > 0 and max(recipe["jitter"]) > 0 for recipe in group):
         jittered = tf.reduce_any(drawn["jitter"] != (1.0, 1.0, 1.0, 0.0))
-        x = when(jittered, lambda x: jitter(x, drawn["jitter"], drawn["order"]), x)
+        x = apply_if(jittered, lambda x: jitter(x, drawn["jitter"], drawn["order"]), x)
     if any(recipe["grey"] > 0 for recipe in group) and not group[0]["grey_first"]:
-        x = when(drawn["grey"], grey, x)
+        x = apply_if(drawn["grey"], grey, x)
     if any(recipe["blur"] > 0 for recipe in group):
-        x = when(drawn["sigma"] > 0, lambda x: blur(x, drawn["sigma"]), x)
+        x = apply_if(drawn["sigma"] > 0, lambda x: blur(x, drawn["sigma"]), x)
     if any(recipe["solarize"] > 0 for recipe in group):
-        x = when(drawn["solarize"], solarize, x)
+        x = apply_if(drawn["solarize"], solarize, x)
     return normalise(x, mean, std)
 
 
-def when(on, operation, x):
-    """The operation's result where `on`, else x; only the branch taken is computed."""
+def apply_if(on, operation, x):
+    """operation(x) if `on`, a scalar bool, else x; only the branch taken is computed."""
     return tf.cond(on, lambda: operation(x), lambda: x)
 
 
-def finished(views, drawn, recipe_group, mean, std):
-    """Everything after crop and flip, for all views of an image: uint8 (V, h, w, 3) -> float32, normalised.
+def finish_views(views, drawn, recipe_group, mean, std):
+    """All operations after crop and flip, for all views of an image: uint8 (V, h, w, 3) -> float32, normalised.
 
-    drawn: the draws of this image, (V, ...).
+    drawn: the draws of this image, arrays (V, ...).
     """
     made = []
     for number in range(views.shape[0]):

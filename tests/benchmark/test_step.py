@@ -44,6 +44,6 @@ def test_memory_is_the_fullest_devices_where_devices_count(monkeypatch):
 
 
 def test_spread_is_the_middle_half():
-    assert step.spread([0.004, 0.001, 0.002, 0.003, 0.005]) == {
+    assert step.quartiles([0.004, 0.001, 0.002, 0.003, 0.005]) == {
         "step_ms": 3.0, "step_ms_low": 2.0, "step_ms_high": 4.0,
     }  # fmt: skip

@@ -53,8 +53,8 @@ def rates(config, folder: str) -> dict[str, float]:
         load(IMAGES)
         seconds["torchvision"].append((time.perf_counter() - start) / IMAGES)
         for mode in MODES:
-            stream = input.feed(config, mode)
-            seconds[mode].append(input.turn(stream, IMAGES // input.BATCH) / IMAGES)
+            stream = input.open_batches(config, mode)
+            seconds[mode].append(input.time_batches(stream, IMAGES // input.BATCH) / IMAGES)
             del stream
     return {name: 1 / float(np.median(turns)) for name, turns in seconds.items()}
 

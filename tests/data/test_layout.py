@@ -2,8 +2,8 @@
 
 import pytest
 
-from jax_ssl.data.about import About, sentence
-from jax_ssl.data.layout import understand
+from jax_ssl.data.about import About, source_line
+from jax_ssl.data.layout import layout_of
 from jax_ssl.errors import UserError
 
 
@@ -18,11 +18,11 @@ def classes(place, count, labels=("c0", "c1", "c2")):
 
 
 def told(*specs):
-    layout = understand(names(*specs), "folder:A")
+    layout = layout_of(names(*specs), "folder:A")
     train, test = layout.train, layout.test
     about = About("folder:A", train.place, test.place if test else "", layout.notes, layout.left_out)
     known = len(set(train.classes or ()))
-    return sentence(about, len(train.names), known, len(test.names) if test else None).removeprefix("folder:A: ")
+    return source_line(about, len(train.names), known, len(test.names) if test else None).removeprefix("folder:A: ")
 
 
 WAYS = [
@@ -79,7 +79,7 @@ SETS = {
     "Omniglot": (
         [*classes("images_background", 9), *classes("images_evaluation", 3, ("d0", "d1"))],
         "27 training images of 3 classes in images_background; "
-        "left out: 6 images in images_evaluation, none of whose classes is to be trained on",
+        "left out: 6 images in images_evaluation, none of whose classes has training images",
     ),
     "class first": (
         ["a/train:9", "b/train:9", "a/val:3", "b/val:3"],
@@ -126,7 +126,7 @@ SETS = {
     "other classes altogether": (
         [*classes("train", 9), "val/a:3", "val/b:3"],
         "27 training images of 3 classes in train; "
-        "left out: 6 images in val, none of whose classes is to be trained on",
+        "left out: 6 images in val, none of whose classes has training images",
     ),
     "a loose picture": (
         [*classes("", 12), ":1"],
@@ -175,5 +175,5 @@ REFUSED = {
 def test_what_can_not_be_understood_is_refused_with_the_path_to_give(kind):
     specs, path = REFUSED[kind]
     with pytest.raises(UserError, match=f"can't be understood safely: give folder:A/{path}\\b") as caught:
-        understand(names(*specs), "folder:A")
+        layout_of(names(*specs), "folder:A")
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from etils import epath
 from PIL import Image
 
 from jax_ssl.data import cache, disk, listing
-from jax_ssl.data.listing import left_out, list_images
+from jax_ssl.data.listing import describe_left_out, list_images
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import LostError, UserError
 
@@ -67,7 +67,7 @@ def test_a_bucket_is_listed_the_same_way(tmp_path, monkeypatch):
 
 
 def words(root, classes_in=""):
-    return left_out(list_images(str(root)), classes_in)
+    return describe_left_out(list_images(str(root)), classes_in)
 
 
 def test_what_can_not_be_read_is_counted_and_a_class_of_nothing_else_is_named(tmp_path):
@@ -119,7 +119,7 @@ def test_links_to_nothing_are_counted_and_seen_when_they_name_something(tmp_path
     fill(tmp_path / "set", "a/1.png", "b/2.png")
     (tmp_path / "set/a/3.png").symlink_to(tmp_path / "later.png")
     assert list_images(str(tmp_path / "set")).names == ["a/1.png", "b/2.png"]
-    assert words(tmp_path / "set") == ["1 link to nothing"]
+    assert words(tmp_path / "set") == ["1 broken link"]
     fill(tmp_path, "later.png")
     assert "a/3.png" in list_images(str(tmp_path / "set")).names
 

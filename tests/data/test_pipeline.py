@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jax_ssl.data import disk, pipeline
-from jax_ssl.data.broken import allowed
-from jax_ssl.data.pipeline import balanced, centre, eval_batches, labelled, open_data
+from jax_ssl.data.broken import max_broken
+from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data, open_probe
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import DataError, LostError, UserError
 from jax_ssl.views import device as on_device
@@ -142,12 +142,12 @@ def test_device_mode_needs_neither_tensorflow_nor_jax():
     program = f"""
 import sys
 from ml_collections import ConfigDict
-from jax_ssl.data.pipeline import labelled, open_data
+from jax_ssl.data.pipeline import open_data, open_probe
 config = ConfigDict({settings("embedded", "device").to_dict()!r})
 data = open_data(config)
 batches = data.batches(0)
 assert next(batches)["index"].shape == (8,) and data.resident.shape == (5000, 32, 32, 3)
-assert labelled(config).test_images.shape == (20, 16, 16, 3)
+assert open_probe(config).test_images.shape == (20, 16, 16, 3)
 assert not {{"tensorflow", "jax"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -196,8 +196,8 @@ def test_too_many_broken_images_end_the_run_with_the_list(tmp_path, mode):
 
 
 def test_a_share_is_the_limit_and_a_handful_in_small_sets():
-    assert [allowed(count, 0.01) for count in (1, 2, 3, 5, 7, 45, 100, 1000)] == [0, 0, 1, 2, 3, 3, 3, 10]
-    assert allowed(1000, 0.0) == 0 and allowed(10, 1.0) == 9
+    assert [max_broken(count, 0.01) for count in (1, 2, 3, 5, 7, 45, 100, 1000)] == [0, 0, 1, 2, 3, 3, 3, 10]
+    assert max_broken(1000, 0.0) == 0 and max_broken(10, 1.0) == 9
 
 
 def test_three_broken_images_of_a_hundred_are_a_handful(tmp_path):
@@ -243,7 +243,7 @@ def test_the_probe_waits_for_the_disk_as_well(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "WAITS", (0.0,))
     monkeypatch.setattr(disk, "_bytes", lambda path: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     with pytest.raises(LostError, match="Input/output error"):
-        labelled(settings(f"folder:{tmp_path}"))
+        open_probe(settings(f"folder:{tmp_path}"))
 
 
 def test_a_source_with_no_good_image_ends(tmp_path):
@@ -259,7 +259,7 @@ def test_a_source_with_no_good_image_ends(tmp_path):
         (dict(crops=dict(small=[recipe()])), "give 'views'"),
         (dict(crops=dict(views=[])), "no recipe"),
         (dict(crops={}), "give 'views'"),
-        (dict(name="nothing"), "no kind of source"),
+        (dict(name="nothing"), "not a known kind of source"),
     ],
 )
 def test_mistakes_are_answered_with_the_remedy(change, told):
@@ -281,28 +281,28 @@ def test_hosts_share_the_batch_evenly():
 
 
 def test_labelled_images_are_balanced_and_at_evaluation_size():
-    probe = labelled(settings("embedded", eval_size=32, eval_crop=1.0))
+    probe = open_probe(settings("embedded", eval_size=32, eval_crop=1.0))
     assert probe.train_images.shape == (50, 32, 32, 3) and probe.train_images.dtype == np.uint8
     assert np.bincount(probe.train_labels).tolist() == [5] * 10 and np.bincount(probe.test_labels).tolist() == [2] * 10
     assert probe.classes == 10 and probe.train_labels.dtype == np.int32
     test = open_source("embedded", "test")
-    first = balanced(test.labels, 20)
+    first = balanced_records(test.labels, 20)
     assert np.array_equal(probe.test_images, test.images[first])  # 32 pixels stay as they are
 
 
 def test_all_of_them_when_the_number_is_zero():
-    probe = labelled(settings(probe=dict(name="", train=0, test=0)))
+    probe = open_probe(settings(probe=dict(name="", train=0, test=0)))
     assert (len(probe.train_images), len(probe.test_images)) == (1000, 200)
 
 
 def test_unlabelled_training_images_with_and_without_a_labelled_probe_set(tmp_path):
     name = write_images(tmp_path / "set", 8)
     assert open_data(settings(name)).source.labels is None
-    assert labelled(settings(name)) is None
-    probe = labelled(settings(name, probe=dict(name="embedded", train=10, test=10)))
+    assert open_probe(settings(name)) is None
+    probe = open_probe(settings(name, probe=dict(name="embedded", train=10, test=10)))
     assert probe.train_images.shape == (10, 16, 16, 3) and probe.classes == 10
     with pytest.raises(UserError, match="has no labels"):
-        labelled(settings(probe=dict(name=name, train=10, test=10)))
+        open_probe(settings(probe=dict(name=name, train=10, test=10)))
 
 
 def test_a_broken_probe_image_is_left_out_and_named(tmp_path):
@@ -311,20 +311,20 @@ def test_a_broken_probe_image_is_left_out_and_named(tmp_path):
         write_images(tmp_path / folder, 20, broken)
     lines, everything = [], dict(name="", train=0, test=0)
     config = settings(f"folder:{tmp_path}", probe=everything)
-    probe = labelled(config, lines.append)
+    probe = open_probe(config, lines.append)
     assert (len(probe.train_images), len(probe.test_images)) == (39, 40)
     assert np.bincount(probe.train_labels).tolist() == [19, 20]
     assert len(lines) == 1 and "train/a/007.png" in lines[0]
     assert probe.about.endswith("40 training images of 2 classes in train, 40 test images in test")
     with pytest.raises(DataError, match="1 of the 80 images of .*train/a/007.png"):
-        labelled(settings(f"folder:{tmp_path}", broken_limit=0.0, probe=everything))
+        open_probe(settings(f"folder:{tmp_path}", broken_limit=0.0, probe=everything))
 
 
 def test_both_splits_are_judged_together(tmp_path):
     for folder, count, broken in (("train/a", 60, ()), ("train/b", 60, ()), ("test/a", 3, (0, 2)), ("test/b", 3, (1,))):
         (tmp_path / folder).mkdir(parents=True)
         write_images(tmp_path / folder, count, broken)
-    probe = labelled(settings(f"folder:{tmp_path}", probe=dict(name="", train=0, test=0)))
+    probe = open_probe(settings(f"folder:{tmp_path}", probe=dict(name="", train=0, test=0)))
     assert (len(probe.train_images), len(probe.test_images)) == (120, 3)
 
 
@@ -332,28 +332,28 @@ def test_no_good_test_image_is_no_traceback(tmp_path):
     for folder, count, broken in (("train/a", 9, ()), ("train/b", 9, ()), ("test/a", 1, (0,)), ("test/b", 1, (0,))):
         (tmp_path / folder).mkdir(parents=True)
         write_images(tmp_path / folder, count, broken)
-    assert labelled(settings(f"folder:{tmp_path}")).test_images.shape == (0, 16, 16, 3)
+    assert open_probe(settings(f"folder:{tmp_path}")).test_images.shape == (0, 16, 16, 3)
 
 
 def test_one_image_a_folder_has_no_probe(tmp_path):
     for label in "abcdef":
         write_images(tmp_path / label, 1)
-    assert labelled(settings(f"folder:{tmp_path}")) is None
+    assert open_probe(settings(f"folder:{tmp_path}")) is None
     with pytest.raises(UserError, match="has no labels.*as each class has one image"):
-        labelled(settings(probe=dict(name=f"folder:{tmp_path}", train=10, test=10)))
+        open_probe(settings(probe=dict(name=f"folder:{tmp_path}", train=10, test=10)))
 
 
 def test_who_trains_on_the_test_images_is_measured_on_the_others():
-    probe, usual = (labelled(settings("embedded", split=split)) for split in ("test", "train"))
+    probe, usual = (open_probe(settings("embedded", split=split)) for split in ("test", "train"))
     assert (probe.split, usual.split, usual.note) == ("train", "test", "")
     assert "data.split=test" in probe.note and "the split train" in probe.note
     assert open_data(settings("embedded", split="test")).source.about.endswith(
         "trained on its split test, 1,000 images"
     )
     trained, others = open_source("embedded", "test"), open_source("embedded", "train")
-    assert np.array_equal(probe.train_labels, trained.labels[balanced(trained.labels, 50)])
-    assert np.array_equal(probe.test_labels, others.labels[balanced(others.labels, 20)])
-    other_set = labelled(settings("embedded", split="test", probe=dict(name="synthetic", train=50, test=20)))
+    assert np.array_equal(probe.train_labels, trained.labels[balanced_records(trained.labels, 50)])
+    assert np.array_equal(probe.test_labels, others.labels[balanced_records(others.labels, 20)])
+    other_set = open_probe(settings("embedded", split="test", probe=dict(name="synthetic", train=50, test=20)))
     assert other_set.split == "test" and not other_set.note
 
 
@@ -361,27 +361,27 @@ def test_a_split_that_stands_in_for_test_is_seen_by_what_it_holds(tmp_path):
     for folder in ("train/a", "train/b", "val/a", "val/b"):
         (tmp_path / folder).mkdir(parents=True)
         write_images(tmp_path / folder, 4)
-    assert labelled(settings(f"folder:{tmp_path}", split="val")).split == "train"
+    assert open_probe(settings(f"folder:{tmp_path}", split="val")).split == "train"
 
 
 def test_balanced_takes_turns():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 0])
-    assert balanced(labels, 4).tolist() == [0, 1, 4, 6]
-    assert balanced(labels, 6).tolist() == [0, 1, 2, 4, 5, 6]
-    assert balanced(labels, 0).tolist() == balanced(labels, 99).tolist() == list(range(8))
+    assert balanced_records(labels, 4).tolist() == [0, 1, 4, 6]
+    assert balanced_records(labels, 6).tolist() == [0, 1, 2, 4, 5, 6]
+    assert balanced_records(labels, 0).tolist() == balanced_records(labels, 99).tolist() == list(range(8))
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30), (16, 16), (9, 40), (1000, 3)])
 def test_centre_has_the_size_and_the_middle(height, width):
     row, column = np.mgrid[:height, :width]
     image = np.stack([row * 255 // height, column * 255 // width, row * 0], -1).astype(np.uint8)
-    view = centre(Image.fromarray(image), 16, 0.875)
+    view = centre_crop(Image.fromarray(image), 16, 0.875)
     assert view.shape == (16, 16, 3)
     assert np.abs(view[..., :2].mean((0, 1)) - image[..., :2].mean((0, 1))).max() < 12
 
 
 def resized_first(image, size, part):
-    """`centre` as it would be without cutting first."""
+    """`centre_crop` as it would be without cutting first."""
     width, height = image.size
     short = round(size / part)
     new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
@@ -394,10 +394,12 @@ def resized_first(image, size, part):
 def test_cut_before_resizing_changes_no_ordinary_picture(size):
     for sides in ((500, 375), (375, 500), (48, 48), (333, 90), (1000, 900)):
         image = Image.fromarray(some_image(*sides))
-        assert np.array_equal(centre(image, *size), resized_first(image, *size))
+        assert np.array_equal(centre_crop(image, *size), resized_first(image, *size))
     for sides in ((500, 60), (60, 500)):
         image = Image.fromarray(some_image(*sides))
-        assert np.abs(centre(image, *size) - resized_first(image, *size)).mean() < 5  # moved by half a pixel at most
+        assert (
+            np.abs(centre_crop(image, *size) - resized_first(image, *size)).mean() < 5
+        )  # moved by half a pixel at most
 
 
 @pytest.mark.parametrize("sides", [(60000, 1), (1, 60000)])
@@ -409,12 +411,4 @@ def test_a_very_long_picture_takes_no_memory(sides, monkeypatch):
         return resize(image, sides, *arguments)
 
     monkeypatch.setattr(Image.Image, "resize", small)
-    assert (centre(Image.new("RGB", sides, (9, 8, 7)), 224, 0.875) == (9, 8, 7)).all()
-
-
-def test_the_last_evaluation_batch_is_padded_and_says_so():
-    images = np.arange(7, dtype=np.uint8)[:, None]
-    batches = list(eval_batches(images, 3))
-    assert [mask.tolist() for _, mask in batches] == [[True] * 3, [True] * 3, [True, False, False]]
-    assert all(part.shape == (3, 1) for part, _ in batches)
-    assert np.concatenate([part[mask] for part, mask in batches]).tolist() == images.tolist()
+    assert (centre_crop(Image.new("RGB", sides, (9, 8, 7)), 224, 0.875) == (9, 8, 7)).all()

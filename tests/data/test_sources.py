@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jax_ssl.data.source import hold_out, in_memory, split_apart, subset
+from jax_ssl.data.source import held_out_mask, in_memory, subset, train_or_test
 from jax_ssl.data.sources import KINDS, open_source
 from jax_ssl.errors import UserError
 
@@ -34,7 +34,7 @@ def test_synthetic_colours_tell_classes_apart_and_never_change():
 
 def test_hold_out_takes_the_lowest_keys_of_each_class():
     labels, keys = np.array([0] * 20 + [1] * 3 + [2]), np.arange(24)[::-1]
-    assert np.flatnonzero(hold_out(labels, keys)).tolist() == [18, 19, 22]
+    assert np.flatnonzero(held_out_mask(labels, keys)).tolist() == [18, 19, 22]
 
 
 def test_subset_renumbers():
@@ -91,13 +91,13 @@ def test_sources_are_told_apart_by_their_identity():
     same, other = in_memory("x", images, labels), in_memory("x", images, labels[::-1])
     fewer, brighter = in_memory("x", images[:19], None), in_memory("x", images // 2, labels)
     assert in_memory("y", images, labels).identity == same.identity
-    parts = [split_apart(same, split) for split in ("train", "test")]
+    parts = [train_or_test(same, split) for split in ("train", "test")]
     identities = {source.identity for source in (same, other, fewer, brighter, *parts)}
     assert len(identities) == 6 and all(len(identity) == 16 for identity in identities)
 
 
 def test_a_class_an_image_measures_nothing():
-    source = split_apart(in_memory("x", np.zeros((5, 2, 2, 3), np.uint8), np.arange(5)), "train")
+    source = train_or_test(in_memory("x", np.zeros((5, 2, 2, 3), np.uint8), np.arange(5)), "train")
     assert source.labels is None and source.about == "x: 5 training images without labels, as each class has one image"
     with pytest.raises(UserError, match="as each class has one image.*data.probe.name"):
-        split_apart(in_memory("x", np.zeros((5, 2, 2, 3), np.uint8), np.arange(5)), "test")
+        train_or_test(in_memory("x", np.zeros((5, 2, 2, 3), np.uint8), np.arange(5)), "test")

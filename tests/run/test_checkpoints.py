@@ -245,10 +245,10 @@ def test_the_newest_proven_step_outlives_any_number_of_saves(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep_last=1, keep_best=0)
     for step in (1, 2, 3):
         checkpoints.save(step, SMALL)
-        checkpoints.prove(step + 1, skipped=0)
+        checkpoints.mark_finite(step + 1, skipped=0)
     for step in (4, 5, 6):  # step 4 was finite, and nothing after it
         checkpoints.save(step, SMALL)
-        checkpoints.prove(step, skipped=step - 4)
+        checkpoints.mark_finite(step, skipped=step - 4)
     checkpoints.close()
     assert steps_in(tmp_path) == [3, 6]
 
@@ -260,9 +260,9 @@ def test_one_that_is_followed_by_nothing_finite_is_not_gone_back_to(tmp_path):
         assert (checkpoints.restore(SMALL) or (None, 0))[1] == (2 if attempt else 0)
         for step in (2, 4, 6):
             checkpoints.save(step, SMALL)
-            checkpoints.prove(min(step, 4), skipped=0)
-        checkpoints.prove(8, skipped=4)
-        assert checkpoints.fall_back() == str(tmp_path / "2")
+            checkpoints.mark_finite(min(step, 4), skipped=0)
+        checkpoints.mark_finite(8, skipped=4)
+        assert checkpoints.mark_ruined() == str(tmp_path / "2")
         checkpoints.close()
         assert load_raw(tmp_path)[1] == 2, "evaluation and init_from take that one too"
         assert load_raw(tmp_path, step=6)[1] == 6, "unless another is named"
@@ -277,17 +277,17 @@ def test_one_that_is_followed_by_nothing_finite_is_not_gone_back_to(tmp_path):
 def test_a_run_that_was_never_finite_has_nothing_to_go_back_to(tmp_path):
     checkpoints = Checkpoints(tmp_path, say=lambda sentence: None)
     checkpoints.save(1, SMALL)
-    checkpoints.prove(5, skipped=5)
-    assert checkpoints.fall_back() is None
+    checkpoints.mark_finite(5, skipped=5)
+    assert checkpoints.mark_ruined() is None
     assert checkpoints.restore(SMALL) is None
 
 
 def test_a_damaged_step_is_not_what_a_run_falls_back_to(tmp_path):
     checkpoints = Checkpoints(saved(tmp_path, steps=(1, 2, 3), keep_last=3))
     checkpoints.restore(layout(make_state()))
-    checkpoints.prove(4, skipped=0)
+    checkpoints.mark_finite(4, skipped=0)
     flip_bit(data_file(tmp_path, 3))
-    assert checkpoints.fall_back() == str(tmp_path / "2")
+    assert checkpoints.mark_ruined() == str(tmp_path / "2")
 
 
 def test_scores_of_an_older_run_still_keep_its_best(tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def test_what_does_not_end_in_a_run_is_noted_with_its_steps():
             "optim.late_epochs=9.0 is 1,407 steps, and the run has 125: the parameters of optim.late never move.",
         ("dino", "--config.method.warmup_teacher_epochs=1"):
             "method.warmup_teacher_epochs=1.0 is 157 steps, and the run has 125: "
-            "the teacher's temperature never reaches its last value.",
+            "the teacher's temperature never reaches its final value.",
         ("swav", "--config.method.freeze_steps=500"):
             "method.freeze_steps=500 steps, and the run has 469: the prototypes never move.",
         ("swav", "--config.method.queue_from_epoch=15.0"):

@@ -43,7 +43,7 @@ def test_platforms_that_are_not_there_are_told_with_the_remedy(machine):
     }
     for wanted, (error, words) in cases.items():
         machine(error=error)
-        with pytest.raises(UserError, match=f"^JAX_PLATFORMS={wanted} can't be had on this machine") as told:
+        with pytest.raises(UserError, match=f"^JAX_PLATFORMS={wanted} can't be used on this machine") as told:
             devices.check_devices({"JAX_PLATFORMS": wanted})
         assert words in str(told.value) and "\n" not in str(told.value)
     machine(files=["/dev/accel0"], error=RuntimeError("Unable to initialize backend 'tpu': The TPU is in use"))
@@ -60,7 +60,7 @@ def test_every_verb_says_it_in_one_line(verb, tmp_path):
     call = [sys.executable, "-m", "jax_ssl", *verb.split()]
     done = subprocess.run(call, env=env, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert done.stderr.startswith("jax_ssl: JAX_PLATFORMS=cuda can't be had") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("jax_ssl: JAX_PLATFORMS=cuda can't be used") and done.stderr.count("\n") == 1
 
 
 def test_an_accelerator_that_stands_idle_is_told(machine):

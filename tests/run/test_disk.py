@@ -63,7 +63,7 @@ def test_any_command_ends_with_a_sentence_that_launchers_repeat(number, code, mo
 def test_what_was_said_first_is_said():
     first, second = LostError("no checkpoint could be written"), OSError(errno.ENOSPC, "No space left on device")
     second.__context__ = first
-    assert disk.lost(second) is first
+    assert disk.lost_error(second) is first
 
 
 def test_a_bug_stays_a_bug(monkeypatch):
@@ -73,4 +73,4 @@ def test_a_bug_stays_a_bug(monkeypatch):
     monkeypatch.setitem(command.VERBS, "seals", fails)
     with pytest.raises(FileNotFoundError):
         command.main(["seals"])
-    assert isinstance(disk.lost(OSError(errno.ENOSPC, "full")), LostError)
+    assert isinstance(disk.lost_error(OSError(errno.ENOSPC, "full")), LostError)

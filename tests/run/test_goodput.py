@@ -18,7 +18,7 @@ class Time:
 
 def spend(account, time, **kinds):
     for kind, seconds in kinds.items():
-        with account.kind(kind):
+        with account.count_as(kind):
             time.seconds += seconds
 
 
@@ -32,12 +32,12 @@ def attempt(time, init=2.0):
 def test_every_second_counts_once():
     time = Time()
     account = attempt(time)
-    with account.kind("step"):
+    with account.count_as("step"):
         time.seconds += 10
-        with account.kind("data"):
+        with account.count_as("data"):
             time.seconds += 3
         time.seconds += 5
-        with pytest.raises(KeyError), account.kind("checkpoint"):
+        with pytest.raises(KeyError), account.count_as("checkpoint"):
             time.seconds += 1
             raise KeyError
         time.seconds += 4
@@ -91,7 +91,7 @@ def test_few_marks_are_kept():
 def write(workdir, step, steps):
     writer = metrics.Writer(workdir, step=step, total=100, images_per_step=8)
     for number in steps:
-        with writer.clock.account.kind("step"):
+        with writer.clock.account.count_as("step"):
             writer.tick()
         line = writer.update(number, {"loss": 1.0})
         writer.saved(number)

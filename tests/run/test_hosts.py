@@ -130,7 +130,7 @@ def straight(images, tmp_path_factory):
     """A run of one process with four devices, which also traces two of its steps."""
     folder = tmp_path_factory.mktemp("straight")
     said = run(flags(images, folder, STEPS, "--profile=2:3"), 1, 4)
-    assert f"lies in {folder}/profile" in said and list(folder.glob("profile/**/*.xplane.pb"))
+    assert f"is in {folder}/profile" in said and list(folder.glob("profile/**/*.xplane.pb"))
     return folder
 
 
@@ -187,7 +187,7 @@ def test_stopped_together_one_goes_on_alone(images, straight, tmp_path):
 
 
 def test_a_second_command_is_refused_on_every_process(images, tmp_path):
-    with lock.held(tmp_path), started(flags(images, tmp_path, STEPS), 2, 1) as running:
+    with lock.exclusive(tmp_path), started(flags(images, tmp_path, STEPS), 2, 1) as running:
         codes, said = ended(running)
     assert codes == [2, 2], "\n".join(said)
     assert all(f"in use by process {os.getpid()}" in text and "Traceback" not in text for text in said)

@@ -50,15 +50,15 @@ def test_mistakes(wrong, tmp_path, capsys):
 
 def test_the_place_comes_from_flags_or_variables():
     environ = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert hosts.place(None, None, None, {}) is None
-    assert hosts.place(None, None, None, environ) == ("10.0.0.1:1234", 4, 3)
-    assert hosts.place("[::1]:80", None, 2, environ) == ("[::1]:80", 4, 2)
+    assert hosts.find_place(None, None, None, {}) is None
+    assert hosts.find_place(None, None, None, environ) == ("10.0.0.1:1234", 4, 3)
+    assert hosts.find_place("[::1]:80", None, 2, environ) == ("[::1]:80", 4, 2)
     with pytest.raises(UserError, match="which this one is"):
-        hosts.place(None, None, None, environ | {"JAX_PROCESS_ID": "first"})
+        hosts.find_place(None, None, None, environ | {"JAX_PROCESS_ID": "first"})
     slurm = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "JAX_COORDINATOR_ADDRESS": "node1:80"}
-    assert hosts.place(None, None, None, slurm) is None  # jax finds the rest
+    assert hosts.find_place(None, None, None, slurm) is None  # jax finds the rest
     with pytest.raises(UserError, match="belong together"):
-        hosts.place("node1:80", None, None, slurm)
+        hosts.find_place("node1:80", None, None, slurm)
 
 
 POD = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}
@@ -84,7 +84,7 @@ def test_only_a_cluster_is_asked(environ, chips, expected, monkeypatch):
     monkeypatch.setattr(devices.glob, "glob", lambda pattern: ["/dev/accel0"] if chips and "accel" in pattern else [])
     monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(jax.distributed, "initialize", lambda *where, **options: asked.append(options))
-    hosts.join(None, init_timeout=7, heartbeat=9, environ=environ)
+    hosts.connect(None, init_timeout=7, heartbeat=9, environ=environ)
     assert bool(asked) == bool(expected)
     for options in asked:
         assert options["heartbeat_timeout_seconds"] == 9 and "coordinator_bind_address" not in options
@@ -95,9 +95,9 @@ def test_only_a_cluster_is_asked(environ, chips, expected, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", unreachable)
     if expected == "cluster":
         with pytest.raises(LostError, match="no metadata server"):
-            hosts.join(None, 7, 9, environ)
+            hosts.connect(None, 7, 9, environ)
     else:
-        hosts.join(None, 7, 9, environ)
+        hosts.connect(None, 7, 9, environ)
 
 
 def test_the_coordinator_listens_where_it_is_told(monkeypatch):
@@ -105,9 +105,9 @@ def test_the_coordinator_listens_where_it_is_told(monkeypatch):
     asked = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *where, **options: asked.append((where, options)))
     place = hosts.Place("10.0.0.1:80", 2, 1)
-    hosts.join(place, 7, 9, {})
-    hosts.join(place, 7, 9, {"JAX_COORDINATOR_BIND_ADDRESS": "10.0.0.2:81"})
-    hosts.join(hosts.Place("10.0.0.1:80", 1, 0), 7, 9, {})  # alone: nobody to listen to
+    hosts.connect(place, 7, 9, {})
+    hosts.connect(place, 7, 9, {"JAX_COORDINATOR_BIND_ADDRESS": "10.0.0.2:81"})
+    hosts.connect(hosts.Place("10.0.0.1:80", 1, 0), 7, 9, {})  # alone: nobody to listen to
     assert [where for where, _ in asked] == [tuple(place)] * 2
     assert [options["coordinator_bind_address"] for _, options in asked] == ["10.0.0.1:80", "10.0.0.2:81"]
 
@@ -123,7 +123,7 @@ def test_the_coordinator_listens_where_it_is_told(monkeypatch):
 ])  # fmt: skip
 def test_one_of_several_that_fails_says_why(error, code, words, monkeypatch, capsys):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(hosts, "several", lambda: True)
+    monkeypatch.setattr(hosts, "is_distributed", lambda: True)
     monkeypatch.setattr(hosts.os, "_exit", lambda code: codes.append(code))
     codes = []
     with hosts.exit_on_error():
@@ -139,7 +139,7 @@ def test_a_profile_that_lies_behind_is_no_error(tmp_path):
     said = []
     trace = profiling.Profile((3, 5), str(tmp_path), said.append, done=10)
     for step in range(11, 20):
-        trace.turn(step, ())
+        trace.before_step(step, ())
     trace.close()
     assert len(said) == 1 and "past step 3" in said[0] and not list(tmp_path.iterdir())
 

@@ -19,7 +19,7 @@ from jax_ssl import paths
 from jax_ssl.errors import RunError
 from jax_ssl.losses import diagnostics
 from jax_ssl.run import collapse, metrics, progress
-from jax_ssl.run.metrics import Writer, record_result
+from jax_ssl.run.metrics import Writer
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,8 +86,22 @@ def test_resumed_run_has_each_step_once(tmp_path):
 
 def test_run_that_starts_again_starts_empty(tmp_path):
     write_run(tmp_path, (10, 20))
+    (events,) = (tmp_path / "events").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1.host"))  # else a new file of the same second replaces it
+    (tmp_path / "events" / "notes.txt").write_text("a file of somebody else")
     write_run(tmp_path, (10,))
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10]
+    drawn = [event.step for event in events_of(tmp_path / "events") if event.summary.value]
+    assert drawn and set(drawn) == {10}, "TensorBoard shows one curve"
+    assert (tmp_path / "events" / "notes.txt").exists()
+
+
+def test_say_once_says_a_sentence_once(tmp_path, capsys):
+    writer = Writer(tmp_path)
+    for sentence in ("A note.", "A note.", "Another note.", "A note."):
+        writer.say_once(sentence)
+    writer.close()
+    assert capsys.readouterr().out.splitlines() == ["A note.", "Another note."]
 
 
 def test_inactive_process_writes_and_shows_nothing(tmp_path, capsys):
@@ -129,15 +143,6 @@ def refuse(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_result_that_can_not_be_written_is_told_once(tmp_path, capsys):
-    (tmp_path / "results.jsonl").mkdir()  # as good as a folder of another user
-    for _ in range(2):
-        record = record_result(tmp_path, **RESULT, value=0.5, protocol={}, step=1, seed=0)
-    assert record["value"] == 0.5
-    said = capsys.readouterr().out
-    assert said.count("not recorded, because") == 1 and said.count("\n") == 1
-
-
 def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "is_remote", lambda path: True)
     monkeypatch.setattr(paths, "resolve", epath.Path)
@@ -146,19 +151,8 @@ def test_remote_workdir_is_uploaded_and_continued(tmp_path, monkeypatch):
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [10, 20, 30]
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
     assert len(list((tmp_path / "events").iterdir())) == 2
-
-
-RESULT = dict(task="knn", weights="student", metric="top1", data="cifar10", split="test", k=20)
-
-
-def test_results_are_appended_and_a_torn_line_is_dropped(tmp_path):
-    protocol = {"temperature": 0.07, "offline": True}
-    first = record_result(tmp_path, **RESULT, value=jnp.float32(0.5), protocol=protocol, step=10, seed=0)
-    with (tmp_path / "results.jsonl").open("a") as file:
-        file.write('{"task": "kn')
-    second = record_result(tmp_path, **RESULT, value=float("nan"), protocol=protocol, step=20, seed=0)
-    assert lines_of(tmp_path / "results.jsonl") == [first, {**second, "value": None}]
-    assert first == {**RESULT, "value": 0.5, "protocol": protocol, "step": 10, "seed": 0}
+    write_run(tmp_path, (10,))
+    assert len(list((tmp_path / "events").iterdir())) == 1, "a run from the start clears the curves of earlier tries"
 
 
 def test_no_tensorflow():
@@ -319,7 +313,7 @@ def test_watch_forgives_what_does_not_persist_and_waits_for_its_grace():
     "sick, healthy, words",
     [
         ({"loss": 6.931, "uniform_loss": 6.93}, {"loss": 6.8, "uniform_loss": 6.93}, "uniform is 6.9300"),
-        ({"loss": -0.0005, "uniform_loss": 0.0}, {"loss": -0.1, "uniform_loss": 0.0}, "tells nothing"),
+        ({"loss": -0.0005, "uniform_loss": 0.0}, {"loss": -0.1, "uniform_loss": 0.0}, "without information"),
         ({"target_spread": 0.76}, {"target_spread": 0.70}, "targets are uniform"),
         ({"prototype_use": 5.5}, {"prototype_use": 13.0}, "share one prototype"),
         ({"rankme": 1.5}, {"rankme": 2.5}, "a single direction"),

@@ -19,7 +19,7 @@ CHILD = """
 import sys
 from jax_ssl.run import terminal
 
-with terminal.lasting():
+with terminal.tolerate_lost_readers():
     print("begun", flush=True)  # in here: the reader may be gone before all of it is written
     sys.stdin.readline()
     for _ in range(3):
@@ -81,7 +81,7 @@ def test_a_mistake_that_nobody_reads_keeps_its_exit_code():
 
 
 def test_a_name_that_is_no_text_does_not_end_the_work():
-    code = "from jax_ssl.run import terminal\nwith terminal.lasting(): print('a\\udcff.png ±')"
+    code = "from jax_ssl.run import terminal\nwith terminal.tolerate_lost_readers(): print('a\\udcff.png ±')"
     found = shell(f'PYTHONIOENCODING=ascii {sys.executable} -c "{code}"')
     assert found.returncode == 0 and found.stdout == "a\\udcff.png \\xb1\n"
 

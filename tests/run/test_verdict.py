@@ -16,14 +16,14 @@ def test_it_comes_back_as_it_was(tmp_path):
 
 def test_only_a_later_finite_step_proves():
     known = Verdict(finite=12)
-    assert [known.proven(step) for step in (11, 12, 13)] == [True, False, False]
-    assert known.against(13) is None, "a run that was stopped in between has no ruined step"
+    assert [known.is_proven(step) for step in (11, 12, 13)] == [True, False, False]
+    assert known.objection(13) is None, "a run that was stopped in between has no ruined step"
     known.ruined = True
-    assert known.against(11) is None and "finite" in known.against(12)
+    assert known.objection(11) is None and "finite" in known.objection(12)
 
 
 def test_a_run_that_goes_back_forgets_what_came_after():
     known = Verdict(12, True, {4: 0.5, 8: 0.25, 12: 0.1})
-    assert known.back_to(8) == Verdict(9, False, {4: 0.5, 8: 0.25})
-    assert known.back_to(20) == Verdict(12, False, {4: 0.5, 8: 0.25, 12: 0.1})
-    assert known.back_to(None) == Verdict()
+    assert known.up_to(8) == Verdict(9, False, {4: 0.5, 8: 0.25})
+    assert known.up_to(20) == Verdict(12, False, {4: 0.5, 8: 0.25, 12: 0.1})
+    assert known.up_to(None) == Verdict()

@@ -115,8 +115,8 @@ def test_numbers_are_of_the_better_network_and_of_the_last_line():
     results = [result("knn", 0.5, 10), result("knn", 0.2, 20), result("knn", 0.3, 20), result("linear", 0.4)]
     names = ("knn", "linear", "rankme", "loss", "collapsed", "absent")
     expected = {"knn": 0.3, "linear": 0.4, "rankme": 3.0, "loss": None, "collapsed": True, "absent": None}
-    assert ablate.gather(lines, "simsiam looks collapsed at step 30", results, names) == expected
-    assert ablate.gather(lines, "", [], names)["collapsed"] is False
+    assert ablate.collect_numbers(lines, "simsiam looks collapsed at step 30", results, names) == expected
+    assert ablate.collect_numbers(lines, "", [], names)["collapsed"] is False
 
 
 def test_a_report_names_its_images_and_what_differs_from_its_suite(tmp_path):

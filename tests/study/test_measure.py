@@ -10,7 +10,7 @@ from jax_ssl import config
 from jax_ssl.data.pipeline import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import identity
+from jax_ssl.run import identity, results
 from jax_ssl.study import measure
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
@@ -18,9 +18,9 @@ FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
 def evaluate(capsys, run, *flags):
     """What the verb printed, and what it added to results.jsonl."""
-    before = len(measure.results(run))
+    before = len(results.read_results(run))
     assert command.main(["evaluate", f"--run={run}", *flags]) == 0
-    return capsys.readouterr().out, measure.results(run)[before:]
+    return capsys.readouterr().out, results.read_results(run)[before:]
 
 
 def test_one_task_alone_and_one_line_about_run_network_and_data(runs, capsys):
@@ -35,10 +35,10 @@ def test_one_task_alone_and_one_line_about_run_network_and_data(runs, capsys):
 
 def test_a_row_is_said_and_recorded_before_the_next_is_measured(runs, monkeypatch):
     run, seen = runs("simclr"), []
-    before = len(measure.results(run))
+    before = len(results.read_results(run))
 
     def fail(*_, **__):
-        seen.append(len(measure.results(run)) - before)
+        seen.append(len(results.read_results(run)) - before)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(offline, "measure", fail)
@@ -110,20 +110,20 @@ def test_a_table_that_fails_is_one_warning_of_a_finished_run(tmp_path):
     said = []
     settings = config.load("simclr:tiny", ["--config.data.name=synthetic:8"])
     identity.write_config(tmp_path, config.to_dict(settings))
-    measure.at_end(str(tmp_path), said.append)
+    measure.measure_at_end(str(tmp_path), said.append)
     assert len(said) == 1 and "no good checkpoint" in said[0] and f"evaluate --run={tmp_path}" in said[0]
 
 
 MISTAKES = {
-    "no epochs": (["--task=finetune", "--epochs=0"], "--epochs: '0' is no whole number of at least 1"),
-    "no labels": (["--task=finetune", "--labels=0"], "--labels: '0' is no whole number of at least 1"),
-    "fewer than no labels": (["--task=finetune", "--labels=-3"], "--labels: '-3' is no whole number"),
+    "no epochs": (["--task=finetune", "--epochs=0"], "--epochs: '0' is not a whole number of at least 1"),
+    "no labels": (["--task=finetune", "--labels=0"], "--labels: '0' is not a whole number of at least 1"),
+    "fewer than no labels": (["--task=finetune", "--labels=-3"], "--labels: '-3' is not a whole number"),
     "more labels than there are": (["--task=finetune", "--labels=41", *FEW], "there are 40 labelled"),
     "a teacher that there is not": (["--task=knn", "--weights=teacher"], "a run of simclr, without a teacher"),
     "a teacher to tune that there is not": (["--task=finetune", "--weights=teacher"], "without a teacher"),
     "pixels to tune": (["--task=knn,finetune", "--weights=pixels"], "take student or teacher"),
     "objects in pixels": (["--task=emergence", "--weights=pixels", "--images=x"], "take untrained or student"),
-    "another network": (["--config.model.width=2.0"], "config.model.width is part of a run that is there"),
+    "another network": (["--config.model.width=2.0"], "config.model.width can't be changed in a saved run"),
     "an unknown key": (["--config.nonsense=1"], "no config key 'nonsense'"),
 }  # fmt: skip
 

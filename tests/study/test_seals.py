@@ -38,23 +38,23 @@ def run_folder(tmp_path, method, seed, numbers, **where):
 
 
 def test_without_records_everything_is_open(records):
-    assert not any(any(seals.holds(method)) for method in seals.methods())
+    assert not any(any(seals.seals_of(method)) for method in seals.methods())
     assert seals.table().count("open") == 6 * len(seals.methods())
 
 
 def test_a_failed_test_leaves_its_seal_open(records):
     tests = [dict(method="mae", seal=3, test=f"t{i}", passed=i != 1, date="2026-01-01") for i in range(2)]
     seals.write("tests.jsonl", tests)
-    assert seals.holds("mae")[2] is False
+    assert seals.seals_of("mae")[2] is False
     seals.merge("tests.jsonl", [tests[1] | {"passed": True}], key=lambda r: (r["method"], r["seal"], r["test"]))
-    assert seals.holds("mae")[2] is True and len(seals.read("tests.jsonl")) == 2
+    assert seals.seals_of("mae")[2] is True and len(seals.read("tests.jsonl")) == 2
 
 
 def test_learning_needs_two_seeds(records, tmp_path):
     seals.record(run_folder(tmp_path, "simclr", 0, GOOD), "configs/simclr.py:cifar")
-    assert seals.holds("simclr")[4] is False
+    assert seals.seals_of("simclr")[4] is False
     seals.record(run_folder(tmp_path, "simclr", 1, GOOD), "configs/simclr.py:cifar")
-    assert seals.holds("simclr")[4] is True
+    assert seals.seals_of("simclr")[4] is True
     record = seals.read("runs.jsonl")[0]
     assert record["seconds"] == 5 and record["results"]["knn@20 student"] == 0.45 and record["seed"] == 0
 
@@ -64,20 +64,20 @@ def test_learning_needs_two_seeds(records, tmp_path):
     ("knn@20 untrained, statistics adapted", 0.46),
 ])  # fmt: skip
 def test_each_baseline_counts(name, value):
-    assert seals.learned("simclr", GOOD)
-    assert not seals.learned("simclr", GOOD | {name: value})
+    assert seals.has_learned("simclr", GOOD)
+    assert not seals.has_learned("simclr", GOOD | {name: value})
 
 
 def test_a_missing_number_is_not_a_pass():
     for name in GOOD:
-        assert not seals.learned("simclr", {k: v for k, v in GOOD.items() if k != name})
+        assert not seals.has_learned("simclr", {k: v for k, v in GOOD.items() if k != name})
 
 
 def test_masked_methods_are_fine_tuned_and_need_not_beat_pixels_by_neighbours():
     weak = GOOD | {"knn@20 pixels": 0.46}
-    assert not seals.learned("mae", weak)
-    assert seals.learned("mae", weak | {"finetune student": 0.5, "finetune scratch": 0.4})
-    assert not seals.learned("mae", weak | {"finetune student": 0.4, "finetune scratch": 0.5})
+    assert not seals.has_learned("mae", weak)
+    assert seals.has_learned("mae", weak | {"finetune student": 0.5, "finetune scratch": 0.4})
+    assert not seals.has_learned("mae", weak | {"finetune student": 0.4, "finetune scratch": 0.5})
 
 
 def test_the_evidence_says_behind_which_block_features_were_read(records, tmp_path):
@@ -122,7 +122,7 @@ def test_incomplete_records_are_read_without_harm(records):
     plan = dict(method="mae", config="c", topology="v3:2x2", fits=False, compile_seconds=1.0, batch_size=8)
     seals.write("plans.jsonl", [plan | {"memory": {"total": None, "usable": 2**30}}, {"method": "mae"}])
     assert "| -, -, 40.0 | -, -, - |" in seals.evidence() and "? of 1.00 | does not fit" in seals.evidence()
-    assert not any(seals.holds("mae")) and "open" in seals.table()
+    assert not any(seals.seals_of("mae")) and "open" in seals.table()
 
 
 def test_a_torn_line_is_named_with_what_to_do(records, capsys):

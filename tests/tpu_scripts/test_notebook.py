@@ -95,7 +95,7 @@ def test_it_runs_from_top_to_bottom(notebook, tmp_path):
     assert "all saved" in stopped and "going on from step" in again
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
-    for run in ("quickstart", "mae", "dino", "kept"):
+    for run in ("quickstart", "mae", "dino", "resumed"):
         folder = tmp_path / "runs" / run
         config = json.loads((folder / "config.json").read_text())
         last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])

@@ -91,7 +91,7 @@ def test_create_waits_until_it_is_there(tmp_path):
 def test_create_says_when_it_can_not_be_had(end, tmp_path):
     cloud = Cloud(tmp_path, exists=False, describe=["WAITING_FOR_RESOURCES", end])
     created = cloud.run("create.sh", "--type=v6e-8")
-    assert created.returncode == 1 and "could not be had" in created.stderr and f"is {end}" in created.stderr
+    assert created.returncode == 1 and "could not be created" in created.stderr and f"is {end}" in created.stderr
 
 
 def test_setup_sends_this_checkout_to_all_machines(cloud):

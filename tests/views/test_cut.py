@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jax_ssl.views import device as on_device
-from jax_ssl.views.cut import crop, cut
+from jax_ssl.views.cut import crop, cut_views
 from jax_ssl.views.draws import boxes
 from tests.pictures import STRONG, drawn_for, some_image
 
@@ -51,7 +51,7 @@ def test_nothing_beyond_the_box_is_seen():
 def test_cut_makes_every_view_of_its_own_box():
     group, image = [STRONG, dict(STRONG, count=1, scale=(0.05, 0.1))], Image.fromarray(some_image(48, 64))
     drawn = {name: array[3] for name, array in drawn_for(group, 4).items()}
-    views = cut(image, drawn, group)
+    views = cut_views(image, drawn, group)
     assert views.shape == (3, 32, 32, 3) and views.dtype == np.uint8
     (places,) = boxes({name: array[None] for name, array in drawn.items()}, 48, 64)
     for view, box, flip in zip(views, places.tolist(), drawn["flip"], strict=True):

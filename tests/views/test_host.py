@@ -8,7 +8,7 @@ from PIL import Image
 
 from jax_ssl.views import device as on_device
 from jax_ssl.views import host as on_host
-from jax_ssl.views.cut import cut
+from jax_ssl.views.cut import cut_views
 from jax_ssl.views.draws import boxes
 from tests.pictures import STRONG, drawn_for, some_image
 
@@ -83,18 +83,20 @@ def test_host_hybrid_and_device_make_the_same_views(name):
     kept = {factor: drawn[factor] for factor in FACTORS}
 
     own = [{name: array[number] for name, array in drawn.items()} for number in range(count)]
-    shipped = np.stack([cut(Image.fromarray(image), numbers, group) for image, numbers in zip(images, own)])
-    compiled = tf.function(lambda views, numbers: on_host.finished(views, numbers, group, MEAN, STD))
-    finished = np.stack([compiled(tf.constant(views), of_image(drawn, number)) for number, views in enumerate(shipped)])
-    assert shipped.dtype == np.uint8 and finished.dtype == np.float32
-    host = prepared({"views": {"image": finished}})["views"]
+    shipped = np.stack([cut_views(Image.fromarray(image), numbers, group) for image, numbers in zip(images, own)])
+    compiled = tf.function(lambda views, numbers: on_host.finish_views(views, numbers, group, MEAN, STD))
+    finish_views = np.stack(
+        [compiled(tf.constant(views), of_image(drawn, number)) for number, views in enumerate(shipped)]
+    )
+    assert shipped.dtype == np.uint8 and finish_views.dtype == np.float32
+    host = prepared({"views": {"image": finish_views}})["views"]
     hybrid = prepared({"views": dict(kept, image=shipped)})["views"]
     placed = dict(kept, box=boxes(drawn, 60, 80), flip=drawn["flip"])
     device = prepared({"index": np.arange(count), "views": placed}, images)["views"]
     assert host.shape == hybrid.shape == device.shape
 
     pixels = STEP / min(STD)
-    np.testing.assert_array_equal(host, finished)
+    np.testing.assert_array_equal(host, finish_views)
     np.testing.assert_allclose(host, hybrid, atol=0.2 * pixels)
     # The crop's ties may be rounded either way by the two; jitter can then amplify the one step of a rare pixel.
     difference = np.abs(np.asarray(device) - np.asarray(hybrid))

@@ -2,13 +2,13 @@
 
 import pytest
 
-from jax_ssl.data.words import OTHER, TEST, TRAIN, VALIDATION, is_left_by_a_system, parts_of, role
+from jax_ssl.data.folder_names import OTHER, TEST, TRAIN, VALIDATION, is_system_folder, role, words_of
 
 
 def test_names_are_taken_apart():
-    assert parts_of("train_setA2") == ["train", "set", "a"]
-    assert parts_of("ILSVRC2012_img_val") == ["ilsvrc", "img", "val"]
-    assert parts_of("Validação") == ["validacao"] and parts_of("42") == []
+    assert words_of("train_setA2") == ["train", "set", "a"]
+    assert words_of("ILSVRC2012_img_val") == ["ilsvrc", "img", "val"]
+    assert words_of("Validação") == ["validacao"] and words_of("42") == []
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,5 @@ def test_what_a_folder_is_for(name, found):
 
 def test_what_systems_leave():
     left = ["@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", ".Trashes", "#recycle", "System Volume Information"]
-    assert all(map(is_left_by_a_system, left))
-    assert not any(map(is_left_by_a_system, ["recycle", "trash", "system", "cat"]))
+    assert all(map(is_system_folder, left))
+    assert not any(map(is_system_folder, ["recycle", "trash", "system", "cat"]))

@@ -1,6 +1,6 @@
-"""What people call the folders of a data set: its splits, its images, its annotations; and what systems leave behind.
+"""What the name of a folder says: a split, images, annotations, or a system folder. In many languages.
 
-Names are compared without case, accents, separators, numbers and words that say nothing ("set", "images").
+Names are compared without case, accents, separators, numbers and filler words ("set", "images").
 """
 
 import re
@@ -17,11 +17,11 @@ WORDS = {
     OTHER: "unlabeled unlabelled unsupervised unlab extra pred predict prediction submission",
 }
 ROLES = {word: role for role, words in WORDS.items() for word in words.split()}
-AMBIGUOUS = set(  # a class may be called so: Telugu, `valid` beside `invalid`, land under development
+AMBIGUOUS = set(  # may also be classes: te (Telugu), `valid` beside `invalid`, land under development
     "tr trn te ts tst va fit background learn learning valid validate dev devel development evaluation evaluate extra "
     "predict prediction submission essai prueba verifica".split()
 )
-EMPTY = set(
+FILLERS = set(
     "set sets data dataset split splits folder dir image images img imgs pic pics picture pictures photo photos jpg "
     "jpeg png the my full all small mini resized cropped crop only part samples examples ing imagenet ilsvrc clsloc "
     "集 集合 データ 셋 세트".split()
@@ -40,60 +40,62 @@ SYSTEM = {
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
 
-def is_left_by_a_system(name: str) -> bool:
-    """A folder that holds no images that anybody meant: hidden, of a file server, an archiver, an editor."""
+def is_system_folder(name: str) -> bool:
+    """Whether a folder is hidden, or made by an operating system, file server, archiver or tool."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 
-def parts_of(name: str) -> list[str]:
-    """train_setA2 -> train, set, a; ILSVRC2012_img_val -> ilsvrc, img, val."""
+def words_of(name: str) -> list[str]:
+    """The words of a name, in lower case: train_setA2 -> train, set, a; ILSVRC2012_img_val -> ilsvrc, img, val."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
-    if re.search(r"[\u0e00-\uffff]", plain):  # decomposed Japanese and Korean are composed again
+    if re.search(r"[\u0e00-\uffff]", plain):  # Japanese and Korean need the composed form
         plain = unicodedata.normalize("NFKC", name)
     return [part.lower() for part in re.findall(r"[^\W\d_a-zA-Z]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+", plain)]
 
 
 def role(name: str) -> tuple[str, str] | None:
-    """What a folder of this name is for: (TRAIN, TEST, VALIDATION or OTHER, the rest of its name), or None.
+    """The split that a name stands for: (TRAIN, TEST, VALIDATION or OTHER, the rest of the name), or None.
 
-    The rest is "" where nothing is in the name but that: `Training_Set`, `val2017`; it is "seg" in `seg_train`.
+    The rest is "" for `Training_Set` and `val2017`, and "seg" for `seg_train`.
     """
-    words = parts_of(name)
+    words = words_of(name)
     whole = "".join(words)
     if whole in ROLES:
         return ROLES[whole], ""
-    found = [(word, _of_word(word)) for word in words]
+    found = [(word, _word_role(word)) for word in words]
     roles = [kind for _, kind in found if kind in WORDS]
     if len(roles) != 1:
         return None
     return roles[0], " ".join(word for word, kind in found if kind not in WORDS and kind != "")
 
 
-def _of_word(word: str) -> str | None:
-    """The role of a word, "" for a word that says nothing, None for any other; `trainset` and `训练集` are split."""
-    if word in EMPTY:
+def _word_role(word: str) -> str | None:
+    """The role of a word, "" for a filler word, None for any other. `trainset` and `训练集` count as two words."""
+    if word in FILLERS:
         return ""
     if word in ROLES:
         return ROLES[word]
-    for end in EMPTY:
+    for end in FILLERS:
         if word.endswith(end) and word[: -len(end)] in ROLES:
             return ROLES[word[: -len(end)]]
     return None
 
 
 def is_ambiguous(name: str) -> bool:
-    """Whether a name that may be a split's may well be a class's."""
-    return bool(AMBIGUOUS & set(parts_of(name)))
+    """Whether the name of a split may also be the name of a class."""
+    return bool(AMBIGUOUS & set(words_of(name)))
 
 
-def are_images(name: str) -> bool:
-    return bool(IMAGES & set(parts_of(name))) and not are_annotations(name)
+def is_image_folder(name: str) -> bool:
+    """Whether the name says that a folder holds images: `images`, `JPEGImages`."""
+    return bool(IMAGES & set(words_of(name))) and not is_annotation_folder(name)
 
 
-def are_annotations(name: str) -> bool:
-    return bool(ANNOTATIONS & set(parts_of(name)))
+def is_annotation_folder(name: str) -> bool:
+    """Whether the name says that a folder holds masks, labels, thumbnails and the like."""
+    return bool(ANNOTATIONS & set(words_of(name)))
 
 
-def spelling(name: str) -> str:
-    """One name for all ways of writing it: composed and decomposed accents are the same letters."""
+def normalise_name(name: str) -> str:
+    """The name in Unicode form NFC: an accented letter may be stored as one character or as two."""
     return unicodedata.normalize("NFC", name)
