@@ -36,7 +36,7 @@ def image_bytes(tokens: int, size: int, itemsize: int) -> int:
 
 
 def vmem_bytes(tokens: int, size: int, itemsize: int, bias_heads: int = 0) -> int:
-    """VMEM that the backward kernel takes for one image, as counted from its arrays; compilers differ by a fifth.
+    """VMEM that the backward kernel takes for one image, as counted from its arrays.
 
     bias_heads: heads for which a bias differs, 0 without one.
     """

@@ -24,8 +24,8 @@ REMAT = {  # what the backward pass finds stored; the rest it computes again
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-# What "dots" keeps beside a kernel that makes attention's inside again: the two widest results. What the output matmul
-# and the kernel itself make costs three percent more FLOPs to make again, and fewer bytes than to store and to read.
+# What "dots" stores where a TPU's kernel computes attention: the two widest results. To compute the others again takes
+# three percent more FLOPs, and moves fewer bytes than to store them and to read them.
 WIDEST = jax.checkpoint_policies.save_only_these_names("qkv", "fc1")
 
 
@@ -212,7 +212,7 @@ class Transformer(nn.Module):
     rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
     (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
     all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. attention: a wish of
-    `implementation`; with a kernel, remat "dots" keeps only the two widest results.
+    `implementation`; where that is a TPU's kernel, remat "dots" stores only the two widest results.
     """
 
     depth: int
@@ -238,7 +238,7 @@ class Transformer(nn.Module):
         added = (self.heads, *x.shape[1:2] * 2) if self.relative_bias != "none" else shape
         kernel = implementation.pick(self.attention, x.shape, self.heads, self.dtype, added)
         if policy is not None:
-            policy = WIDEST if self.remat == "dots" and kernel != "plain" else policy
+            policy = WIDEST if self.remat == "dots" and kernel == "pallas" else policy
             block = nn.remat(block, policy=policy, prevent_cse=False, static_argnums=(4,))
         blocks = nn.scan(
             block,

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jax_ssl import sharding
 from jax_ssl.models import fused_attention as fused
+from jax_ssl.models.implementation import Chip, choose
 from jax_ssl.plan import collectives, topology
 
 # Images, tokens, heads, channels of a head.
@@ -103,8 +104,14 @@ def test_more_heads_and_lengths(shape, dtype):
 
 
 @pytest.mark.parametrize("heads, bias", [(4, (4, 9, 9)), (2, (1, 1, 9))], ids=str)
-def test_a_bias_of_each_head_or_of_keys_and_a_rotation_have_their_gradients(heads, bias):
-    compare((2, 9, heads, 64), jnp.float32, bias, rotation(9, 64))  # of four heads two groups, summed over images
+def test_a_bias_of_each_head_or_of_keys_and_a_rotation_have_their_gradients(heads, bias, monkeypatch):
+    monkeypatch.setattr(fused, "MOST_IMAGES", 1)  # sums over images go over several programs
+    compare((2, 9, heads, 64), jnp.float32, bias, rotation(9, 64))  # of four heads there are two groups
+
+
+@pytest.mark.slow
+def test_a_rotation_of_heads_that_cross_tiles():
+    compare((1, 20, 8, 80), jnp.float32, rope=rotation(20, 80))
 
 
 def test_a_masked_key_counts_for_nothing():
@@ -165,11 +172,15 @@ def test_the_compiler_of_each_chip_takes_the_kernels(chip):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chip", ["v3", "v5e"])
+@pytest.mark.parametrize("chip, kind", [("v3", "TPU v3"), ("v5e", "TPU v5 lite")])
 @pytest.mark.parametrize(
     "shape",
-    [(8, 37, 6, 64), (8, 50, 16, 64), (4, 257, 16, 80), (2, 257, 24, 64), (4, 197, 16, 32), (4, 257, 16, 24),
-     (8, 197, 12, 64, (12, 197, 197)), (4, 257, 16, 24, (1, 1, 257))], ids=str,
+    [(8, 37, 6, 64), (8, 50, 16, 64), (4, 257, 16, 80), (2, 257, 24, 64), (4, 197, 16, 32), (4, 130, 16, 24),
+     (8, 197, 12, 64, (12, 197, 197)), (4, 130, 16, 24, (1, 1, 130))], ids=str,
 )  # fmt: skip
-def test_the_compiler_takes_the_shapes_of_the_shipped_configs(chip, shape):
-    assert "tpu_custom_call" in compile_for(chip, *shape)
+def test_the_compiler_takes_what_the_rule_gives_it_of_the_shipped_configs(chip, kind, shape):
+    _, tokens, heads, size, *bias = shape
+    chosen = choose("auto", Chip("tpu", kind), tokens, heads * size, heads, jnp.dtype("bfloat16"), *bias)
+    assert (chosen.kernel == "plain") == (chip == "v3" and size == 80), chosen.reason
+    if chosen.kernel == "pallas":
+        assert "tpu_custom_call" in compile_for(chip, *shape)

@@ -31,7 +31,7 @@ HALF, FULL = jnp.dtype("bfloat16"), jnp.dtype("float32")
         ("auto", V5E, (197, 384, 6), FULL, "plain", "asked for"),
         ("fused", V5E, (197, 384, 6), FULL, "pallas", ""),
         ("fused", V5E, (197, 192, 3), HALF, "plain", "whole tiles"),  # ViT-Ti: one head and a half a tile
-        ("fused", V5E, (1370, 1024, 16), HALF, "plain", "1370 tokens .* of 14 MiB"),
+        ("fused", V5E, (1370, 1024, 16), HALF, "plain", "1370 tokens .* of 12 MiB"),
         ("auto", CPU, (197, 384, 6), HALF, "plain", "no kernel for a cpu"),
         ("auto", H100, (197, 384, 6), HALF, "cudnn", ""),
         ("fused", H100, (197, 384, 6), FULL, "plain", "no float32"),

@@ -130,7 +130,7 @@ def test_table_is_aligned_and_says_so():
 
 def test_which_attention_is_taken_is_shown_with_the_reason():
     fused = {"tokens": 197, "width": 384, "heads": 6, "kernel": "pallas", "reason": ""}
-    plain = fused | {"tokens": 1370, "kernel": "plain", "reason": "1370 tokens need 60 MiB of the 14 on the chip"}
+    plain = fused | {"tokens": 1370, "kernel": "plain", "reason": "1370 tokens need 50.7 of 12 MiB"}
     rows = reports.attention_rows([{"attention": [fused, plain]}, {"attention": [fused]}])
     assert rows == [
         ("attention, 197 tokens of 384", ["pallas", "pallas"]),
