@@ -4,8 +4,8 @@
 
 paper   images of 128 pixels with a hole of 64, squared error and critic, 500 epochs of 100 000 pictures of Paris
 random  blotches over a quarter of the image instead, and the whole image painted
-cifar   CIFAR-10 with a small network and a hole of 16: minutes on two CPU cores; prepare the data with
-        tensorflow-datasets
+cifar   CIFAR-10 with a small network and a hole of 16: four minutes on a CPU core; squared error 0.0256 of pixels from
+        0 to 1, by the smoothest fill 0.0289; prepare the data with tensorflow-datasets
 tiny    the embedded images, under two minutes on two CPU cores
 """
 
