@@ -21,7 +21,7 @@ MISTAKES = {
     "an unknown preset": (["train", "--config=simclr:huge"], "choose one of paper"),
     "an unknown flag": ([*SIMCLR, "--wrkdir=x"], "no flag '--wrkdir=x'"),
     "a value of another kind": ([*SIMCLR, "--config.batch_size=many"], "a int"),
-    "weights that are not there": ([*SIMCLR, "--config.init_from=backbone=/no/where"], "init_from=/no/where does not exist"),
+    "weights that are not there": ([*SIMCLR, "--config.init_from=backbone=/no/where"], "/no/where does not exist"),
     "a missing folder": ([*SIMCLR, "--config.data.name=folder:/nowhere/at/all"], "/nowhere/at/all"),
     "a source of no kind": ([*SIMCLR, "--config.data.name=embeded"], "did you mean 'embedded'?"),
     "a batch that the devices do not divide": ([*SIMCLR, "--config.batch_size=100"], "take 96"),

@@ -114,13 +114,13 @@ def record_run(folder, name: str) -> None:
         settings = json.loads((folder / "config.json").read_text())
     except ValueError:
         raise UserError(f"{folder}/config.json is no JSON: restore it from the command that started the run.") from None
-    results, numbers = read_lines(folder / "results.jsonl", "remove that line"), {}
+    results = read_lines(folder / "results.jsonl", "remove that line")
+    results = [result for result in results if result["task"] != "layers"]  # a number for each depth
     if not results:
         raise UserError(f"{folder} has no results: {command}.")
-    for result in results:
-        numbers[named(result)] = result["value"]
+    numbers, puzzle = {named(result): result["value"] for result in results}, puzzle_of(results)
     missing = [need for need in NEEDED_OF_A_RUN if best(numbers, *need.split(" ")) is None]
-    if settings["method"]["name"] in PRETEXT and not any(name.startswith("pretext ") for name in numbers):
+    if settings["method"]["name"] in PRETEXT and "student" not in puzzle_numbers(numbers, puzzle):
         missing.append("its own puzzle (--task=pretext)")
     if missing:
         raise UserError(f"{folder} can't be evidence without {missing[0]}: {command}, with all of its weights.")
@@ -130,20 +130,24 @@ def record_run(folder, name: str) -> None:
         method=settings["method"]["name"], config=name or folder.name, seed=settings["seed"], date=today(),
         hardware=results[-1]["protocol"].get("hardware", ""), seconds=round(seconds), steps=results[-1]["step"],
         data=results[-1]["data"], batch_size=settings["batch_size"], results=numbers,
-        feature_depth=max(result["protocol"].get("feature_depth", 0) for result in results),
-        puzzle=next(({"metric": result["metric"], "better": result["protocol"]["better"]} for result in results
-                     if result["protocol"].get("decides")), None),
+        feature_depth=max(result["protocol"].get("feature_depth", 0) for result in results), puzzle=puzzle,
     )  # fmt: skip
     check_method(new["method"], folder)
     merge("runs.jsonl", [new], key=lambda run: (run["method"], run["config"], run["seed"]))
 
 
 def named(result: dict) -> str:
-    """What a number of results.jsonl is called in a record: ruler, and whose it is with what is special about that."""
-    protocol, ruler = result["protocol"], result["task"]
-    ruler += f" {result['metric']}" if ruler == "pretext" else f"@{result['k']}" if result["k"] else ""
+    """The name of a number of results.jsonl in a record: its task, and its weights with what is special about them."""
+    protocol, task = result["protocol"], result["task"]
+    task += f" {result['metric']}" if task == "pretext" else f"@{result['k']}" if result["k"] else ""
     whole = protocol.get("input") if "whole" in protocol.get("input", "") else None
-    return ", ".join(filter(None, [f"{ruler} {result['weights']}", protocol.get("batch_statistics"), whole]))
+    return ", ".join(filter(None, [f"{task} {result['weights']}", protocol.get("batch_statistics"), whole]))
+
+
+def puzzle_of(results: list[dict]) -> dict | None:
+    """The number that decides a pretext method's puzzle, {"metric", "better"}; None without one."""
+    deciding = [result for result in results if result["protocol"].get("decides")]
+    return {"metric": deciding[-1]["metric"], "better": deciding[-1]["protocol"]["better"]} if deciding else None
 
 
 def check_method(name: str, path) -> None:
@@ -185,15 +189,17 @@ def has_learned(method: str, numbers: dict, puzzle: dict | None = None) -> bool:
     return all(beats(*bar) for bar in bars) and (method not in PRETEXT or solved(numbers, puzzle))
 
 
-def puzzle_numbers(numbers: dict, puzzle: dict) -> dict:
-    """{who: number} of the metric that decides a puzzle, of a record's numbers."""
+def puzzle_numbers(numbers: dict, puzzle: dict | None) -> dict:
+    """{who: number} of the metric that decides a puzzle, of a record's numbers; {} without a puzzle."""
+    if puzzle is None:
+        return {}
     start = f"pretext {puzzle['metric']} "
     return {name.removeprefix(start): value for name, value in numbers.items() if name.startswith(start)}
 
 
 def solved(numbers: dict, puzzle: dict | None) -> bool:
     """Whether a trained network beats chance, the untrained one and every baseline at its puzzle, one at least."""
-    found = puzzle_numbers(numbers, puzzle) if puzzle else {}
+    found = puzzle_numbers(numbers, puzzle)
     trained, others = found.pop("student", None), found
     if trained is None or not set(others) - {"chance", "untrained"}:
         return False
@@ -259,7 +265,7 @@ def evidence() -> str:
 def told_puzzle(run: dict) -> str:
     """A run's own puzzle in a cell: the metric, the best of what it has to beat and whose that is, and its own."""
     puzzle = run.get("puzzle")
-    found = puzzle_numbers(run["results"], puzzle) if puzzle else {}
+    found = puzzle_numbers(run["results"], puzzle)
     if len(found) < 2 or "student" not in found:
         return ""
     trained, pick = found.pop("student"), max if puzzle["better"] == "higher" else min

@@ -122,11 +122,12 @@ def test_a_puzzle_is_recorded_with_the_number_that_decides_it(records, tmp_path)
     lines = [dict(task="pretext", k=None, weights=name.split(" ", 2)[2], metric="accuracy", value=value, step=10,
                   data="tfds:cifar10", protocol={"better": "higher", "decides": True})
              for name, value in PUZZLE.items()]  # fmt: skip
+    elsewhere = dict(lines[0], task="layers", weights="student", protocol={"feature_depth": 2, "pool": "max"})
     with open(f"{folder}/results.jsonl", "a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.writelines(json.dumps(line) + "\n" for line in [*lines, elsewhere])
     seals.record(folder, "configs/rotnet.py:tiny")
     (record,) = seals.read("runs.jsonl")
-    assert record["puzzle"] == HIGHER and PUZZLE.items() <= record["results"].items()
+    assert record["puzzle"] == HIGHER and record["feature_depth"] == 0 and PUZZLE.items() <= record["results"].items()
     assert seals.has_learned("rotnet", record["results"], record["puzzle"])
     assert "accuracy 0.450 (linear on pixels), 0.600 |" in seals.evidence()
 
