@@ -45,10 +45,10 @@ def cifar():
     config.batch_size = 32
     config.model = common.small_cpu_resnet(norm="layer")
     config.method = dict(
-        paper().method, patch=8, stride=4, offsets=1, context_depth=2, context_width=64, channel_drop=0.5, relight=0.2,
-        warp=0.0,
+        paper().method, patch=8, stride=4, offsets=1, context_depth=2, context_width=64, mirror=0.0, channel_drop=0.35,
+        relight=0.2, warp=0.0,
     )
-    config.optim = common.optim("adamw", 1e-3, scaling="absolute", warmup_epochs=0.2, weight_decay=1e-5)
+    config.optim = common.optim("adamw", 3e-3, scaling="absolute", warmup_epochs=0.2, weight_decay=1e-5)
     return config
 
 
@@ -59,11 +59,11 @@ def cifar_v1():
 
 
 def tiny():
-    return common.tiny(cifar())
+    return common.tiny(cifar(), epochs=2.0)
 
 
 def tiny_v1():
-    return common.tiny(cifar_v1())
+    return common.tiny(cifar_v1(), epochs=2.0)
 
 
 def get_config(preset="paper"):

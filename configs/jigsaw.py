@@ -57,7 +57,7 @@ def cifar():
 
 
 def tiny():
-    return common.tiny(cifar(), epochs=10.0)
+    return common.tiny(cifar(), epochs=8.0)
 
 
 def get_config(preset="paper"):

@@ -152,6 +152,7 @@ def standardise(tiles, by: str = "channel"):
     if not axes:
         return tiles
     centred = tiles - tiles.mean(axes, keepdims=True)
+    centred = centred - centred.mean(axes, keepdims=True)  # or what rounding left would be the spread of a flat tile
     count = math.prod(tiles.shape[axis] for axis in axes)
     variance = jnp.square(centred).sum(axes, keepdims=True) / (count - 1)
     return centred / jnp.sqrt(jnp.where(variance > 1e-12, variance, 1.0))

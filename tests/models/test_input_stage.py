@@ -103,7 +103,8 @@ def test_the_parameters_are_the_backbones_and_training_works(stage, backbone):
 def test_what_is_said_beside_a_number(backbone, transformer):
     assert Encoder(backbone, {}).protocol == {}
     assert Encoder(Grey(transformer), {}).protocol == {"input": "grey"}
-    assert Encoder(Tiles(backbone, 10, 8), {}).protocol == {"input": "tiles", "tiles": 9, "tile": 8}
+    tiles = {"input": "tiles", "tiles": 9, "tile": 8, "standardised": "channel"}
+    assert Encoder(Tiles(backbone, 10, 8), {}).protocol == tiles
     assert (Grey(transformer).patch, Grey(transformer).pool, Grey(transformer).depths) == (8, "cls", 2)
     assert Grey(backbone).pool == "mean" and not hasattr(Tiles(transformer, 8, 8), "patch")
 
