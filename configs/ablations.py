@@ -188,7 +188,7 @@ jigsaw_shortcuts = Suite(
     axis="what is done against shortcuts",
     numbers=("pretext_accuracy", "knn", "linear"),
     budget="8 epochs of the 5 000 embedded images, eight puzzles of each: a minute",
-    overrides=PUZZLES_AT_THE_END,
+    overrides=PUZZLES_AT_THE_END | {"epochs": 8.0},
 )
 
 cpc_norm = Suite(
@@ -201,7 +201,7 @@ cpc_norm = Suite(
     axis="normalisation of the encoder",
     numbers=("pretext_accuracy", "knn", "linear"),
     budget="2 epochs of the 5 000 embedded images: a minute or two",
-    overrides=PUZZLES_AT_THE_END,
+    overrides=PUZZLES_AT_THE_END | {"epochs": 2.0},
 )
 
 inpainting = Suite(
@@ -217,7 +217,7 @@ inpainting = Suite(
     axis="loss",
     numbers=("pretext_gradient_energy", "pretext_l2", "knn", "linear"),
     budget="3 epochs of CIFAR-10, 150 000 images: 3 to 5 minutes",
-    overrides={"probe_every": 1_000_000, "picture_every": 0, "epochs": 3.0},  # its puzzle is asked at the end
+    overrides=PUZZLES_AT_THE_END | {"epochs": 3.0},
 )
 
 turned = Suite(
@@ -232,7 +232,7 @@ turned = Suite(
     axis="when an image is turned",
     numbers=("pretext_accuracy", "knn", "linear"),
     budget="4 epochs of the 5 000 embedded images, in four turns each: 2 minutes",
-    overrides=PUZZLES_AT_THE_END,
+    overrides=PUZZLES_AT_THE_END | {"epochs": 4.0},
 )
 
 SUITES = dict(

@@ -1,5 +1,6 @@
 """Eight simulated CPU devices for every test, set before jax is imported, and the record of what the seals rest on."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,9 @@ CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(
 if CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+# Tracing makes millions of small objects that live long: looking through them for cycles takes a twentieth of the time.
+gc.set_threshold(200_000, 20, 1000)
 
 import pytest  # noqa: E402
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 # Most of the suite's time is XLA compiling small programs that run a few times. Without optimisation that takes a
 # third; with the older emitters of loops, where this jaxlib still has them, half of that.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1,
-         "xla_cpu_use_fusion_emitters": "false"}  # fmt: skip
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": "true",
+         "xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": "false"}  # fmt: skip
 
 
 @functools.cache

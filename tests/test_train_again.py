@@ -10,7 +10,7 @@ import pytest
 from jax_ssl import __main__ as command
 from jax_ssl.errors import UserError
 from jax_ssl.run import lock, manifest
-from jax_ssl.study import measure
+from jax_ssl.study import evaluation
 from tests.test_train import QUIET, flags, lines
 
 STEPS = 2
@@ -105,7 +105,7 @@ def test_no_other_command_may_write_while_a_finished_run_is_evaluated(run, image
             pass
         refused.append(workdir)
 
-    monkeypatch.setattr(measure, "measure_at_end", evaluate)
+    monkeypatch.setattr(evaluation, "measure_at_end", evaluate)
     assert command.main(on(images, run, STEPS, "--config.evaluate_at_end=True")) == 0
     assert refused == [str(run)] and not (run / "lock.json").exists()
 

@@ -75,8 +75,8 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
         return decode(read_bytes(root, part.names[record]), part.names[record], *reduction)
 
     def state() -> str:
-        status = (os.stat(os.path.join(root, file)) for file in part.names)
-        return digest(root, *(f"{one.st_size} {one.st_mtime_ns}" for one in status))
+        status = ((resolve(root) / file).stat() for file in part.names)
+        return digest(root, *(f"{one.length} {one.mtime}" for one in status))
 
     return Source(
         name=name,

@@ -8,6 +8,7 @@ import pytest
 from jax_ssl import core, parts, train
 from jax_ssl.data import pipeline
 from jax_ssl.methods import rotnet
+from jax_ssl.visualize import pictures
 from jax_ssl.visualize import rotnet as page
 from tests.small import small
 
@@ -67,9 +68,9 @@ def test_what_is_right_is_turned_back_upright(made):
 
 def test_the_page_frames_right_and_wrong_in_two_colours():
     images = np.full((2, 32, 32, 3), 0.5, np.float32)
-    framed = page.framed(images, np.array([True, False]))
-    np.testing.assert_allclose(framed[0, 0, 5], page.RIGHT, atol=1e-6)
-    np.testing.assert_allclose(framed[1, 31, 5], page.WRONG, atol=1e-6)
+    framed = pictures.framed(images, np.array([True, False]))
+    np.testing.assert_allclose(framed[0, 0, 5], pictures.RIGHT, atol=1e-6)
+    np.testing.assert_allclose(framed[1, 31, 5], pictures.WRONG, atol=1e-6)
     np.testing.assert_allclose(framed[:, 16, 16], 0.5)
     drawn = page.draw({"rotations": np.zeros((2, 8, 16, 16, 3), np.float32), "right": np.ones((2, 4), bool)})
     assert set(drawn) == {"rotations"} and drawn["rotations"].width > 500

@@ -13,7 +13,8 @@ from jax_ssl.run import checks
 from tests.small import METHODS, small
 from tests.test_config import FILES
 
-ALONE = {"mae", "simmim", "beit", "dvae", "rotnet"}  # methods that look at each image by itself
+# Methods that look at each image by itself.
+ALONE = {"mae", "simmim", "beit", "dvae", "rotnet", "jigsaw", "colorization", "context_encoder"}
 
 
 def presets(name):

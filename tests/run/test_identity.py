@@ -24,7 +24,7 @@ CONFIG = {
 # Keys that change what a network learns. Every other one has to stand in FREE: a new key is in one of the two.
 LEARNING = {
     "seed", "batch_size", "micro_batch", "epochs", "init_from", "data.name", "data.split", "data.augment", "data.mean",
-    "data.std", "data.crops",
+    "data.std", "data.crops", "data.resident_size", "data.reduce_jpegs",
 }  # fmt: skip
 
 
