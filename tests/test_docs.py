@@ -193,6 +193,7 @@ def test_the_table_of_methods_is_what_the_records_say():
     text = (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| \[.+https://arxiv.+`train --config=(\w+):cifar` \| (.+) \|$", text, re.M)
     assert sorted(name for name, _ in rows) == seals.methods()
+    assert f"**{len(rows)} methods, one training loop.**" in text
     runs = {run["method"]: run for run in seals.read("runs.jsonl") if run["seed"] == 0}
     for name, cells in rows:
         assert cells == (measured_cells(runs[name]) if name in runs else "not run | |"), name
