@@ -83,8 +83,9 @@ def read(path: str) -> dict:
         folder, step = checkpoints.find(path)
         loaded, _ = checkpoints.load_raw(folder, step, names=("params", "teacher", "extra"))
         extra = loaded["extra"] or {}
-        return dict(params=loaded["params"], teacher=loaded["teacher"] or {}, stats=extra.get("stats", {}),
-                    teacher_stats=extra.get("teacher_stats", {}), extra={}, pixels=pixels_of(folder.parent))  # fmt: skip
+        stats = {name: extra.get(name, {}) for name in ("stats", "teacher_stats")}
+        teacher, pixels = loaded["teacher"] or {}, pixels_of(folder.parent)
+        return dict(params=loaded["params"], teacher=teacher, extra={}, pixels=pixels, **stats)
     network = imported.read(folder) if folder.is_dir() else load_network(open_file(path))
     pixels = (network.pixels["mean"], network.pixels["std"])
     return dict(params=network.params, teacher={}, stats=network.stats, teacher_stats={}, extra=network.extra,
@@ -255,11 +256,11 @@ def fit(given, new, where: str, model):
 
 def with_memory(extra, given: dict):
     """`extra` with the centers or the queue that a file brings, where this run has them in the same shape."""
-    fits = {
-        name: x for name, x in given.items() if isinstance(extra, dict) and np.shape(extra.get(name)) == np.shape(x)
-    }
+    ours = extra if isinstance(extra, dict) else {}
+    fits = {name: x for name, x in given.items() if name in ours and np.shape(ours[name]) == np.shape(x)}
     check_finite(fits, "init_from, beside the parameters,")
-    return extra | {name: jax.device_put(jnp.asarray(x), extra[name].sharding) for name, x in fits.items()}
+    taken = {name: jax.device_put(jnp.asarray(x), ours[name].sharding) for name, x in fits.items()}
+    return ours | taken if taken else extra
 
 
 def check_finite(tree, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Hostile and broken files: each ends in one sentence or in a correct load, in little memory and without running code."""
+"""Hostile and broken files: each ends in one sentence or a correct load, in little memory and without running code."""
 
 import os
 import random
@@ -128,7 +128,7 @@ def test_an_archive_of_several_disks(file):
     data[end + 4 : end + 8] = b"\x01\x00\x01\x00"
     file.write_bytes(data)
     refused(file, "damaged|none by name")
-    # The locator of a zip64 archive has a number of disks too, and zipfile raises where it only looks whether it is one.
+    # The locator of a zip64 archive has a number of disks too; zipfile raises where it only looks whether it is one.
     locator = b"PK\x06\x07" + struct.pack("<IQI", 0, 0, 7)
     file.write_bytes(data[:end] + locator + data[end:])
     refused(file)
@@ -170,12 +170,12 @@ def tiny():
     width, arrays = 4, {}
     shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 5, width), "patch_embed.proj.weight": (width, 3, 2, 2),
               "patch_embed.proj.bias": (width,)}  # fmt: skip
-    for name, size in {"attn.qkv": (12, 4), "attn.proj": (4, 4), "mlp.fc1": (8, 4), "mlp.fc2": (4, 8)}.items():
-        shapes |= {f"blocks.0.{name}.weight": size, f"blocks.0.{name}.bias": size[:1]}
-    for name in ("norm", "blocks.0.norm1", "blocks.0.norm2"):
-        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-    for i, (name, shape) in enumerate(shapes.items()):
-        arrays[name] = np.random.default_rng(i).standard_normal(shape).astype(np.float32)
+    for layer, size in {"attn.qkv": (12, 4), "attn.proj": (4, 4), "mlp.fc1": (8, 4), "mlp.fc2": (4, 8)}.items():
+        shapes |= {f"blocks.0.{layer}.weight": size, f"blocks.0.{layer}.bias": size[:1]}
+    for norm in ("norm", "blocks.0.norm1", "blocks.0.norm2"):
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    for i, (key, shape) in enumerate(shapes.items()):
+        arrays[key] = np.random.default_rng(i).standard_normal(shape).astype(np.float32)
     return arrays
 
 
