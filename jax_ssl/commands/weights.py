@@ -4,28 +4,37 @@ from jax_ssl import paths
 from jax_ssl.commands.command_line import at_least, refuse, refuse_flags
 from jax_ssl.errors import UserError
 
+FORMS = ("safetensors", "torch", "timm", "huggingface")
 HELP = "look into, import, export and fetch released weights"
 WHAT = {  # the flags that each of them takes
     "inspect": ("as", "which", "heads"),
     "import": ("as", "which", "heads", "out"),
+    "list": (),
+    "get": ("from",),
+    "export": ("as", "which", "heads", "out", "run", "weights", "to"),
 }
 
 
 def add_flags(parser) -> None:
     parser.add_argument("what", choices=tuple(WHAT), metavar="WHAT", help=", ".join(WHAT))
-    parser.add_argument("file", nargs="?", default="", metavar="FILE", help="a .pth, .ckpt, .safetensors or .npz file")
+    parser.add_argument("file", nargs="?", default="", metavar="FILE", help="a .pth, .ckpt, .safetensors or .npz file, "
+                           "or the name of an official one; list: a part of names")  # fmt: skip
+    parser.add_argument("--from", dest="from", help="get: a folder or gs:// with the file, in place of its own address")
     parser.add_argument("--as", dest="as", help="the family, if the names of the tensors do not say it: mae, dino, "
                            "moco, simclr ...")  # fmt: skip
     parser.add_argument("--which", help="the network to take of several: student, teacher, or what `inspect` calls it")
     parser.add_argument("--heads", type=at_least(1), help="number of attention heads, where it is not the usual one")
-    parser.add_argument("--out", help="import: a new folder")
+    parser.add_argument("--out", help="import: a new folder; export: a file, or a folder for Transformers")
+    parser.add_argument("--run", help="export: a run's folder")
+    parser.add_argument("--weights", help="export: a file, or a folder that was imported")
+    parser.add_argument("--to", choices=FORMS, help="export: the names and the kind of file")
 
 
 def run(args, overrides) -> None:
     refuse(overrides, "weights")
     flags = sorted({flag for taken in WHAT.values() for flag in taken} - set(WHAT[args.what]))
     refuse_flags(args, tuple(flags), f"is not for `weights {args.what}`: leave it out")
-    {"inspect": inspect, "import": import_file}[args.what](args)
+    {"inspect": inspect, "import": import_file, "export": export, "list": list_files, "get": get}[args.what](args)
 
 
 def options(args) -> dict:
@@ -57,3 +66,36 @@ def import_file(args) -> None:
     lines, network = report.take(name_file(args), **options(args))
     imported.write(folder, network, file=paths.resolve(args.file).name)
     print(*lines, *report.about(network), f"->  {folder}", sep="\n")
+
+
+def export(args) -> None:
+    from jax_ssl.run import outputs
+    from jax_ssl.weights import export as out
+
+    if (args.run is None) == (args.weights is None) or args.file:
+        raise UserError("weights export needs one of --run=FOLDER and --weights=FILE.")
+    if not args.to or not args.out:
+        raise UserError(f"weights export needs --to, one of {', '.join(FORMS)}, and --out=PATH.")
+    if args.run is not None:
+        refuse_flags(args, ("as", "heads"), "is for a file: the config of a run says it")
+        network = out.of_run(args.run, args.which)
+    else:
+        network = out.open_network(args.weights, **options(args))
+    if args.to != "huggingface":
+        suffix = ".pth" if args.to == "torch" else ".safetensors"
+        if not args.out.endswith(suffix):
+            raise UserError(f"--out={args.out} must end in {suffix} for --to={args.to}.")
+        outputs.check_file("--out", args.out)
+    print(*out.export(network, args.to, args.out), f"->  {paths.resolve(args.out)}", sep="\n")
+
+
+def list_files(args) -> None:
+    from jax_ssl.weights import zoo
+
+    print(*zoo.lines(args.file), sep="\n")
+
+
+def get(args) -> None:
+    from jax_ssl.weights import zoo
+
+    print(f"->  {zoo.get(name_file(args), getattr(args, 'from'))}")

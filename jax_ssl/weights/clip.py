@@ -9,9 +9,9 @@ from jax_ssl.weights.rules import (
     norm,
     patch_kernel,
     same,
-    token,
     token_row,
     transpose,
+    vector,
 )
 
 OF_CLIP = dict(
@@ -28,7 +28,7 @@ CLIP = Scheme(
     name="CLIP",
     sign=r"ln_pre\.weight",
     rules=(
-        Rule(r"class_embedding", "backbone/cls_token", token),
+        Rule(r"class_embedding", "backbone/cls_token", vector),
         Rule(r"positional_embedding", "positions/backbone", token_row),
         Rule(r"conv1\.weight", "backbone/embed/kernel", patch_kernel),
         *norm(r"ln_pre", "backbone/pre_norm"),
@@ -52,7 +52,7 @@ HUGGING_FACE = Scheme(
     name="Hugging Face CLIP",
     sign=r"embeddings\.class_embedding",
     rules=(
-        Rule(r"embeddings\.class_embedding", "backbone/cls_token", token),
+        Rule(r"embeddings\.class_embedding", "backbone/cls_token", vector),
         Rule(r"embeddings\.position_embedding\.weight", "positions/backbone", token_row),
         Rule(r"embeddings\.patch_embedding\.weight", "backbone/embed/kernel", patch_kernel),
         *norm(r"pre_layrnorm", "backbone/pre_norm"),

@@ -82,7 +82,7 @@ def schemes_of(family: str | None) -> tuple[Scheme, ...]:
 
 def choose(file: File, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> Found:
     """The only network of a file, or the one called `which`: its label, a part of that, "student" or "teacher"."""
-    found = find(file, schemes)
+    found, which = find(file, schemes), which or file.which
     if not found:
         names = [name for tensors in networks(file.tree).values() for name in tensors]
         some, known = ", ".join(name[:60] for name in sorted(names)[:3]), ", ".join(s.name for s in schemes)

@@ -173,7 +173,7 @@ DINOV3 = Scheme(
         *linear(LAYER_3 + r"mlp\.up_proj", f"{BLOCKS}/mlp/fc1"),
         *linear(LAYER_3 + r"mlp\.down_proj", f"{BLOCKS}/mlp/fc2"),
     ),
-    parts=(option(MASK_TOKEN),),
+    parts=(option(MASK_TOKEN._replace(transform=same)),),
     **ROTARY,
 )
 DINOV3_GATED = DINOV3._replace(

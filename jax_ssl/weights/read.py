@@ -21,7 +21,7 @@ from etils import epath
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
-from jax_ssl.weights import pickled
+from jax_ssl.weights import pickled, zoo
 
 TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # the fourth as in NAME.pth.tar
 SAFETENSORS = dict(
@@ -51,12 +51,14 @@ class Tensor:
 
 
 class File(NamedTuple):
-    """An opened file. tree: nested dicts with `Tensor`s as leaves; of a .safetensors or .npz file one dict."""
+    """An opened file. tree: nested dicts with `Tensor`s as leaves; of a .safetensors or .npz file one dict. which: the
+    network that an official file with several is known for."""
 
     path: epath.Path
     kind: str  # torch, safetensors, npz
     tree: dict
     size: int  # in bytes
+    which: str | None = None
 
 
 def read(path, section: str | None = None) -> dict[str, np.ndarray]:
@@ -98,10 +100,14 @@ def networks(tree: dict) -> dict[str, dict[str, Tensor]]:
 
 
 def open_file(path) -> File:
-    """Opens a file of any known kind. Raises UserError as `read` does; nothing large is in memory after it."""
-    path = paths.resolve(path)
+    """Opens a file of any known kind, or the official one of this name. Raises UserError as `read` does.
+
+    Nothing large is in memory after it.
+    """
+    official = zoo.find(path)
+    path = zoo.get(path) if official else paths.resolve(path)
     if not path.exists() or path.is_dir():
-        raise UserError(f"There is no weights file {path}; check the path.")
+        raise UserError(f"There is no weights file {path}; check the path, or see `python -m jax_ssl weights list`.")
     kinds = {suffix: ("torch", _open_torch) for suffix in TORCH}
     kinds |= {".safetensors": ("safetensors", _open_safetensors), ".npz": ("npz", _open_npz)}
     if path.suffix not in kinds:
@@ -120,7 +126,7 @@ def open_file(path) -> File:
         ) from None
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged or no {kind} file ({short(error)}); fetch it again.") from error
-    return File(path, kind, tree, size)
+    return File(path, kind, tree, size, (official or {}).get("which"))
 
 
 def local(path: epath.Path):

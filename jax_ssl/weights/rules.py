@@ -85,6 +85,11 @@ def token(x):
     return x.reshape(1, 1, -1)
 
 
+def vector(x):
+    """A token of shape (D,) as (1, 1, D)."""
+    return x.reshape(1, 1, len(x))
+
+
 def token_row(x):
     """Positions (1 + N, D), or (1, 1 + N, D), as the latter."""
     return x.reshape(1, *x.shape[-2:])

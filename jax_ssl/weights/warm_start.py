@@ -20,7 +20,7 @@ from jax_ssl.losses.diagnostics import feature_std
 from jax_ssl.models import positions
 from jax_ssl.parts import network_of
 from jax_ssl.run import checkpoints
-from jax_ssl.weights import imported
+from jax_ssl.weights import imported, zoo
 from jax_ssl.weights.load import load_network
 from jax_ssl.weights.read import open_file
 
@@ -68,7 +68,8 @@ def split_part(text: str) -> tuple[str, str]:
 
 
 def exists(path: str) -> bool:
-    return bool(path) and paths.resolve(path).exists()
+    """Whether there is such a run or file, or an official file of this name."""
+    return bool(path) and (paths.resolve(path).exists() or zoo.find(path) is not None)
 
 
 def read(path: str) -> dict:
