@@ -14,8 +14,9 @@ transformers = pytest.importorskip("transformers")
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 
-CLOSE = 1e-4  # absolute, fp32 TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-intermediate_size=64, image_size=32, patch_size=8)
+CLOSE = 1e-4  # absolute, fp32
+TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32,
+            patch_size=8)  # fmt: skip
 
 
 def shaken(model, seed=0):
@@ -63,7 +64,8 @@ def test_timms_vit_comes_in(kind, tmp_path):
 
 
 def test_timms_beit_comes_in(tmp_path):
-    model = shaken(timm.models.Beit(**VIT, init_values=0.1, use_rel_pos_bias=True, use_abs_pos_emb=False, global_pool="avg"))
+    more = dict(init_values=0.1, use_rel_pos_bias=True, use_abs_pos_emb=False, global_pool="avg")
+    model = shaken(timm.models.Beit(**VIT, **more))
     torch.save(model.state_dict(), tmp_path / "x.pth")
     near(load(tmp_path / "x.pth", family="timm")(jnp.asarray(images())).pooled, theirs(model, images()))
 
