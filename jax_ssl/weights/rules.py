@@ -28,13 +28,15 @@ class Rule(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Optional rules, for files with a name that matches `sign`; there, every target of the rules has to be filled.
+    """Optional rules, for files with a name that matches `sign` and none that matches `without`; there, every target of
+    the rules has to be filled.
 
     Names are those behind the prefix of the network, and the whole names of what lies beside it.
     """
 
     sign: str
     rules: tuple[Rule, ...]
+    without: str = r"(?!)"
 
 
 class Scheme(NamedTuple):

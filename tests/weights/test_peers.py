@@ -1,6 +1,6 @@
 """Against PyTorch, torchvision, timm and Transformers, where they are installed: tiny random networks, in and out.
 
-    pip install -e ".[test,peers]"
+pip install -e ".[test,peers]"
 """
 
 import jax.numpy as jnp
