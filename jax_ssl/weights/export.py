@@ -34,9 +34,8 @@ from jax_ssl.weights.rules import (
 from jax_ssl.weights.transformers_config import config_of
 
 WRITTEN = ("backbone/", "positions/backbone", "positions/decoder", "pooled_norm/", "stats/batch_stats/backbone/",
-"decoder/",
-           "rotary/")  # fmt: skip
-BACK = {  # what undoes a rule's transform; `square` patches are as large as their number of inputs says
+           "decoder/", "rotary/")  # fmt: skip
+BACK = {  # what undoes a rule's transform
     same: lambda x: x,
     without_key: lambda x: x,
     transpose: lambda x: x.T,
@@ -71,8 +70,7 @@ def open_network(path, which: str | None, heads: int | None, family: str | None)
 
 
 def export(network: Network, form: str, out) -> list[str]:
-    """Writes a network as a file, or as a folder for Transformers; returns lines that say what it is. Raises
-    UserError."""
+    """Writes a network as a file, or as a folder for Transformers; returns lines about it. Raises UserError."""
     scheme = official(network, form) if form != "huggingface" else of_transformers(network)
     tensors = named(network, scheme)
     tensors = as_timm(network, tensors) if form == "timm" else tensors
@@ -209,8 +207,7 @@ def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
 
 
 def name_of(rule: Rule, block: int, newest: bool) -> str:
-    """A name that a rule's pattern matches: the last of its alternatives, in Transformers the older one, or the
-    first."""
+    """A name that a rule's pattern matches: of alternatives the first, or the last, in Transformers the older one."""
     text = rule.pattern.replace(r"(?:\.\d{1,3})?", "").replace(r"(\d{1,3})", str(block))
     text = text.replace(r"(?:model\.)?", "")
     inner = re.compile(r"\(\?:([^()]*)\)")
@@ -220,8 +217,7 @@ def name_of(rule: Rule, block: int, newest: bool) -> str:
 
 
 def as_timm(network: Network, tensors: dict) -> dict:
-    """Official names and tensors of DINOv2 as timm has them: no mask token, positions of patches alone with
-    registers."""
+    """Official tensors as timm has them: without a mask token, and with registers positions of patches alone."""
     renamed = {name.replace("mlp.w12", "mlp.fc1").replace("mlp.w3", "mlp.fc2"): x for name, x in tensors.items()}
     renamed = {name.replace("register_tokens", "reg_token"): x for name, x in renamed.items() if name != "mask_token"}
     if "reg_token" in renamed and "cls_token" in renamed:

@@ -17,8 +17,10 @@ NAMES = {  # what papers and libraries call the same two
 
 
 class Found(NamedTuple):
-    """A network of a file. label: its key and prefix; inside: {name behind the prefix: tensor}; outside: what lies
-    beside it, by its whole name."""
+    """A network of a file.
+
+    label: its key and prefix; inside: {name behind the prefix: tensor}; outside: what lies beside it, by whole names.
+    """
 
     label: str
     scheme: Scheme

@@ -49,6 +49,7 @@ def test_the_head_and_the_center_of_dino(golden, tmp_path):  # noqa: F811
     again = imported.read(tmp_path / "out")
     assert again._replace(params=0, extra=0, stats=0) == network._replace(params=0, extra=0, stats=0)
     jax.tree.map(np.testing.assert_array_equal, (again.params, again.extra), (network.params, network.extra))
+    assert warm_start.read(str(tmp_path / "out"))["params"].keys() == {"backbone", "projector"}
 
 
 def test_a_run_of_dino_begins_with_head_and_center_of_a_file(golden, tmp_path):  # noqa: F811
