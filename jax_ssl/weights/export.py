@@ -16,9 +16,8 @@ from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints
 from jax_ssl.weights import clip, hugging_face, imported, resnets, schemes, torch_file
 from jax_ssl.weights.convert import stack_of
-from jax_ssl.weights.load import load_network
+from jax_ssl.weights.load import load_network, open_weights
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import open_file
 from jax_ssl.weights.rules import (
     Rule,
     Scheme,
@@ -66,7 +65,7 @@ def open_network(path, which: str | None, heads: int | None, family: str | None)
     folder = paths.resolve(path)
     if folder.is_dir() and imported.is_imported(folder):
         return imported.read(folder, which)
-    return load_network(open_file(path), which, heads, family)
+    return load_network(open_weights(path), which, heads, family)
 
 
 def export(network: Network, form: str, out) -> list[str]:

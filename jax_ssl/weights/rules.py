@@ -30,7 +30,8 @@ class Rule(NamedTuple):
 class Part(NamedTuple):
     """Optional rules, for files with a name that matches `sign` and none that matches `without`.
 
-    There, every target of the rules has to be filled. Names are those behind the prefix of the network, and the whole names of what lies beside it.
+    There, every target of the rules has to be filled. Names are those behind the prefix of the network, and the whole
+    names of what lies beside it.
     """
 
     sign: str
