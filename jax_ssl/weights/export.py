@@ -176,7 +176,7 @@ def targets(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
 
 
 def with_both_biases(encoder: dict) -> dict:
-    """The encoder with DINOv3's biases in both forms: of query, key (zeros) and value as one, and of query and value."""
+    """The encoder with DINOv3's biases in both forms: of query, key (zeros) and value; of query and value alone."""
     attention = dict(encoder["blocks"]["attention"])
     if "query_bias" in attention:
         query, value = (np.asarray(attention[name]) for name in ("query_bias", "value_bias"))
