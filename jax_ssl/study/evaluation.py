@@ -87,12 +87,13 @@ def measure_at_end(folder: str, say=measure.print_now) -> None:
 
 
 def measure_finetuned(
-    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.print_now, overrides=()
-) -> list[dict]:
+    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.print_now, overrides=(),
+    scratch=True,
+) -> list[dict]:  # fmt: skip
     """Fine-tunes the run's networks, and the same network from scratch, on `labels` images (None = LABELS at most).
 
-    wanted: student, teacher or both; other names are ignored. Prints a line for each; returns the records, which are
-    also in results.jsonl. Raises UserError.
+    wanted: student, teacher or both; other names are ignored. scratch: False leaves that one out. Prints a line for
+    each; returns the records, which are also in results.jsonl. Raises UserError.
     """
     settings = measure.load_config(folder, overrides)
     seed = settings.seed if seed is None else seed
@@ -101,23 +102,35 @@ def measure_finetuned(
     count = len(data.train_images)
     if labels is not None and labels > count:
         raise UserError(f"--labels={labels}: there are {count} labelled images to learn from; take so many or fewer.")
-    chosen = finetune.fewshot(data.train_labels, min(LABELS, count) if labels is None else labels, seed)
-    arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
-    options = dict(epochs=epochs, base_lr=RATES, seed=seed)
     say(f"\n{measure.introduction(settings, folder, saved, data)}")
-    records, tuned = [], dict(measure.encoders(settings, saved, data.train_images))
-    first = next(iter(tuned.values()))
-    if not hasattr(first.backbone, "depth"):
-        # Layer decay needs a stack of blocks; a network without one also pools its features itself.
-        options |= dict(layer_decay=1.0, pool="own")
-    for weights, encode in {"scratch": first, **tuned}.items():
+    tuned = dict(measure.encoders(settings, saved, data.train_images))
+    networks = {"scratch": next(iter(tuned.values())), **tuned} if scratch else tuned
+    return finetune_networks(folder, networks, data, settings, saved.step, seed, labels or LABELS, epochs, say)
+
+
+def finetune_networks(
+    folder: str, networks: dict, data, settings, step: int, seed: int, labels: int, epochs: int, say
+) -> list[dict]:
+    """Fine-tunes each Encoder of `networks`, {student, teacher or scratch: it}, on `labels` images at most.
+
+    The one named `scratch` gives its shape alone. step: of the run. Prints a line for each; returns the records, which
+    are also in the results.jsonl of the folder.
+    """
+    chosen = finetune.fewshot(data.train_labels, min(labels, len(data.train_images)), seed)
+    arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
+    records = []
+    for weights, encode in networks.items():
+        options = dict(epochs=epochs, base_lr=RATES, seed=seed)
+        if not hasattr(encode.backbone, "depth"):
+            # Layer decay needs a stack of blocks; a network without one also pools its features itself.
+            options |= dict(layer_decay=1.0, pool="own")
         begun = time.time()
         result = finetune.finetune(encode, *arrays, scratch=weights == "scratch", **options)
         spent = time.time() - begun
         say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
         protocol = {key: value for key, value in result.items() if key != "top1"}
         protocol |= {"labels": len(chosen), "hardware": measure.hardware()} | encode.protocol
-        record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
+        record = dict(data=measure.name_of(settings), split=data.split, k=None, step=step, seed=seed)
         records.append(
             results.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
         )
