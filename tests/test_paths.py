@@ -37,7 +37,7 @@ ON_DISK = {
     "plan/published.py": "a table that comes with the package",
     "plan/topology.py": "what this machine says of its processor",
     "plan/bound.py": "the prices that come with the package",
-    "study/ablate.py": "os.devnull; suites refuse a bucket",
+    "study/cell.py": "os.devnull; suites refuse a bucket",
     "benchmark/input.py": "photographs of its own in a temporary folder",
     "weights/read.py": "libraries read archives piece by piece, from a disk: those of a bucket are copied there first",
     "data/cache.py": "the cache is on the disk of the machine, wherever the images are",
