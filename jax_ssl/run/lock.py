@@ -137,12 +137,12 @@ class Lock:
 
 
 def in_use(workdir) -> bool:
-    """Whether a command that seems to be alive has the lock of this folder."""
+    """Whether another command that seems to be alive has the lock of this folder."""
     lock = Lock(workdir)
     owner = lock._read()
     if owner is None or has_ended(owner, lock.folder):
         return False
-    return on_this_machine(owner) or time.time() - owner["alive"] < TIMEOUT
+    return owner["pid"] != os.getpid() if on_this_machine(owner) else time.time() - owner["alive"] < TIMEOUT
 
 
 def describe_self(folder: str) -> dict:

@@ -137,8 +137,8 @@ def tuned(networks, which):
 def measure_at_end(folder: str, say=measure.print_now) -> None:
     """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
     try:
-        frozen.measure_frozen(folder, say=say)
-        networks = measure.open_run(folder, say=lambda line: None)
+        networks = measure.open_run(folder, say=say)
+        frozen.measure_rows(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
         if pretext.has_task(networks.settings):
             pretext.measure_pretext(networks, say=say)
     except Exception as error:

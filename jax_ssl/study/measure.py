@@ -110,7 +110,7 @@ def open_file(path: str, out: str, which: str | None = None, overrides=(), say=p
     config.folder()  # makes jax_ssl.configs importable from a checkout
     from jax_ssl.configs import common
 
-    encode, settings = load(path, which), common.base()
+    encode, settings = load_one(path, which), common.base()
     settings.data.update(mean=encode.mean, std=encode.std, eval_size=encode.size)
     settings.data.probe.update(train=0, test=0)
     settings = config.override_measuring(settings, overrides, ("data.mean", "data.std", "seed"))
@@ -126,6 +126,16 @@ def open_file(path: str, out: str, which: str | None = None, overrides=(), say=p
     file = paths.resolve(path)
     name = (file.name if file.stem in WEIGHTS else file.stem).replace(", ", "_")
     return Networks(settings, str(path), out, 0, (*WEIGHTS[:2], name), {}, encode)
+
+
+def load_one(path: str, which: str | None) -> Encoder:
+    """The only network of a file, whatever it is called; or, of several, the one called `which`. Raises UserError."""
+    try:
+        return load(path)
+    except UserError:
+        if which is None:
+            raise
+        return load(path, which)
 
 
 def choose(networks: Networks, wanted, say=print_now) -> Networks:

@@ -1,6 +1,7 @@
 """`evaluate` of files and of any images: what is said, what is recorded, and a task that fails ends itself alone."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def test_a_task_that_fails_ends_itself_alone(tmp_path, capsys):
 def test_a_run_that_still_trains_is_measured_at_its_checkpoint(runs, capsys):
     run = runs("simclr")
     own = lock.describe_self(str(run.resolve()))
+    own |= {"pid": os.getppid(), "started": lock.start_of(os.getppid())}
     (run / lock.NAME).write_text(json.dumps(own))
     assert "still trains: it is measured at its last good checkpoint, of step 3" in evaluate(
         capsys, f"--run={run}", "--task=knn", "--which=student", *FEW

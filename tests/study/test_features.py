@@ -49,7 +49,7 @@ def test_they_are_made_once_and_mapped_without_what_cannot_be_read(images, tmp_p
 
 def test_a_file_is_of_one_network_one_size_and_these_images(images, tmp_path):
     features.make_or_load(means, open_train(images), "w", str(tmp_path), {}, print)
-    for weights, more in (("v", ()), ("w", ("eval_crop=1.0",)), ("w", ("probe.train=9",))):
+    for weights, more in (("v", ()), ("w", ("eval_crop=0.5",)), ("w", ("probe.train=9",))):
         with pytest.raises(AssertionError, match="already"):
             features.make_or_load(refuse, open_train(images, *more), weights, str(tmp_path), {}, print)
 

@@ -44,7 +44,9 @@ def test_a_row_is_said_and_recorded_before_the_next_is_measured(runs, monkeypatc
     monkeypatch.setattr(encoder, "outputs", fail)
     said = []
     with pytest.raises(KeyboardInterrupt):
-        frozen.measure_frozen(str(run), ("knn",), ("pixels", "student"), say=said.append, overrides=FEW)
+        frozen.measure_frozen(
+            str(run), ("knn",), ("pixels", "student"), say=said.append, overrides=[*FEW, "--config.data.eval_size=24"]
+        )
     assert seen == [2] and said[-1].startswith("raw pixels ")  # kNN of 10 and of 20
 
 
