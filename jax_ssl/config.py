@@ -17,7 +17,7 @@ from jax_ssl.errors import UserError
 PACKAGE = "jax_ssl.configs"
 MEASURING = (  # keys that may be changed when a saved run is measured or drawn
     "feature_depth", "data.name", "data.dir", "data.probe", "data.eval_size", "data.eval_crop", "data.workers",
-    "data.broken_limit", "model.dtype", "model.remat", "model.attention",
+    "data.broken_limit", "model.dtype", "model.remat", "model.attention", "model.unroll",
 )  # fmt: skip
 
 

@@ -212,7 +212,8 @@ class Transformer(nn.Module):
     rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
     (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
     all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. attention: a wish of
-    `implementation`; where that is a TPU's kernel, remat "dots" stores only the two widest results.
+    `implementation`; where that is a TPU's kernel, remat "dots" stores only the two widest results. unroll: each
+    block is compiled by itself, in no loop: then nothing is copied into stacks and out of them.
     """
 
     depth: int
@@ -229,6 +230,7 @@ class Transformer(nn.Module):
     relative_bias: str = "none"
     drop_path_uniform: bool = False
     attention: str = "auto"
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None):
@@ -246,6 +248,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True, "drop_path": True},
             in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
+            unroll=self.depth if self.unroll else 1,
         )
         stack = partial(
             blocks, heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
