@@ -18,7 +18,7 @@ PACKAGE = "jax_ssl.configs"
 OTHERS = ("__init__", "common", "crops", "ablations", "history", "suite")  # files in there that are no config
 MEASURING = (  # keys that may be changed when a saved run is measured or drawn
     "feature_depth", "data.name", "data.dir", "data.probe", "data.eval_size", "data.eval_crop", "data.workers",
-    "data.broken_limit", "model.dtype", "model.remat", "model.attention",
+    "data.broken_limit", "model.dtype", "model.remat", "model.attention", "model.unroll",
 )  # fmt: skip
 
 
