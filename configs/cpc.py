@@ -41,7 +41,7 @@ def paper_v1():
 
 
 def cifar():
-    config = common.cifar(3.0, [crops.cpc(32)])
+    config = common.cifar(1.0, [crops.cpc(32)])
     config.batch_size = 32
     config.model = common.small_cpu_resnet(norm="layer")
     config.method = dict(
