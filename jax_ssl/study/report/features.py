@@ -63,7 +63,7 @@ def see(folder, facts) -> Seen:
     confusion = confuse(bank, data.train_labels, test, data.test_labels, data.classes, settings.seed)
     chosen = pipeline.balanced_records(data.test_labels, MAPPED)
     files = [name for number, name in enumerate(names_of(settings, data)) if number in set(chosen.tolist())]
-    about = f"{len(chosen):,} images of the split {data.split} of {measure.name_of(settings)}"
+    about = f"{len(chosen):,} images of the {data.split} split of {measure.name_of(settings)}"
     return of_features(
         network, test[chosen], data.test_images[chosen], files, data.test_labels[chosen], confusion, about
     )
