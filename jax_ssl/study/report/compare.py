@@ -4,9 +4,9 @@ Only numbers of one protocol are put beside each other. Where the protocols of t
 and what differs is said.
 """
 
+import itertools
 import json
 import math
-import os
 from typing import NamedTuple
 
 import jax
@@ -76,7 +76,8 @@ def grouped(runs: list[Facts]) -> list[Group]:
 def common_name(runs: list[Facts]) -> str:
     """`simclr-0` and `simclr-1` are `simclr`; a single run keeps its name."""
     names = [run.name for run in runs]
-    return names[0] if len(names) == 1 else os.path.commonprefix(names).rstrip("-_. ") or names[0]
+    shared = "".join(letters[0] for letters in itertools.takewhile(lambda some: len(set(some)) == 1, zip(*names)))
+    return names[0] if len(names) == 1 else shared.rstrip("-_. ") or names[0]
 
 
 def unique(names: list[str]) -> list[str]:
