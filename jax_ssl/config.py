@@ -103,11 +103,11 @@ def override(config: ConfigDict, overrides) -> ConfigDict:
     return config.lock()
 
 
-def override_measuring(config: ConfigDict, overrides) -> ConfigDict:
-    """`override` for a saved run: only keys in MEASURING may change. Raises UserError for another key."""
+def override_measuring(config: ConfigDict, overrides, more: tuple[str, ...] = ()) -> ConfigDict:
+    """`override` for a saved run: only keys in MEASURING and `more` may change. Raises UserError for another key."""
     for text in overrides:
         key = text.partition("=")[0].removeprefix("--config.")
-        if key in dict(_leaves(config)) and not key.startswith(MEASURING):
+        if key in dict(_leaves(config)) and not key.startswith(MEASURING + more):
             raise UserError(
                 f"config.{key} can't be changed in a saved run: evaluate and visualize take {', '.join(MEASURING)}."
             )

@@ -23,7 +23,7 @@ from jax_ssl import config, paths, train
 from jax_ssl.errors import UserError
 from jax_ssl.run import identity, metrics, outputs, stop
 from jax_ssl.run.checks import check
-from jax_ssl.study import measure
+from jax_ssl.study import frozen, measure
 
 PROBED = {"knn": "kNN", "linear": "linear"}  # fractions, measured on the frozen network; shown in per cent
 NOTE = "Mean ± standard deviation over seeds (each). kNN (k = 20) and linear: %, of the better of student and teacher."
@@ -122,7 +122,7 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
         if stopped() or not train.train(job.settings, str(job.folder)) or stopped():
             raise KeyboardInterrupt
         probed = PROBED.keys() & set(suite.numbers)
-        results = measure.measure_frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
+        results = frozen.measure_frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
     lines, log = paths.json_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
     steps = np.diff([0, *(line["step"] for line in lines)])
     # Of all steps and not of this call: an interrupted cell was run by several calls.

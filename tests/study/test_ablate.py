@@ -59,7 +59,7 @@ def test_a_suite_is_stopped_three_times_and_goes_on(micro, tmp_path, monkeypatch
     stops = [  # in the middle of training, in its last step, and while the frozen network is measured
         (train, "judge", signal.SIGTERM, at_step(2)),
         (train, "judge", signal.SIGHUP, at_step(4)),
-        (ablate.measure, "measure_frozen", signal.SIGINT, lambda *_: True),
+        (ablate.frozen, "measure_frozen", signal.SIGINT, lambda *_: True),
     ]
     for module, name, number, when in stops:
         with monkeypatch.context() as patched:
