@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_ssl.data import pipeline, selection
-from jax_ssl.data.sources import open_source
-from jax_ssl.encoder import at_depth, extract
+from jax_ssl.data import pipeline
+from jax_ssl.data.split import open_splits
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear, offline
-from jax_ssl.study import measure
+from jax_ssl.study import cases, measure
+from jax_ssl.study.neighbours import nearest_others
 from jax_ssl.study.report import project
 
 MAPPED = 1000  # images of the map, at most
 NEAREST = 8
-K, TEMPERATURE = 20, 0.07  # of the kNN classifier, where a linear probe would take too long
+K = 20  # of the kNN classifier, where a linear probe would take too long
 COSTLY = 2e12  # multiplications of a linear probe, about ten seconds of two CPU cores
 THUMBNAIL = 48  # pixels of an image on the page, at most
 CLUSTERS = 10  # where there are no classes
@@ -44,29 +44,28 @@ class Seen(NamedTuple):
     about: str  # which images these are
 
 
-def see(folder, facts) -> Seen:
-    """The Seen of a run's newest checkpoint. Raises UserError if there is none, or no images."""
-    settings = measure.load_config(folder)
+def see(folder, facts, say=print) -> Seen:
+    """The Seen of a run's newest good checkpoint. Raises UserError if there is none, or no images.
+
+    Features that `evaluate` has kept are used.
+    """
     network = best_network(facts.results)
-    saved = measure.open_saved(settings, folder, [network])
-    ((_, encode),) = measure.encoders(settings, saved, None)
-    encode = at_depth(encode, settings.feature_depth)
-    data = pipeline.open_probe(settings)
-    if data is None:
-        name = settings.data.name
-        images = selection.from_source(
-            name, settings.data.dir, MAPPED, settings.data.eval_size, settings.data.eval_crop
-        )
-        about = f"{len(images):,} images of {name}, which have no labels"
-        return of_features(network, extract(encode, images), images, [""] * len(images), None, None, about)
-    bank, test = (extract(encode, images) for images in (data.train_images, data.test_images))
-    confusion = confuse(bank, data.train_labels, test, data.test_labels, data.classes, settings.seed)
-    chosen = pipeline.balanced_records(data.test_labels, MAPPED)
-    files = [name for number, name in enumerate(names_of(settings, data)) if number in set(chosen.tolist())]
-    about = f"{len(chosen):,} images of the {data.split} split of {measure.name_of(settings)}"
-    return of_features(
-        network, test[chosen], data.test_images[chosen], files, data.test_labels[chosen], confusion, about
-    )
+    networks = measure.choose(measure.open_run(folder, say=lambda line: None), [network], say)
+    splits = open_splits(networks.settings, say)
+    (row,) = cases.rows_of(networks, splits, say)
+    test, labels = row.case.test.features, row.case.test.labels
+    if labels is None:
+        chosen = np.unique(np.linspace(0, len(test) - 1, min(len(test), MAPPED)).astype(int))
+        confusion = None
+    else:
+        chosen = pipeline.balanced_records(labels, MAPPED)
+        bank = row.case.train
+        confusion = confuse(bank.features, bank.labels, test, labels, splits.classes, networks.settings.seed)
+        labels = labels[chosen]
+    files = [splits.test.source.describe(int(record)) for record in splits.test.records[chosen]]
+    part = f"the {splits.split} split" if labels is not None else "every tenth image"
+    about = f"{len(chosen):,} images of {part} of {measure.name_of(networks.settings)}"
+    return of_features(network, test[chosen], splits.test[chosen], files, labels, confusion, about)
 
 
 def best_network(results: list[dict]) -> str:
@@ -76,29 +75,16 @@ def best_network(results: list[dict]) -> str:
     return max(sorted(found), key=found.get) if found else "student"
 
 
-def names_of(settings, data) -> list[str]:
-    """What each of the probe's test images is called; "" for all if some could not be read."""
-    source = open_source(measure.name_of(settings), data.split, settings.data.dir)
-    records = pipeline.balanced_records(source.labels, settings.data.probe.test)
-    if len(records) != len(data.test_images):
-        return [""] * len(data.test_images)
-    return [source.describe(int(record)) for record in records]
-
-
 def of_features(network, features, images, files, labels, confusion, about) -> Seen:
     """The Seen of features (N, D) of these images."""
     if len(features) < 2 or not np.isfinite(features).all():
         raise UserError("There are no two images with finite features, so there is no map of them.")
-    unit = project.to_unit(features)
-    similar = unit @ unit.T
-    np.fill_diagonal(similar, -np.inf)
-    near = np.argsort(-similar, axis=1, kind="stable")[:, :NEAREST][:, : len(unit) - 1]
+    near, cosines = nearest_others(np.asarray(features, np.float32), min(NEAREST, len(features) - 1))
     same = float("nan") if labels is None else float((labels[near] == labels[:, None]).mean())
     groups = CLUSTERS if labels is None else max(2, len(np.unique(labels)))
-    return Seen(
-        network, offline.shrink(images, THUMBNAIL), files, labels, project.clusters(unit, min(groups, 20)),
-        project.plane(features), near, np.take_along_axis(similar, near, 1), same, confusion, about,
-    )  # fmt: skip
+    clusters = project.clusters(project.to_unit(features), min(groups, 20))
+    small = offline.shrink(images, THUMBNAIL)
+    return Seen(network, small, files, labels, clusters, project.plane(features), near, cosines, same, confusion, about)
 
 
 def confuse(bank, bank_labels, test, labels, classes: int, seed: int) -> Confusion:
@@ -110,7 +96,7 @@ def confuse(bank, bank_labels, test, labels, classes: int, seed: int) -> Confusi
     else:
         k = min(K, len(bank))
         probe = f"kNN classifier, k = {k}"
-        predicted = np.asarray(knn.classify(bank, bank_labels, test, k, TEMPERATURE, classes))
+        predicted = np.asarray(knn.classify(bank, bank_labels, test, k, knn.TEMPERATURE, classes))
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return Confusion(counts, probe, float((predicted == labels).mean()))

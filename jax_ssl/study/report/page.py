@@ -32,7 +32,7 @@ def write(folder, out=None, look: bool = True, say=print) -> epath.Path:
     found = None
     if look:
         try:
-            found = features.see(folder, facts)
+            found = features.see(folder, facts, say)
         except UserError as error:
             say(f"the page has no map and no neighbours: {error}")
     text = run_page(facts, found)
