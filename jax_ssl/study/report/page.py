@@ -11,7 +11,7 @@ from pathlib import Path
 from etils import epath
 
 from jax_ssl import paths
-from jax_ssl.errors import UserError
+from jax_ssl.errors import DataError, UserError
 from jax_ssl.study.report import facts as facts_of
 from jax_ssl.study.report import features, origin, pictures, sections, seen
 from jax_ssl.study.report.html import Html, join, plain, tag
@@ -33,7 +33,7 @@ def write(folder, out=None, look: bool = True, say=print) -> epath.Path:
     if look:
         try:
             found = features.see(folder, facts, say)
-        except UserError as error:
+        except (UserError, DataError) as error:
             say(f"the page has no map and no neighbours: {error}")
     text = run_page(facts, found)
     path = paths.resolve(out) if out else facts.folder / NAME

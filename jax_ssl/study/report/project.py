@@ -13,6 +13,7 @@ import numpy as np
 COMPONENTS = 50  # principal components that t-SNE gets
 PERPLEXITY = 30
 LEAST = 30  # points for a t-SNE
+ALIKE = 1e-6  # deviation of components of features that only differ by rounding: t-SNE would show its own noise
 NEAR = 10  # neighbours that `trustworthiness` looks at
 
 
@@ -34,17 +35,16 @@ def points_of(features: np.ndarray, seed: int = 0, library: str | None = None) -
     """The Plane of features (N, D), compared by cosine. library: openTSNE, sklearn or "" for none; None = the best."""
     few = principal(to_unit(features), COMPONENTS)
     library = installed() if library is None else library
-    if library and len(few) >= LEAST:
+    if library and len(few) >= LEAST and few.std() > ALIKE:
         perplexity = min(PERPLEXITY, (len(few) - 1) // 3)
         points = (with_opentsne if library == "openTSNE" else with_sklearn)(few, perplexity, seed)
         name = {"openTSNE": "openTSNE", "sklearn": "scikit-learn"}[library]
         version = importlib.metadata.version(name)
-        method = (
-            f"t-SNE ({name} {version}, perplexity {perplexity}, seed {seed}) of {few.shape[1]} principal components"
-        )
-    else:
-        points, method = np.pad(few, ((0, 0), (0, 2)))[:, :2], "the first two principal components"
-    return Plane(to_square(points), method, float("nan"))
+        method = f"t-SNE ({name} {version}, perplexity {perplexity}, seed {seed}) of {few.shape[1]} principal components"
+        if np.isfinite(points).all():
+            return Plane(to_square(points), method, float("nan"))
+    points = np.pad(few, ((0, 0), (0, 2)))[:, :2]
+    return Plane(to_square(points), "the first two principal components", float("nan"))
 
 
 def to_unit(features: np.ndarray) -> np.ndarray:

@@ -35,6 +35,11 @@ def test_trustworthiness_is_that_of_scikit_learn():
         assert project.trustworthiness(x, points) == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_collapsed_network_has_a_plane_without_noise():
+    made = project.plane(np.ones((40, 5)) + 1e-9 * blobs()[0][:40, :5])
+    assert made.method == "the first two principal components" and np.isfinite(made.points).all()
+
+
 def test_few_images_have_a_plane_too():
     assert project.plane(np.eye(2, 5)).points.shape == (2, 2)
     assert np.isnan(project.plane(np.eye(3, 5)).trust)
