@@ -38,9 +38,9 @@ def points_of(features: np.ndarray, seed: int = 0, library: str | None = None) -
     if library and len(few) >= LEAST and few.std() > ALIKE:
         perplexity = min(PERPLEXITY, (len(few) - 1) // 3)
         points = (with_opentsne if library == "openTSNE" else with_sklearn)(few, perplexity, seed)
-        name = {"openTSNE": "openTSNE", "sklearn": "scikit-learn"}[library]
+        name, parts = {"openTSNE": "openTSNE", "sklearn": "scikit-learn"}[library], few.shape[1]
         version = importlib.metadata.version(name)
-        method = f"t-SNE ({name} {version}, perplexity {perplexity}, seed {seed}) of {few.shape[1]} principal components"
+        method = f"t-SNE ({name} {version}, perplexity {perplexity}, seed {seed}) of {parts} principal components"
         if np.isfinite(points).all():
             return Plane(to_square(points), method, float("nan"))
     points = np.pad(few, ((0, 0), (0, 2)))[:, :2]
