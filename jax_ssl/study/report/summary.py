@@ -101,13 +101,20 @@ def gain(found: list[Row]) -> Gain | None:
     return Gain(value("untrained"), 100 * best.value, value("pixels"), best.record["weights"], tested)
 
 
+def standard_error(found: Gain) -> float:
+    """Of an accuracy, in points; 0 where the number of test images is not known."""
+    share = found.after / 100
+    return 100 * math.sqrt(max(share * (1 - share), 0) / found.tested) if found.tested else 0.0
+
+
 def sentence(name: str, found: Gain) -> str:
-    """`kNN rises from 28.6 to 44.0 %; raw pixels reach 37.8 %.`"""
+    """`kNN rises from 28.6 to 44.0 %; raw pixels reach 37.8 %.` A change below one standard error is none."""
     if found.before is None:
         told = f"{name} is at {found.after:.1f} %"
     else:
         change = found.after - found.before
-        verb = "rises from" if change >= 0.05 else "falls from" if change <= -0.05 else "stays where it was, from"
+        small = abs(change) < max(standard_error(found), 0.05)
+        verb = "hardly changes, from" if small else "rises from" if change > 0 else "falls from"
         told = f"{name} {verb} {found.before:.1f} to {found.after:.1f} %"
     return told + (f"; raw pixels reach {found.pixels:.1f} %." if found.pixels is not None else ".")
 
@@ -146,8 +153,7 @@ def remarks(facts: Facts) -> list[str]:
     if first and first.before is not None:
         found.append("The untrained network counts with its better number; only the difference to it was learned.")
     if first and first.tested:
-        share = first.after / 100
-        error = 100 * math.sqrt(max(share * (1 - share), 0) / first.tested)
+        error = standard_error(first)
         found.append(f"With {first.tested:,} test images, one standard error is {error:.1f} points.")
     below = [name for name, own in (("kNN", knn), ("the linear probe", linear))
              if own and own.pixels is not None and own.after < own.pixels]  # fmt: skip
