@@ -1,4 +1,5 @@
-"""Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests."""
+"""Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
+[peers] for those that compare with other libraries."""
 
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ setup(
     package_data={
         "jax_ssl.data": ["embedded/*"],
         "jax_ssl.plan": ["*.json"],
+        "jax_ssl.weights": ["*.json"],  # the table of official files
         "jax_ssl.study": ["evidence/*.jsonl"],  # what `seals` and `plan --published` show
         "jax_ssl.study.report": ["page.css", "page.js"],  # the style and the program of a page
     },
@@ -52,6 +54,8 @@ setup(
             "openTSNE",  # the map of a report; without it
             "scikit-learn",  # this one makes it, and without both principal components do
         ],
+        # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
+        "peers": ["torch", "torchvision", "timm", "transformers"],
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
