@@ -38,6 +38,8 @@ ON_DISK = {
     "plan/topology.py": "what this machine says of its processor",
     "plan/bound.py": "the prices that come with the package",
     "study/cell.py": "os.devnull; suites refuse a bucket",
+    "study/report/page.py": "the style and the program of a page, which lie beside it",
+    "study/report/at_end.py": "asks whether it lies in a checkout",
     "benchmark/input.py": "photographs of its own in a temporary folder",
     "weights/read.py": "libraries read archives piece by piece, from a disk: those of a bucket are copied there first",
     "data/cache.py": "the cache is on the disk of the machine, wherever the images are",
