@@ -26,6 +26,7 @@ setup(
         "jax_ssl.plan": ["*.json"],
         "jax_ssl.weights": ["*.json"],  # the table of official files
         "jax_ssl.study": ["evidence/*.jsonl"],  # what `seals` and `plan --published` show
+        "jax_ssl.study.report": ["page.css", "page.js"],  # the style and the program of a page
     },
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
     install_requires=[
@@ -49,6 +50,10 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
         "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
+        "rulers": [
+            "openTSNE",  # the map of a report; without it
+            "scikit-learn",  # this one makes it, and without both principal components do
+        ],
         # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
         "peers": ["torch", "torchvision", "timm", "transformers"],
         "test": [
@@ -60,6 +65,8 @@ setup(
             "nbclient",  # with
             "ipykernel",  # runs tpu_scripts/colab.ipynb from top to bottom
             "pyyaml",  # reads tpu_scripts/jobset.yaml
+            "axe-playwright-python",  # playwright and axe-core: a report in Chromium, where there is one
+            "openTSNE",
         ],
     },
 )

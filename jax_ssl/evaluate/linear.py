@@ -22,6 +22,11 @@ from jax_ssl.optim.schedules import Clock, cosine
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 BATCH = 256
 MAX_STEPS = 6000  # fewer epochs beyond 60 000 features, so that a probe takes seconds
+# What a number of this protocol has to say of it, beside what it chose.
+PROTOCOL = {
+    "name": "linear", "optimiser": "sgd", "momentum": 0.9, "weight_decay": 0.0, "batch": BATCH, "schedule": "cosine",
+    "features": "standardised", "selection": "a tenth of the training features", "grid": list(LEARNING_RATES),
+}  # fmt: skip
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
