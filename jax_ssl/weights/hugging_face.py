@@ -57,7 +57,7 @@ def vit_blocks(prefix: str, target: str) -> tuple[Rule, ...]:
 # models/vit_mae/modeling_vit_mae.py, models/vit, models/vit_msn and, without a class token, models/ijepa.
 LAYERS = r"(?:layers|encoder\.layer)"
 DECODER = r"decoder\.decoder_"
-DECODER_LAYERS = DECODER + r"(?:encoder\.layer|layers)"  # the former is what save_pretrained of Transformers 5 makes of it
+DECODER_LAYERS = DECODER + r"(?:encoder\.layer|layers)"  # the former by save_pretrained of Transformers 5
 VIT = Scheme(
     name="Hugging Face ViT",
     sign=PROJECTION + r"\.weight",
