@@ -7,6 +7,7 @@ too few for a linear probe, but not for kNN and RankMe.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -59,9 +60,9 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
     return Measured(
         knn=measured_or_noted("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
         linear=measured_or_noted("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
-        feature_std=float(feature_std(train)) if len(train) else float("nan"),
+        feature_std=float(jax.jit(feature_std)(train)) if len(train) else float("nan"),
         # 2 048 rows are enough for the rank; all would take seconds.
-        rankme=float(rankme(train[:2048])) if len(train) else float("nan"),
+        rankme=float(jax.jit(rankme)(train[:2048])) if len(train) else float("nan"),
         notes=tuple(notes),
     )
 
