@@ -1,5 +1,5 @@
-"""Installation: `pip install .`, with extras: [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
-[rulers] for the pictures of frost of ImageNet-C."""
+"""Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
+[rulers] for the pictures of frost of ImageNet-C, [peers] for tests that compare with other libraries."""
 
 import re
 from pathlib import Path
@@ -24,6 +24,7 @@ setup(
     package_data={
         "jax_ssl.data": ["embedded/*"],
         "jax_ssl.plan": ["*.json"],
+        "jax_ssl.weights": ["*.json"],  # the table of official files
         "jax_ssl.study": ["evidence/*.jsonl"],  # what `seals` and `plan --published` show
     },
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
@@ -50,6 +51,8 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
         "rulers": ["imagecorruptions-imaug"],  # its pictures of frost alone; nothing of it is imported
+        # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
+        "peers": ["torch", "torchvision", "timm", "transformers"],
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
