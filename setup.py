@@ -1,5 +1,5 @@
 """Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
-[rulers] for the pictures of frost of ImageNet-C, [peers] for tests that compare with other libraries."""
+[rulers] for the map of a report, [frost] for pictures of ImageNet-C, [peers] for tests against other libraries."""
 
 import re
 from pathlib import Path
@@ -26,6 +26,7 @@ setup(
         "jax_ssl.plan": ["*.json"],
         "jax_ssl.weights": ["*.json"],  # the table of official files
         "jax_ssl.study": ["evidence/*.jsonl"],  # what `seals` and `plan --published` show
+        "jax_ssl.study.report": ["page.css", "page.js"],  # the style and the program of a page
     },
     entry_points={"console_scripts": ["jax-ssl = jax_ssl.__main__:main"]},
     install_requires=[
@@ -50,7 +51,11 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
         "plan": ["jax[tpu]>=0.10"],  # brings the TPU compiler of the right version, which runs on any Linux machine
-        "rulers": ["imagecorruptions-imaug"],  # its pictures of frost alone; nothing of it is imported
+        "rulers": [
+            "openTSNE",  # the map of a report; without it
+            "scikit-learn",  # this one makes it, and without both principal components do
+        ],
+        "frost": ["imagecorruptions-imaug"],  # the pictures of frost of ImageNet-C alone; nothing of it is imported
         # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
         "peers": ["torch", "torchvision", "timm", "transformers"],
         "test": [
@@ -63,6 +68,8 @@ setup(
             "nbclient",  # with
             "ipykernel",  # runs tpu_scripts/colab.ipynb from top to bottom
             "pyyaml",  # reads tpu_scripts/jobset.yaml
+            "axe-playwright-python",  # playwright and axe-core: a report in Chromium, where there is one
+            "openTSNE",
         ],
     },
 )

@@ -14,6 +14,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import config, methods
+from jax_ssl.commands import evaluate
 from jax_ssl.study import seals
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,8 @@ def understand(arguments: list[str]) -> None:
     args, rest = command.parser().parse_known_args(arguments, argparse.Namespace(given=set()))
     assert all(word.startswith("--config.") and "=" in word for word in rest), f"{args.verb} has no {rest}"
     config.load(getattr(args, "config", None) or "quickstart", rest)
+    if args.verb == "evaluate":
+        evaluate.what_is_measured(args)
     if getattr(args, "suite", None):
         from jax_ssl.configs.ablations import SUITES
 

@@ -223,7 +223,7 @@ class Transformer(nn.Module):
     (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
     all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. rotary: of `Attention`.
     attention: a wish of `implementation`; where that is a TPU's kernel, remat "dots" stores only the two widest
-    results.
+    results. unroll: each block is compiled by itself, in no loop: then nothing is copied into stacks and out of them.
     """
 
     depth: int
@@ -240,6 +240,7 @@ class Transformer(nn.Module):
     relative_bias: str = "none"
     drop_path_uniform: bool = False
     attention: str = "auto"
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None, rotary=None):
@@ -258,6 +259,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True, "drop_path": True},
             in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
+            unroll=self.depth if self.unroll else 1,
         )
         stack = partial(
             blocks, heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,

@@ -16,9 +16,8 @@ from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints
 from jax_ssl.weights import clip, hugging_face, imported, resnets, schemes, torch_file
 from jax_ssl.weights.convert import stack_of
-from jax_ssl.weights.load import load_network
+from jax_ssl.weights.load import load_network, open_weights
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import open_file
 from jax_ssl.weights.rules import (
     Rule,
     Scheme,
@@ -34,9 +33,8 @@ from jax_ssl.weights.rules import (
 from jax_ssl.weights.transformers_config import config_of
 
 WRITTEN = ("backbone/", "positions/backbone", "positions/decoder", "pooled_norm/", "stats/batch_stats/backbone/",
-"decoder/",
-           "rotary/")  # fmt: skip
-BACK = {  # what undoes a rule's transform; `square` patches are as large as their number of inputs says
+           "decoder/", "rotary/")  # fmt: skip
+BACK = {  # what undoes a rule's transform
     same: lambda x: x,
     without_key: lambda x: x,
     transpose: lambda x: x.T,
@@ -67,12 +65,11 @@ def open_network(path, which: str | None, heads: int | None, family: str | None)
     folder = paths.resolve(path)
     if folder.is_dir() and imported.is_imported(folder):
         return imported.read(folder, which)
-    return load_network(open_file(path), which, heads, family)
+    return load_network(open_weights(path), which, heads, family)
 
 
 def export(network: Network, form: str, out) -> list[str]:
-    """Writes a network as a file, or as a folder for Transformers; returns lines that say what it is. Raises
-    UserError."""
+    """Writes a network as a file, or as a folder for Transformers; returns lines about it. Raises UserError."""
     scheme = official(network, form) if form != "huggingface" else of_transformers(network)
     tensors = named(network, scheme)
     tensors = as_timm(network, tensors) if form == "timm" else tensors
@@ -209,8 +206,7 @@ def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
 
 
 def name_of(rule: Rule, block: int, newest: bool) -> str:
-    """A name that a rule's pattern matches: the last of its alternatives, in Transformers the older one, or the
-    first."""
+    """A name that a rule's pattern matches: of alternatives the first, or the last, in Transformers the older one."""
     text = rule.pattern.replace(r"(?:\.\d{1,3})?", "").replace(r"(\d{1,3})", str(block))
     text = text.replace(r"(?:model\.)?", "")
     inner = re.compile(r"\(\?:([^()]*)\)")
@@ -220,8 +216,7 @@ def name_of(rule: Rule, block: int, newest: bool) -> str:
 
 
 def as_timm(network: Network, tensors: dict) -> dict:
-    """Official names and tensors of DINOv2 as timm has them: no mask token, positions of patches alone with
-    registers."""
+    """Official tensors as timm has them: without a mask token, and with registers positions of patches alone."""
     renamed = {name.replace("mlp.w12", "mlp.fc1").replace("mlp.w3", "mlp.fc2"): x for name, x in tensors.items()}
     renamed = {name.replace("register_tokens", "reg_token"): x for name, x in renamed.items() if name != "mask_token"}
     if "reg_token" in renamed and "cls_token" in renamed:
