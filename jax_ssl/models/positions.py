@@ -43,8 +43,7 @@ def rotary(grid: tuple[int, int], size: int, first: int, base: float = 100.0) ->
 
 
 def rotate(x, sines, cosines):
-    """Turns x (B, N, heads, d) by the angles of each token: channel i with channel i + d / 2. In float32, kept in x's
-    dtype."""
+    """Turns x (B, N, heads, d) by the angles of each token, channel i with channel i + d / 2; returns x's dtype."""
     y = x.astype(jnp.float32)
     left, right = jnp.split(y, 2, axis=-1)
     turned = jnp.concatenate([-right, left], axis=-1)

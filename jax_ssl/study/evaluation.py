@@ -148,10 +148,13 @@ def measure_at_end(folder: str, say=measure.print_now) -> None:
         )
 
 
-def measure_finetuned(networks, labels=None, epochs=20, seed=None, say=measure.print_now) -> list[dict]:
-    """Fine-tunes the networks, and the same network from scratch, on `labels` images (None = LABELS at most).
+def measure_finetuned(
+    networks, labels=None, epochs=20, seed=None, say=measure.print_now, scratch=True
+) -> list[dict]:  # fmt: skip
+    """Fine-tunes the trained ones of the networks on `labels` images (None = LABELS at most).
 
-    Prints a line for each; returns the records, which are also in results.jsonl. Raises UserError.
+    scratch: the same network from scratch, too. Prints a line for each; returns the records, which are also in
+    results.jsonl. Raises UserError.
     """
     settings = networks.settings
     seed = settings.seed if seed is None else seed
@@ -163,12 +166,13 @@ def measure_finetuned(networks, labels=None, epochs=20, seed=None, say=measure.p
     arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
     options = dict(epochs=epochs, base_lr=RATES, seed=seed)
     say(f"\n{measure.introduction(networks, data)}")
-    records, pretrained = [], dict(measure.encoders(networks, data.train_images))
-    first = next(iter(pretrained.values()))
+    records, encoders = [], dict(measure.encoders(networks, data.train_images))
+    first = next(iter(encoders.values()))
+    trained = {name: encode for name, encode in encoders.items() if name.partition(",")[0] != "untrained"}
     if not hasattr(first.backbone, "depth"):
         # Layer decay needs a stack of blocks; a network without one also pools its features itself.
         options |= dict(layer_decay=1.0, pool="own")
-    for weights, encode in {"scratch": first, **pretrained}.items():
+    for weights, encode in (({"scratch": first} if scratch else {}) | trained).items():
         begun = time.time()
         result = finetune.finetune(encode, *arrays, scratch=weights == "scratch", **options)
         spent = time.time() - begun

@@ -16,9 +16,8 @@ from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints
 from jax_ssl.weights import clip, hugging_face, imported, resnets, schemes, torch_file
 from jax_ssl.weights.convert import stack_of
-from jax_ssl.weights.load import load_network
+from jax_ssl.weights.load import load_network, open_weights
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import open_file
 from jax_ssl.weights.rules import (
     Rule,
     Scheme,
@@ -34,9 +33,8 @@ from jax_ssl.weights.rules import (
 from jax_ssl.weights.transformers_config import config_of
 
 WRITTEN = ("backbone/", "positions/backbone", "positions/decoder", "pooled_norm/", "stats/batch_stats/backbone/",
-"decoder/",
-           "rotary/")  # fmt: skip
-BACK = {  # what undoes a rule's transform; `square` patches are as large as their number of inputs says
+           "decoder/", "rotary/")  # fmt: skip
+BACK = {  # what undoes a rule's transform
     same: lambda x: x,
     without_key: lambda x: x,
     transpose: lambda x: x.T,
@@ -67,12 +65,11 @@ def open_network(path, which: str | None, heads: int | None, family: str | None)
     folder = paths.resolve(path)
     if folder.is_dir() and imported.is_imported(folder):
         return imported.read(folder, which)
-    return load_network(open_file(path), which, heads, family)
+    return load_network(open_weights(path), which, heads, family)
 
 
 def export(network: Network, form: str, out) -> list[str]:
-    """Writes a network as a file, or as a folder for Transformers; returns lines that say what it is. Raises
-    UserError."""
+    """Writes a network as a file, or as a folder for Transformers; returns lines about it. Raises UserError."""
     scheme = official(network, form) if form != "huggingface" else of_transformers(network)
     tensors = named(network, scheme)
     tensors = as_timm(network, tensors) if form == "timm" else tensors
@@ -111,8 +108,6 @@ def official(network: Network, form: str) -> Scheme:
     if model.get("pre_norm"):
         return clip.CLIP
     if model["positions"] == "rotary":
-        if not model.get("key_bias", True):
-            raise UserError("DINOv3 with Hugging Face's biases is written with --to=huggingface alone.")
         return schemes.DINOV3
     if not model.get("key_bias", True) or model.get("relative_bias", "none") != "none":
         return schemes.BEIT
@@ -174,9 +169,22 @@ def targets(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
         if model["pool"] == "norm_of_mean":
             tree["pooled_norm"] = backbone.pop("norm")
         if model["positions"] == "rotary":
+            backbone["encoder"] = with_both_biases(backbone["encoder"])
             size = width // model["heads"]
             tree["rotary"] = {"periods": np.float32(100.0 ** (2 * np.arange(size // 4) / (size // 2)))}
     return imported.flatten(tree)
+
+
+def with_both_biases(encoder: dict) -> dict:
+    """The encoder with DINOv3's biases in both forms: of query, key (zeros) and value; of query and value alone."""
+    attention = dict(encoder["blocks"]["attention"])
+    if "query_bias" in attention:
+        query, value = (np.asarray(attention[name]) for name in ("query_bias", "value_bias"))
+    else:
+        query, _, value = np.split(np.asarray(attention["qkv"]["bias"]), 3, axis=-1)
+    both = np.concatenate([query, np.zeros_like(query), value], axis=-1)
+    attention |= {"qkv": attention["qkv"] | {"bias": both}, "query_bias": query, "value_bias": value}
+    return encoder | {"blocks": encoder["blocks"] | {"attention": attention}}
 
 
 def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
@@ -196,6 +204,8 @@ def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
             tensors[name_of(rule, block, newest)] = np.ascontiguousarray(BACK[rule.transform](np.asarray(piece)))
     left = [name for name in there if name not in used and name.startswith("backbone/")]
     left = [name for name in left if np.any(there[name])]  # a bias of zeros may be left out
+    if network.model.get("positions") == "rotary":
+        left = [name for name in left if not name.endswith(("qkv/bias", "query_bias", "value_bias"))]
     if left:
         raise UserError(f"{scheme.name} has no name for {left[0]}: take another form of --to, or another network.")
     if scheme.kind == "resnet":
@@ -209,8 +219,7 @@ def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
 
 
 def name_of(rule: Rule, block: int, newest: bool) -> str:
-    """A name that a rule's pattern matches: the last of its alternatives, in Transformers the older one, or the
-    first."""
+    """A name that a rule's pattern matches: of alternatives the first, or the last, in Transformers the older one."""
     text = rule.pattern.replace(r"(?:\.\d{1,3})?", "").replace(r"(\d{1,3})", str(block))
     text = text.replace(r"(?:model\.)?", "")
     inner = re.compile(r"\(\?:([^()]*)\)")
@@ -220,8 +229,7 @@ def name_of(rule: Rule, block: int, newest: bool) -> str:
 
 
 def as_timm(network: Network, tensors: dict) -> dict:
-    """Official names and tensors of DINOv2 as timm has them: no mask token, positions of patches alone with
-    registers."""
+    """Official tensors as timm has them: without a mask token, and with registers positions of patches alone."""
     renamed = {name.replace("mlp.w12", "mlp.fc1").replace("mlp.w3", "mlp.fc2"): x for name, x in tensors.items()}
     renamed = {name.replace("register_tokens", "reg_token"): x for name, x in renamed.items() if name != "mask_token"}
     if "reg_token" in renamed and "cls_token" in renamed:

@@ -12,8 +12,7 @@ SCHEMES = (  # the first one that fits is taken
 
 
 class Family(NamedTuple):
-    """Which schemes a method's files follow, and what its files do not say: pixels, {width: heads}, more of the
-    model."""
+    """Which schemes a method's files follow, and what they do not say: pixels, {width: heads}, more of the model."""
 
     schemes: tuple[Scheme, ...]
     pixels: dict | None = None

@@ -17,8 +17,10 @@ NAMES = {  # what papers and libraries call the same two
 
 
 class Found(NamedTuple):
-    """A network of a file. label: its key and prefix; inside: {name behind the prefix: tensor}; outside: what lies
-    beside it, by its whole name."""
+    """A network of a file.
+
+    label: its key and prefix; inside: {name behind the prefix: tensor}; outside: what lies beside it, by whole names.
+    """
 
     label: str
     scheme: Scheme
@@ -30,7 +32,8 @@ class Found(NamedTuple):
         """The rules for these names, and those of the parts that the file has."""
         rules = self.scheme.rules if isinstance(self.scheme.rules, tuple) else self.scheme.rules(self.inside.keys())
         names = [*self.inside, *self.outside]
-        there = (part for part in self.scheme.parts if any(re.fullmatch(part.sign, name) for name in names))
+        holds = lambda pattern: any(re.fullmatch(pattern, name) for name in names)
+        there = (part for part in self.scheme.parts if holds(part.sign) and not holds(part.without))
         return rules + tuple(rule for part in there for rule in part.rules)
 
     def sorted(self) -> tuple[dict, list[str], list[str]]:

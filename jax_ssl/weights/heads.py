@@ -23,10 +23,7 @@ def batch_norm(pattern: str, target: str, part: str = "backbone", affine: bool =
 
 
 def dino_head(name: str, target: str) -> Part:
-    """facebookresearch/dino, vision_transformer.py, DINOHead: three linear layers, and prototypes with their lengths.
-
-    The optional prefix is that of a file whose backbone has none.
-    """
+    """facebookresearch/dino, vision_transformer.py, DINOHead: three linear layers, and prototypes with lengths."""
     layers = tuple(rule for i in range(3) for rule in linear(rf"{name}\.mlp\.{2 * i}", f"{target}/layers_{i}"))
     weight = rf"{name}\.last_layer\.(?:weight_{{}}|parametrizations\.weight\.original{{}})"
     prototypes = (
@@ -60,10 +57,16 @@ SIMSIAM = (
             *batch_norm(r"fc\.1", "BatchNorm_0", "projector"),
             *batch_norm(r"fc\.4", "BatchNorm_1", "projector"),
             *batch_norm(r"fc\.7", "BatchNorm_2", "projector", affine=False),
+        ),
+    ),
+    Part(
+        r"predictor\.3\.weight",
+        (
             Rule(r"predictor\.0\.weight", "predictor/Dense_0/kernel", transpose),
             *batch_norm(r"predictor\.1", "BatchNorm_0", "predictor"),
             *linear(r"predictor\.3", "predictor/Dense_1"),
         ),
+        without=r"predictor\.0\.bias",  # BYOL's
     ),
 )
 # facebookresearch/barlowtwins, main.py: no biases.
@@ -75,5 +78,6 @@ BARLOW_TWINS = (
             *batch_norm(r"projector\.1", "BatchNorm_0", "projector"),
             *batch_norm(r"projector\.4", "BatchNorm_1", "projector"),
         ),
+        without=r"projector\.0\.bias",  # VICReg's, which a batch norm takes out again, and its running mean holds
     ),
 )

@@ -141,6 +141,7 @@ SWIGLU_APART = (
 DINOV2 = Scheme(
     name="Hugging Face DINOv2",
     sign=LAYER + r"layer_scale1\.lambda1",
+    prefix=r"(?!(?:.*\.)?backbone\.(?:backbone|0\.encoder\.encoder)\.$).*",  # RF-DETR's, whose attention has windows
     rules=DINOV2_RULES,
     parts=(
         Part(LAYER + r"mlp\.fc1\.weight", MLP),

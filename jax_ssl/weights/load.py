@@ -15,7 +15,7 @@ from jax_ssl.models import vit
 from jax_ssl.models.decoder import Decoder
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.run import checkpoints
-from jax_ssl.weights import imported
+from jax_ssl.weights import hub, imported
 from jax_ssl.weights.convert import check_shapes, convert
 from jax_ssl.weights.find import Found, choose, schemes_of
 from jax_ssl.weights.network import Network, grid_side, heads_of, kind_of, network
@@ -30,10 +30,9 @@ PREDICTOR_HEADS = {384: 16}  # {width: heads} of all published I-JEPA predictors
 def load(path, which: str | None = None, heads: int | None = None, family: str | None = None) -> Encoder:
     """A frozen encoder of normalised images (B, H, W, 3), with the mean, std and image side it was trained with.
 
-    path: a run folder, a folder of `weights import`, or a .pth, .safetensors or .npz file of one of
-    `families.FAMILIES`.
-        The architecture is read from the tensors: width, depth, patch, grid, positions, registers, layer scale, MLP,
-        relative positions, stages.
+    path: a run folder, a folder of `weights import`, one as Transformers saves it, a .pth, .safetensors or .npz file of
+        one of `families.FAMILIES`, or the name of an official one. The architecture is read from the tensors: width,
+        depth, patch, grid, positions, registers, layer scale, MLP, relative positions, stages.
     which: "student" (default) or "teacher" of a run; the name of the network in a file that holds several.
     heads: number of attention heads, which files do not hold. By default the published number for the width
         (network.py, HEADS), and width / 16 for widths below 192.
@@ -41,7 +40,7 @@ def load(path, which: str | None = None, heads: int | None = None, family: str |
     Raises UserError for what cannot be loaded.
     """
     folder = paths.resolve(path)
-    if folder.is_dir():
+    if folder.is_dir() and not hub.is_hub(folder):
         for name, given in (("heads", heads), ("family", family)):
             if given is not None:
                 kind = "an imported network, which" if imported.is_imported(folder) else "a run, and its config"
@@ -49,16 +48,25 @@ def load(path, which: str | None = None, heads: int | None = None, family: str |
         if imported.is_imported(folder):
             return encoder_of(imported.read(folder, which))
         return _load_run(folder, which or "student")
-    return encoder_of(load_network(open_file(path), which, heads, family))
+    return encoder_of(load_network(open_weights(path), which, heads, family))
 
 
 def encoder_of(network: Network) -> Encoder:
     return Encoder(network.backbone, network.variables, size=network.size, **network.pixels)
 
 
+def open_weights(path) -> File:
+    """Opens a file, the official one of this name, or a folder as Transformers saves it. Raises UserError."""
+    folder = paths.resolve(path)
+    return hub.open_hub(folder) if folder.is_dir() and hub.is_hub(folder) else open_file(path)
+
+
 def load_network(file: File, which: str | None = None, heads: int | None = None, family: str | None = None) -> Network:
     """The network of a file, with all parts that the file has and our methods know; arguments as of `load`."""
     found = choose(file, which, schemes_of(family))
+    if file.path.is_dir():
+        scheme, known = hub.informed(found.scheme, file.path)
+        found, heads = found._replace(scheme=scheme), heads or known
     return network(file.path, converted(file, found), found.scheme, heads)
 
 

@@ -19,9 +19,12 @@ PARTS = ("projector", "patch_projector", "predictor", "decoder", "prototypes")  
 
 
 class Network(NamedTuple):
-    """A network with its weights. model: `name` and keywords of a file of models/; params: {"backbone": tree, ...},
-    other parts by the names that our methods have for them; stats: {"batch_stats": {part: tree}}; extra: what a method
-    remembers, such as a center; pixels: mean and std of its images; size: their side."""
+    """A network with its weights.
+
+    model: `name` and keywords of a file of models/. params: {"backbone": tree, ...}, other parts by the names that our
+    methods have for them. stats: {"batch_stats": {part: tree}}. extra: what a method remembers, such as a center.
+    pixels: mean and std of its images; size: their side.
+    """
 
     scheme: str
     model: dict
@@ -71,38 +74,24 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> Network:
 
 def vit_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, dict, int]:
     """(model, parameters, side of the images) of a vision transformer."""
-    params, codes = dict(tree["backbone"]), tree.get("positions", {}).get("backbone")
-    encoder, (inputs, width) = params["encoder"], params["embed"]["kernel"].shape
-    blocks, patch, first = encoder["blocks"], math.isqrt(inputs // 3), int("cls_token" in params)
-    tables = {"shared": encoder.get("relative_bias"), "block": blocks.get("relative_bias")}
-    relative, table = next(((kind, t["table"]) for kind, t in tables.items() if t), ("none", None))
-    if codes is not None and first and grid_side(codes, 1) is None and grid_side(codes, 0):
-        codes = np.concatenate([np.zeros_like(codes[:, :1]), codes], axis=1)  # timm's class token without a position
-    rotary = scheme.model.get("positions") == "rotary"
-    side = grid_side(codes, first) if codes is not None else 224 // patch if rotary else table_side(table, first)
-    if side is None or (codes is not None and codes.shape[-1] != width):
-        shape = np.shape(table if codes is None else codes)
-        raise UserError(f"{path} has positions of shape {shape}, not a square grid{' and a class token' * first}.")
-    positions = "none" if codes is None else kind_of(codes, first)
-    if positions == "learned":
-        params["positions"] = codes[0, first:].reshape(side, side, width)
-        params |= {"cls_position": codes[:, :1]} if first else {}
-    if "pooled_norm" in tree:
-        params["norm"] = tree["pooled_norm"]
+    params = dict(tree["backbone"])
+    inputs, width = params["embed"]["kernel"].shape
+    blocks, patch, first = params["encoder"]["blocks"], math.isqrt(inputs // 3), int("cls_token" in params)
+    relative, table = relative_of(params["encoder"])
+    positions, side, learned = positions_of(path, tree, scheme, table)
+    params |= learned | ({"norm": tree["pooled_norm"]} if "pooled_norm" in tree else {})
+    params["embed"] = {"bias": np.zeros(width, np.float32)} | params["embed"]  # CLIP's has none
     registers = params["registers"].shape[1] if "registers" in params else 0
-    published = HEADS | scheme.heads
-    if positions == "sincos_row":  # MoCo v3, which gives its narrowest network more heads than others
-        published |= {384: 12}
+    # MoCo v3 gives its narrowest network more heads than others.
+    published = HEADS | scheme.heads | ({384: 12} if positions == "sincos_row" else {})
     if "rotary" in tree:
         heads = heads or heads_of_periods(path, tree["rotary"]["periods"], width)
-    count = table.shape[-1] if table is not None else heads_of(path, "heads", heads, width, published)
-    params["embed"] = {"bias": np.zeros(width, np.float32)} | params["embed"]  # CLIP's has none
     model = dict(
         name="vit",
         patch=patch,
         width=width,
         depth=len(blocks["norm1"]["scale"]),
-        heads=count,
+        heads=table.shape[-1] if table is not None else heads_of(path, "heads", heads, width, published),
         positions=positions,
         pool=("norm_of_mean" if "pooled_norm" in tree else "cls") if first else "mean",
         registers=registers,
@@ -115,6 +104,31 @@ def vit_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, d
         drop_path=0.0, epsilon=scheme.epsilon, remat="none", dtype="float32", **mlp(blocks["mlp"], width),
     )  # fmt: skip
     return model | scheme.model, params, side * patch
+
+
+def relative_of(encoder: dict) -> tuple[str, np.ndarray | None]:
+    """(the kind of relative positions, as vit.py calls it, its table)."""
+    tables = {"shared": encoder.get("relative_bias"), "block": encoder["blocks"].get("relative_bias")}
+    return next(((kind, found["table"]) for kind, found in tables.items() if found), ("none", None))
+
+
+def positions_of(path, tree: dict, scheme: Scheme, table) -> tuple[str, int, dict]:
+    """(the kind of positions, the side of the grid of patches, parameters of learned ones). Raises UserError."""
+    codes, params = tree.get("positions", {}).get("backbone"), tree["backbone"]
+    (inputs, width), first = params["embed"]["kernel"].shape, int("cls_token" in params)
+    if scheme.model.get("positions") == "rotary":
+        return "rotary", max(224 // math.isqrt(inputs // 3), 1), {}
+    if codes is not None and first and grid_side(codes, 1) is None and grid_side(codes, 0):
+        codes = np.concatenate([np.zeros_like(codes[:, :1]), codes], axis=1)  # timm's class token without a position
+    side = table_side(table, first) if codes is None else grid_side(codes, first)
+    if side is None or (codes is not None and codes.shape[-1] != width):
+        shape = np.shape(table if codes is None else codes)
+        raise UserError(f"{path} has positions of shape {shape}, not a square grid{' and a class token' * first}.")
+    kind = "none" if codes is None else kind_of(codes, first)
+    if kind != "learned":
+        return kind, side, {}
+    learned = {"positions": codes[0, first:].reshape(side, side, width)}
+    return kind, side, learned | ({"cls_position": codes[:, :1]} if first else {})
 
 
 def resnet_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, dict, int]:
@@ -140,7 +154,9 @@ def mlp(tensors: dict, width: int) -> dict:
     """The keywords of `vit.make` for the MLP with these tensors."""
     if "w12" in tensors:  # the hidden width is two thirds of the ratio, see SwiGlu
         return dict(mlp="swiglu", mlp_ratio=1.5 * tensors["w3"]["kernel"].shape[-2] / width)
-    return dict(mlp="gelu", mlp_ratio=tensors["fc1"]["kernel"].shape[-1] / width)
+    hidden = tensors["fc1"]["kernel"].shape[-1]
+    exact = int(width * (hidden / width)) == hidden  # else the product is rounded down to one less
+    return dict(mlp="gelu", mlp_ratio=(hidden if exact else hidden + 0.5) / width)
 
 
 def heads_of(path, name: str, given: int | None, width: int, published: dict) -> int:

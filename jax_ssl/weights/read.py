@@ -51,8 +51,11 @@ class Tensor:
 
 
 class File(NamedTuple):
-    """An opened file. tree: nested dicts with `Tensor`s as leaves; of a .safetensors or .npz file one dict. which: the
-    network that an official file with several is known for."""
+    """An opened file.
+
+    tree: nested dicts with `Tensor`s as leaves; of a .safetensors or .npz file one dict. which: the network that an
+    official file with several is known for.
+    """
 
     path: epath.Path
     kind: str  # torch, safetensors, npz

@@ -9,9 +9,9 @@ from jax_ssl.errors import UserError
 from jax_ssl.weights import imported
 from jax_ssl.weights.convert import assign
 from jax_ssl.weights.find import Found, choose, find, schemes_of
-from jax_ssl.weights.load import load_network
+from jax_ssl.weights.load import load_network, open_weights
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import networks, open_file
+from jax_ssl.weights.read import networks
 
 UNITS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1, ""))
 
@@ -23,7 +23,7 @@ def inspect(path, which: str | None = None, heads: int | None = None, family: st
         yield f"{folder}: an imported network"
         yield from about(imported.read(folder))
         return
-    file = open_file(path)
+    file = open_weights(path)
     yield f"{file.path}: a {file.kind} file of {file.size / 1e6:.1f} MB"
     there = networks(file.tree)
     found = find(file, schemes_of(family))
@@ -78,6 +78,6 @@ def count(size: int) -> str:
 
 def take(path, which: str | None = None, heads: int | None = None, family: str | None = None):
     """([the line that counts what is not taken], the network of a file). Raises UserError for what does not fit."""
-    file = open_file(path)
+    file = open_weights(path)
     network = load_network(file, which, heads, family)
     return [next(leftovers(choose(file, which, schemes_of(family))))], network

@@ -1,5 +1,7 @@
-"""How torchvision names a residual network, which MoCo, SwAV, Barlow Twins, VICReg, SimSiam and conversions of SimCLR
-and BYOL keep behind a prefix of theirs; and the same as a plain sequence of layers, as lightly saves it."""
+"""How torchvision names a residual network, and how the same is named as a plain sequence of layers (lightly).
+
+MoCo, SwAV, Barlow Twins, VICReg, SimSiam and conversions of SimCLR and BYOL keep torchvision's names behind a prefix.
+"""
 
 import re
 
@@ -8,8 +10,10 @@ from jax_ssl.weights.rules import Rule, Scheme, convolution
 
 
 def rules_for(stem: tuple[str, str], stages: tuple[str, ...]):
-    """The function from the names of a file to its rules. stem, stages: their names, of convolution, norm, and
-    stages."""
+    """The function from the names of a file to its rules.
+
+    stem: the names of its convolution and of its norm; stages: theirs.
+    """
 
     def rules(names) -> tuple[Rule, ...]:
         conv, norm = (re.escape(name) for name in stem)

@@ -28,13 +28,15 @@ class Rule(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Optional rules, for files with a name that matches `sign`; there, every target of the rules has to be filled.
+    """Optional rules, for files with a name that matches `sign` and none that matches `without`.
 
-    Names are those behind the prefix of the network, and the whole names of what lies beside it.
+    There, every target of the rules has to be filled. Names are those behind the prefix of the network, and the whole
+    names of what lies beside it.
     """
 
     sign: str
     rules: tuple[Rule, ...]
+    without: str = r"(?!)"
 
 
 class Scheme(NamedTuple):
@@ -96,8 +98,7 @@ def token_row(x):
 
 
 def without_key(x):
-    """A bias of query, key and value without that of the key, which DINOv3 masks; with rotary positions it would
-    count."""
+    """The bias of query, key and value with zeros for the key, which DINOv3 masks."""
     query, key, value = np.split(x, 3)
     return np.concatenate([query, np.zeros_like(key), value])
 

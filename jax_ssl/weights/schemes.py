@@ -1,5 +1,4 @@
-"""How the official code of each method names its tensors: one table of rules for each naming scheme, with timm's
-names."""
+"""How the official code of each method names the tensors of a transformer: one table of rules a naming scheme."""
 
 from jax_ssl.weights.heads import DINO_HEADS
 from jax_ssl.weights.rules import (

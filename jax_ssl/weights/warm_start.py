@@ -20,9 +20,8 @@ from jax_ssl.losses.diagnostics import feature_std
 from jax_ssl.models import positions
 from jax_ssl.parts import network_of
 from jax_ssl.run import checkpoints
-from jax_ssl.weights import imported, zoo
-from jax_ssl.weights.load import load_network
-from jax_ssl.weights.read import open_file
+from jax_ssl.weights import hub, imported, zoo
+from jax_ssl.weights.load import load_network, open_weights
 
 OPTIONAL = ("mask_token",)  # some methods hide patches and others do not: the same backbone has it or not
 RECIPE = "train a new part with the backbone fixed by optim.late=('backbone',) and optim.late_epochs=1"
@@ -80,14 +79,14 @@ def read(path: str) -> dict:
     a new run from another run makes its own.
     """
     folder = paths.resolve(path)
-    if folder.is_dir() and not imported.is_imported(folder):
+    if folder.is_dir() and not imported.is_imported(folder) and not hub.is_hub(folder):
         folder, step = checkpoints.find(path)
         loaded, _ = checkpoints.load_raw(folder, step, names=("params", "teacher", "extra"))
         extra = loaded["extra"] or {}
         stats = {name: extra.get(name, {}) for name in ("stats", "teacher_stats")}
         teacher, pixels = loaded["teacher"] or {}, pixels_of(folder.parent)
         return dict(params=loaded["params"], teacher=teacher, extra={}, pixels=pixels, **stats)
-    network = imported.read(folder) if folder.is_dir() else load_network(open_file(path))
+    network = imported.read(folder) if imported.is_imported(folder) else load_network(open_weights(path))
     pixels = (network.pixels["mean"], network.pixels["std"])
     return dict(params=network.params, teacher={}, stats=network.stats, teacher_stats={}, extra=network.extra,
                 pixels=pixels)  # fmt: skip

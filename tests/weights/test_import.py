@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jax_ssl import __main__ as command
 from jax_ssl.errors import UserError
@@ -283,4 +284,41 @@ def test_an_imported_folder_that_was_damaged_is_told(golden, tmp_path, capfd):
     shutil.copy(tmp_path / "network.json", folder)
     (folder / "weights.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(UserError, match="damaged"):
+        load(folder)
+
+
+def hub(folder, golden, about, shards=1):
+    """A folder as Transformers saves it, of hf_clip_vision, in so many files."""
+    folder.mkdir()
+    arrays = {name: np.ascontiguousarray(array) for name, array in read(golden / "hf_clip_vision.pth").items()}
+    pieces = [dict(list(arrays.items())[i::shards]) for i in range(shards)]
+    names = [f"model-{i}-of-{shards}.safetensors" if shards > 1 else "model.safetensors" for i in range(shards)]
+    for name, piece in zip(names, pieces):
+        save_file(piece, folder / name)
+    if shards > 1:
+        index = {key: name for name, piece in zip(names, pieces) for key in piece}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    (folder / "config.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_a_folder_of_transformers_says_what_its_tensors_do_not(golden, tmp_path, capfd):
+    about = {"vision_config": {"num_attention_heads": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-6}}
+    folder = hub(tmp_path / "hub", golden, about, shards=3)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}))
+    encode = load(folder)
+    assert (encode.backbone.heads, encode.backbone.mlp, encode.backbone.epsilon) == (4, "gelu", 1e-6)
+    assert (encode.mean, encode.std) == ((0.1,) * 3, (0.2,) * 3)
+    assert load(folder, heads=2).backbone.heads == 2
+    assert "heads 4" in run(capfd, "inspect", folder)[1]
+    (folder / "config.json").write_text("[")
+    with pytest.raises(UserError, match="config.json is no JSON file"):
+        load(folder)
+
+
+def test_the_files_of_a_folder_lie_in_it(golden, tmp_path):
+    folder = hub(tmp_path / "hub", golden, {}, shards=2)
+    (tmp_path / "secret.safetensors").write_bytes(b"")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../secret.safetensors"}}))
+    with pytest.raises(UserError, match="outside of the folder"):
         load(folder)

@@ -1,6 +1,6 @@
 """Against PyTorch, torchvision, timm and Transformers, where they are installed: tiny random networks, in and out.
 
-    pip install -e ".[test,peers]"
+pip install -e ".[test,peers]"
 """
 
 import jax.numpy as jnp
@@ -20,14 +20,14 @@ TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermed
 
 
 def shaken(model, seed=0):
-    """The model in evaluation mode with noise on every parameter and statistic, so that none is zero or one by
-    chance."""
+    """The model in evaluation mode with noise on every parameter and statistic, so that none is zero by chance."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and "index" not in name:
                 noise = torch.randn(tensor.shape, generator=random)
-                tensor.add_(0.1 * (noise.abs() if name.endswith("running_var") else noise))
+                spread = tensor.std().item() if tensor.dim() > 1 and tensor.std() > 0 else 1.0
+                tensor.add_(0.1 * spread * (noise.abs() if name.endswith("running_var") else noise))
     return model.eval()
 
 
