@@ -28,7 +28,7 @@ MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
     "train": BELOW_TRAIN,
     "plan": BELOW_TRAIN | {"models", "train"},  # which attention the networks take
     "benchmark": BELOW_TRAIN | {"train", "plan"},
-    "study": BELOW_TRAIN | {"train", "plan", "benchmark", "configs"},
+    "study": BELOW_TRAIN | {"train", "plan", "benchmark", "configs", "__version__"},
     "commands": {"benchmark", "config", "plan", "run", "study", "train", "weights", "__version__"},
     "__main__": {"commands", "run"},
 }  # fmt: skip

@@ -65,17 +65,17 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
     """
     if len(features) < 10:
         raise UserError(f"A linear probe needs at least 10 labelled images, not {len(features)}: label some more.")
-    features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels, jnp.int32)
+    features, labels = jnp.asarray(features, jnp.float32), np.asarray(labels, np.int32)
     seed = rules.seed32(seed)
     held_out, fitted = split(len(features), seed)
     batch = min(BATCH, len(fitted))
     epochs = max(1, min(epochs, MAX_STEPS // (len(fitted) // batch)))
 
     x = features[fitted]
-    mean, inverse_std = x.mean(0), 1 / jnp.sqrt(x.var(0) + 1e-6)
+    mean, inverse_std = _statistics(x)
     x, rates, key = _standardise(x, mean, inverse_std), jnp.asarray(learning_rates), jax.random.key(seed)
     kernels, biases = train_heads(x, labels[fitted], rates, key, classes, epochs, batch)
-    scores, losses = _score(kernels, biases, (features[held_out] - mean) * inverse_std, labels[held_out])
+    scores, losses = _score(kernels, biases, _standardise(features[held_out], mean, inverse_std), labels[held_out])
     # The best accuracy; among equals the smallest loss, which is NaN for a head that diverged.
     best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
     chosen = learning_rates[best], float(scores[best]), epochs
@@ -86,6 +86,12 @@ def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `count` features by which the head is chosen, a tenth, and rows on which all heads are trained."""
     order = np.random.RandomState(rules.seed32(seed)).permutation(count)
     return order[: count // 10], order[count // 10 :]
+
+
+@jax.jit
+def _statistics(x):
+    """Mean and inverse standard deviation of each feature, (D,) each."""
+    return x.mean(0), 1 / jnp.sqrt(x.var(0) + 1e-6)
 
 
 @partial(jax.jit, donate_argnames="x")

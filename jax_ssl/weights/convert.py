@@ -30,8 +30,9 @@ def assign(tensors: dict, rules: tuple[Rule, ...]) -> Assigned:
             unknown.append(name)
         else:
             pieces[found[1].target][place] = (name, tensor, found[1])
-    depths, unfilled = depths_of(pieces), []
-    for target in dict.fromkeys(rule.target for rule in rules):
+    depths, gaps = depths_of(pieces)
+    unfilled = [f"{stack}: {len(gap)} whole blocks, such as number {gap[0]}" for stack, gap in gaps.items()]
+    for target in dict.fromkeys(rule.target for rule in rules if stack_of(rule.target) not in gaps):
         for block, row in grid(target, pieces.get(target, {}), depths, rules):
             if any(piece is None for piece in row):
                 unfilled.append(f"{target} of block {block}" if block >= 0 else target)
@@ -46,8 +47,8 @@ def convert(tensors: dict, rules: tuple[Rule, ...], source: str) -> dict:
     tensor.
     """
     pieces, problems = assign(tensors, rules)
-    depths, tree, misshapen = depths_of(pieces), {}, []
-    for target in dict.fromkeys(rule.target for rule in rules):
+    (depths, gaps), tree, misshapen = depths_of(pieces), {}, []
+    for target in dict.fromkeys(rule.target for rule in rules if stack_of(rule.target) not in gaps):
         rows = [row for _, row in grid(target, pieces.get(target, {}), depths, rules)]
         if all(piece is not None for row in rows for piece in row):
             insert(tree, target, rows, stacked=bool(stack_of(target)), misshapen=misshapen)
@@ -83,13 +84,14 @@ def check_shapes(params: dict, abstract: dict, source: str) -> None:
     })  # fmt: skip
 
 
-def depths_of(pieces: dict) -> dict[str, int]:
-    """{stack: number of its blocks}."""
-    depths = {}
+def depths_of(pieces: dict) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """({stack: number of its blocks}, {stack: numbers of blocks of which there is nothing, if any})."""
+    there = {}
     for target, places in pieces.items():
-        if places:
-            depths[stack_of(target)] = max(depths.get(stack_of(target), 0), 1 + max(block for block, _ in places))
-    return depths
+        there.setdefault(stack_of(target), set()).update(block for block, _ in places)
+    depths = {stack: 1 + max(blocks) for stack, blocks in there.items() if blocks}
+    gaps = {stack: sorted(set(range(depth)) - there[stack]) for stack, depth in depths.items()}
+    return depths, {stack: gap for stack, gap in gaps.items() if gap}
 
 
 def stack_of(target: str) -> str:

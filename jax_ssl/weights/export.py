@@ -108,8 +108,6 @@ def official(network: Network, form: str) -> Scheme:
     if model.get("pre_norm"):
         return clip.CLIP
     if model["positions"] == "rotary":
-        if not model.get("key_bias", True):
-            raise UserError("DINOv3 with Hugging Face's biases is written with --to=huggingface alone.")
         return schemes.DINOV3
     if not model.get("key_bias", True) or model.get("relative_bias", "none") != "none":
         return schemes.BEIT
@@ -171,9 +169,22 @@ def targets(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
         if model["pool"] == "norm_of_mean":
             tree["pooled_norm"] = backbone.pop("norm")
         if model["positions"] == "rotary":
+            backbone["encoder"] = with_both_biases(backbone["encoder"])
             size = width // model["heads"]
             tree["rotary"] = {"periods": np.float32(100.0 ** (2 * np.arange(size // 4) / (size // 2)))}
     return imported.flatten(tree)
+
+
+def with_both_biases(encoder: dict) -> dict:
+    """The encoder with DINOv3's biases in both forms: of query, key (zeros) and value; of query and value alone."""
+    attention = dict(encoder["blocks"]["attention"])
+    if "query_bias" in attention:
+        query, value = (np.asarray(attention[name]) for name in ("query_bias", "value_bias"))
+    else:
+        query, _, value = np.split(np.asarray(attention["qkv"]["bias"]), 3, axis=-1)
+    both = np.concatenate([query, np.zeros_like(query), value], axis=-1)
+    attention |= {"qkv": attention["qkv"] | {"bias": both}, "query_bias": query, "value_bias": value}
+    return encoder | {"blocks": encoder["blocks"] | {"attention": attention}}
 
 
 def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
@@ -193,6 +204,8 @@ def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
             tensors[name_of(rule, block, newest)] = np.ascontiguousarray(BACK[rule.transform](np.asarray(piece)))
     left = [name for name in there if name not in used and name.startswith("backbone/")]
     left = [name for name in left if np.any(there[name])]  # a bias of zeros may be left out
+    if network.model.get("positions") == "rotary":
+        left = [name for name in left if not name.endswith(("qkv/bias", "query_bias", "value_bias"))]
     if left:
         raise UserError(f"{scheme.name} has no name for {left[0]}: take another form of --to, or another network.")
     if scheme.kind == "resnet":

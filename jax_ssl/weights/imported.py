@@ -10,6 +10,7 @@ from jax_ssl import paths
 from jax_ssl.errors import UserError
 from jax_ssl.weights.network import Network
 from jax_ssl.weights.read import Tensor, open_file
+from jax_ssl.weights.torch_file import pieces
 
 DESCRIPTION, ARRAYS = "network.json", "weights.safetensors"
 KINDS = {np.dtype("float32"): "F32", np.dtype("int64"): "I64"}  # of what is written here
@@ -78,4 +79,5 @@ def write_safetensors(file: epath.Path, arrays: dict[str, np.ndarray], metadata:
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for array in arrays.values():
-            out.write(memoryview(np.ascontiguousarray(array).reshape(-1)).cast("B"))
+            for piece in pieces(array):
+                out.write(piece)

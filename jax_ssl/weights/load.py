@@ -31,8 +31,8 @@ def load(path, which: str | None = None, heads: int | None = None, family: str |
     """A frozen encoder of normalised images (B, H, W, 3), with the mean, std and image side it was trained with.
 
     path: a run folder, a folder of `weights import`, one as Transformers saves it, a .pth, .safetensors or .npz file of
-        one of `families.FAMILIES`, or the name of an official one. The architecture is read from the tensors: width, depth, patch, grid, positions, registers, layer scale, MLP,
-        relative positions, stages.
+        one of `families.FAMILIES`, or the name of an official one. The architecture is read from the tensors: width,
+        depth, patch, grid, positions, registers, layer scale, MLP, relative positions, stages.
     which: "student" (default) or "teacher" of a run; the name of the network in a file that holds several.
     heads: number of attention heads, which files do not hold. By default the published number for the width
         (network.py, HEADS), and width / 16 for widths below 192.

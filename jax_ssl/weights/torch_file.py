@@ -9,6 +9,7 @@ from etils import epath
 
 from jax_ssl.weights.pickled import DTYPES
 
+PIECE = 2**24  # bytes
 FOLDER, ALIGNMENT = "archive", 64  # torch maps files to memory whose records begin at a multiple of 64 bytes
 KINDS = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
 
@@ -26,8 +27,15 @@ def write(file: epath.Path, tree: dict) -> None:
             begin = out.tell() + 30 + len(info.filename) + 4
             info.extra = b"FB" + struct.pack("<H", -begin % ALIGNMENT) + bytes(-begin % ALIGNMENT)
             with archive.open(info, "w") as record:
-                whole = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else data
-                record.write(memoryview(whole))
+                for piece in pieces(data) if isinstance(data, np.ndarray) else (data,):
+                    record.write(piece)
+
+
+def pieces(array: np.ndarray):
+    """Yields the bytes of an array, some megabytes at a time: buckets take nothing but bytes."""
+    view = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    for begin in range(0, len(view), PIECE):
+        yield bytes(view[begin : begin + PIECE])
 
 
 def encode(value, arrays: list) -> bytes:

@@ -3,6 +3,14 @@
 from jax_ssl.weights.network import Network
 
 
+def whole_ratio(model: dict, gated: bool) -> int | float:
+    """The ratio of widths as a whole number, which Transformers takes, if one gives the same width."""
+    width = model["width"]
+    hidden = lambda ratio: (int(int(width * ratio) * 2 / 3) + 7) // 8 * 8 if gated else int(width * ratio)
+    whole = int(model["mlp_ratio"])
+    return whole if hidden(whole) == hidden(model["mlp_ratio"]) else model["mlp_ratio"]
+
+
 def config_of(network: Network) -> dict:
     """The entries of config.json of a ViT, ViTMAE, I-JEPA, DINOv2 or DINOv3."""
     model = network.model
@@ -18,7 +26,7 @@ def config_of(network: Network) -> dict:
         return shared | dict(
             model_type="dinov3_vit", architectures=["DINOv3ViTModel"], intermediate_size=width,
             num_register_tokens=model["registers"], use_gated_mlp=gated, rope_theta=100.0, query_bias=True,
-            value_bias=True, key_bias=model.get("key_bias", True), proj_bias=True, mlp_bias=True,
+            value_bias=True, key_bias=False, proj_bias=True, mlp_bias=True,
             hidden_act="silu" if gated else "gelu",
         )  # fmt: skip
     if model["layer_scale"] or model["registers"]:
@@ -26,7 +34,7 @@ def config_of(network: Network) -> dict:
         name = "Dinov2WithRegistersModel" if model["registers"] else "Dinov2Model"
         more = dict(num_register_tokens=model["registers"]) if model["registers"] else {}
         return shared | dict(
-            model_type=kind, architectures=[name], mlp_ratio=model["mlp_ratio"], use_swiglu_ffn=gated,
+            model_type=kind, architectures=[name], mlp_ratio=whole_ratio(model, gated), use_swiglu_ffn=gated,
             use_mask_token=True, **more,
         )  # fmt: skip
     if "decoder" in network.params:

@@ -4,6 +4,7 @@ zoo.json has, of each: family, architecture, url, licence, the page it is from, 
 cent on ImageNet-1k, and where published a checksum or how it begins. null = not published there.
 """
 
+import difflib
 import functools
 import hashlib
 import json
@@ -61,7 +62,7 @@ def get(name: str, mirror: str | None = None, say=print) -> epath.Path:
     UserError for an unknown name, LostError where it cannot be fetched.
     """
     if name not in table():
-        near = [known for known in table() if known.startswith(name[:4])][:6]
+        near = difflib.get_close_matches(name, table(), 3)
         hint = f"did you mean one of {', '.join(near)}?" if near else "`weights list` shows all names."
         raise UserError(f"There is no official file {name!r}: {hint}")
     file, entry = cached(name), table()[name]

@@ -137,6 +137,12 @@ def test_every_unknown_name_and_every_unfilled_parameter_is_counted_at_once(save
         assert not any(line.endswith(fine) for line in unfilled)
 
 
+def test_blocks_that_are_missing_as_a_whole_are_counted_and_not_listed(save):
+    arrays = timm(depth=1) | {"blocks.900.norm1.bias": np.ones(16, np.float32)}
+    with pytest.raises(UserError, match="1 unfilled parameters .backbone/encoder/blocks: 899 whole blocks"):
+        load(save(arrays))
+
+
 def test_a_shape_that_the_network_cannot_have_is_told(save):
     arrays = timm()
     arrays["norm.weight"] = np.ones(15, np.float32)

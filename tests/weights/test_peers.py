@@ -26,7 +26,8 @@ def shaken(model, seed=0):
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and "index" not in name:
                 noise = torch.randn(tensor.shape, generator=random)
-                tensor.add_(0.1 * (noise.abs() if name.endswith("running_var") else noise))
+                spread = tensor.std().item() if tensor.dim() > 1 and tensor.std() > 0 else 1.0
+                tensor.add_(0.1 * spread * (noise.abs() if name.endswith("running_var") else noise))
     return model.eval()
 
 
