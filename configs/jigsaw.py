@@ -47,7 +47,7 @@ def resnet50():
 def cifar():
     """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here."""
     config = common.cifar(3.0, [crops.jigsaw(32, flip=0.5)])
-    config.model = common.small_cpu_resnet()
+    config.model = common.small_cpu_resnet(depth=50)
     config.method = dict(
         paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, standardised="tile",
         channel_offset=0, embedding=128, hidden=512, dropout=0.0, norm=True, whole_map=False,

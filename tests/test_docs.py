@@ -14,7 +14,8 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import config, methods
-from jax_ssl.study import seals
+from jax_ssl.commands import evaluate
+from jax_ssl.study import rulers, seals
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,6 +73,11 @@ def understand(arguments: list[str]) -> None:
         return
     args, rest = command.parser().parse_known_args(arguments, argparse.Namespace(given=set()))
     assert all(word.startswith("--config.") and "=" in word for word in rest), f"{args.verb} has no {rest}"
+    if args.verb == "evaluate":
+        evaluate.what_is_measured(args)
+        rest, options = rulers.split_overrides(rest, args.task.split(","))
+        for name, overrides in options.items():
+            rulers.options_of(name, overrides)
     config.load(getattr(args, "config", None) or "quickstart", rest)
     if getattr(args, "suite", None):
         from jax_ssl.configs.ablations import SUITES
