@@ -58,6 +58,7 @@ setup(
         "frost": ["imagecorruptions-imaug"],  # the pictures of frost of ImageNet-C alone; nothing of it is imported
         # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
         "peers": ["torch", "torchvision", "timm", "transformers"],
+        "parquet": ["pyarrow"],  # `embed --out=FILE.parquet`
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
@@ -70,6 +71,7 @@ setup(
             "pyyaml",  # reads tpu_scripts/jobset.yaml
             "axe-playwright-python",  # playwright and axe-core: a report in Chromium, where there is one
             "openTSNE",
+            "pyarrow",
         ],
     },
 )
