@@ -1,5 +1,6 @@
 """Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
-[rulers] for the map of a report, [parquet] for `embed`, [frost] for pictures of ImageNet-C, [peers] for tests against other libraries."""
+[rulers] for the map of a report, [parquet] for `embed`, [frost] for pictures of ImageNet-C, [peers] for tests against
+other libraries."""
 
 import re
 from pathlib import Path
