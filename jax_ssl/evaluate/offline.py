@@ -7,6 +7,7 @@ too few for a linear probe, but not for kNN and RankMe.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -61,8 +62,8 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
         knn=measured_or_noted("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
         linear=measured_or_noted("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
         # So many rows are enough for both; the rank of all would take seconds.
-        feature_std=float(feature_std(train[:ROWS])) if len(train) else float("nan"),
-        rankme=float(rankme(train[:ROWS])) if len(train) else float("nan"),
+        feature_std=float(jax.jit(feature_std)(train[:ROWS])) if len(train) else float("nan"),
+        rankme=float(jax.jit(rankme)(train[:ROWS])) if len(train) else float("nan"),
         notes=tuple(notes),
     )
 

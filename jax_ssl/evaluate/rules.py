@@ -48,6 +48,13 @@ def blocks(array, rows: int = 4096):
     return (array[start : start + rows] for start in range(0, len(array), rows))
 
 
+def some(count: int, most: int, seed: int) -> np.ndarray:
+    """Rows of `count` of which at most `most` are drawn by the seed, in order: int (min(count, most),). 0 = all."""
+    if not 0 < most < count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed32(seed)).permutation(count)[:most])
+
+
 def seed32(seed: int) -> int:
     """Any integer as a seed that NumPy and JAX accept; those from 0 to 2^32 - 1 stay unchanged."""
     return seed % 2**32

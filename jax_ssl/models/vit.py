@@ -5,6 +5,8 @@ Code:  https://github.com/facebookresearch/mae, models_mae.py (initialisation, c
        https://github.com/facebookresearch/dinov2, models/vision_transformer.py (registers, how positions are resized)
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -185,6 +187,7 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     return net
 
 
+@partial(jax.jit, static_argnums=0)
 def attention(backbone: nn.Module, variables: dict, images):
     """Attention of the last block, (B, heads, N, N) float32, rows are queries: class token, registers, then patches."""
     _, seen = backbone.apply(variables, images, mutable=["intermediates"])

@@ -105,7 +105,7 @@ def main() -> None:
     devices.check_devices()  # as a run starts; PyTorch keeps freed memory as well, which makes it no slower
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     resnet = ["stem=cifar", "depth=18", "stages=()", f"width={args.width / 64}"]
-    vit = ["patch=4", "width=192", "depth=6", "heads=3", "remat=none"]
+    vit = ["patch=4", "width=192", "depth=6", "heads=3", "remat=none", "unroll=True"]
     decoder = ["decoder_width=128", "decoder_depth=2", "decoder_heads=4"]
     tasks = {
         "simclr": (f"SimCLR, ResNet-18 of width {args.width}", [f"--config.model.{setting}" for setting in resnet]),
