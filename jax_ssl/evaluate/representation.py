@@ -30,7 +30,7 @@ PAIRS = 2048  # of features of which all pairs are compared, at most
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def measure(case, seed, *, rows=4096, images=500, views=10, layer_images=1024) -> tuple[dict, dict]:
+def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -> tuple[dict, dict]:
     """The measures of at most `rows` training features; LiDAR and alignment of `views` crops of each of `images`.
 
     Where the network can be read behind its layers, "cka@3" is the similarity of what is behind the third with what
