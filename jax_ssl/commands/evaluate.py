@@ -23,9 +23,10 @@ def add_flags(parser) -> None:
 
 def run(args, overrides) -> None:
     from jax_ssl.run import devices
-    from jax_ssl.study import evaluation
 
     devices.check_devices()
+    from jax_ssl.study import evaluation  # which takes a second or two
+
     tasks, weights = args.task.split(","), args.weights.split(",")
     for task, flags in (("finetune", ("labels", "epochs")), ("emergence", ("images",)), ("layers", ("pool",))):
         if task not in tasks:
