@@ -4,7 +4,8 @@
 
 paper     v2 on ImageNet, ResNet-50 to its third stage; 63.8 % linear with a ResNet-50, 71.5 with a larger one
 paper_v1  v1: down only, ResNet-101 to its third stage; 48.7 % linear
-cifar     v2 on CIFAR-10 with a small network: minutes on two CPU cores; prepare the data with tensorflow-datasets
+cifar     v2 on CIFAR-10 with a small network: 16 minutes on a CPU core; 34 % of the patches found among 128, by the
+          nearest colour 1.9; prepare the data with tensorflow-datasets
 cifar_v1  the same with v1's one direction and patches as they are
 tiny      v2 on the embedded images, under two minutes on two CPU cores
 tiny_v1   v1 on the same
@@ -41,7 +42,7 @@ def paper_v1():
 
 
 def cifar():
-    config = common.cifar(3.0, [crops.cpc(32)])
+    config = common.cifar(1.0, [crops.cpc(32)])
     config.batch_size = 32
     config.model = common.small_cpu_resnet(norm="layer")
     config.method = dict(

@@ -46,13 +46,14 @@ def resnet50():
 
 def cifar():
     """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here."""
-    config = common.cifar(3.0, [crops.jigsaw(32, flip=0.5)])
-    config.model = common.small_cpu_resnet()
+    config = common.cifar(2.0, [crops.jigsaw(32, grey=0.3, flip=0.5)])
+    config.batch_size = 64
+    config.model = common.small_cpu_resnet(depth=50)
     config.method = dict(
         paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, standardised="tile",
         channel_offset=0, embedding=128, hidden=512, dropout=0.0, norm=True, whole_map=False,
     )  # fmt: skip
-    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
+    config.optim = common.optim("adamw", 1.5e-3, scaling="absolute", warmup_epochs=0.2, weight_decay=1e-4)
     return config
 
 

@@ -272,7 +272,7 @@ def measure(run: Run, state, step: int) -> dict:
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
         run.writer.say_once(note)  # it is the same at every probe
-    own = pretext.scores(run.method.task, state, encode, run.probe.test_images, run.config.seed)
+    own = pretext.scores(run.method.task, state, encode, run.probe.test_images, run.config.seed, run.writer.say_once)
     return offline.scores(measured) | own
 
 

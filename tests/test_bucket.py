@@ -141,6 +141,17 @@ def test_weights_of_other_kinds(bucket, kind):
     np.testing.assert_array_equal(read(f"gs://bucket/weights/a.{kind}")["a"], arrays["a"])
 
 
+def test_weights_in_and_out(bucket, capfd):
+    bucket.write("weights/dino.pth", (GOLDEN / "dino_vit.pth").read_bytes())
+    there, folder = "gs://bucket/weights/dino.pth", "gs://bucket/weights/imported"
+    assert command.main(["weights", "import", there, f"--out={folder}"]) == 0
+    assert command.main(["weights", "export", f"--weights={folder}", "--to=torch", "--out=gs://bucket/out.pth"]) == 0
+    assert capfd.readouterr().err == ""
+    before, after = read(GOLDEN / "dino_vit.pth"), read("gs://bucket/out.pth")
+    assert before.keys() == after.keys()
+    np.testing.assert_array_equal(before["norm.weight"], after["norm.weight"])
+
+
 def test_a_damaged_checkpoint_is_set_aside(bucket, capfd):
     keeper = checkpoints.Checkpoints("gs://bucket/torn/checkpoints")
     keeper.save(1, {"a": np.zeros(3)}, wait=True)

@@ -84,7 +84,8 @@ def test_ctrl_c_is_one_line(verb, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(command.VERBS, verb, interrupted)
-    needed = {"train": ["--config=x"], "benchmark": ["--config=x"], "evaluate": ["--run=x"]}
+    needed = {"train": ["--config=x"], "benchmark": ["--config=x"], "evaluate": ["--run=x"],
+              "weights": ["inspect"]}  # fmt: skip
     assert command.main([verb, *needed.get(verb, [])]) == 130
     assert capsys.readouterr().err == "jax_ssl: interrupted\n"
 

@@ -124,6 +124,16 @@ def test_sinkhorn_is_the_papers_and_balances_the_prototypes():
     assert jnp.all(jnp.isfinite(losses.sinkhorn(1e3 * jnp.asarray(scores), 0.05, 3)))  # exp(scores) would overflow
 
 
+def test_sinkhorn_needs_no_maximum_behind_its_first_iteration():
+    """Prototypes that are hundreds of logits apart, so that a sum of exponentials would vanish without the argument."""
+    scores = np.random.default_rng(1).normal(size=(24, 8)) + 30.0 * np.arange(8)
+    logits = scores / 0.05
+    for _ in range(4):
+        logits = logits - np.logaddexp.reduce(logits, axis=0)
+        logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    np.testing.assert_allclose(losses.sinkhorn(jnp.asarray(scores), 0.05, 4), np.exp(logits), atol=2e-3)
+
+
 @pytest.mark.seal(2, "swav")
 def test_swav_gradient_is_that_of_the_definition_and_none_reaches_the_targets(golden):
     g = golden("swav")
