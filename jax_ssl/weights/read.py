@@ -171,7 +171,7 @@ def _record(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
 def _stored(archive: zipfile.ZipFile, name: str, size: int) -> zipfile.ZipInfo:
     """What the archive says of a record. torch never compresses; a compressed record could expand to any size."""
     info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED:
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         raise ValueError(f"{name} is compressed")
     if info.file_size > size:
         raise ValueError(f"{name} is said to be larger than the file")
@@ -237,7 +237,7 @@ def _read_at(stream, begin: int, length: int, dtype, shape) -> np.ndarray:
 
 def _open_npz(stream, size: int) -> dict:
     archive, tensors = zipfile.ZipFile(stream), {}
-    if sum(info.file_size for info in archive.infolist()) > 2 * size + SLACK:
+    if sum(max(info.file_size, info.compress_size) for info in archive.infolist()) > 2 * size + SLACK:
         raise ValueError("it would expand to more than twice its size, which weights do not")
     for info in archive.infolist():
         with archive.open(info) as record:
