@@ -23,7 +23,9 @@ def minimise(loss: Callable, start: jax.Array, iterations, tolerance: float) -> 
     is below `tolerance` times that at zero is solved, and one whose loss no step lowers any more has reached what
     float32 can tell: both stay as they are while others go on.
     """
-    first = norm(loss(jnp.zeros_like(start))[1])  # whatever the start is: a good one must not ask for a better end
+    # Not a constant to the compiler: of large products with constant zeros XLA makes NaN on a CPU.
+    zero = jax.lax.optimization_barrier(jnp.zeros_like(start))
+    first = norm(loss(zero)[1])  # whatever the start is: a good one must not ask for a better end
 
     def iterate(carry):
         count, x, value, gradient, steps, changes, counts, active = carry
