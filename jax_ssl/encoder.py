@@ -14,6 +14,10 @@ from jax_ssl.errors import UserError
 from jax_ssl.models.features import Features
 from jax_ssl.sharding import batch_constraint, make_mesh, replicated_constraint
 
+BATCH = 256  # images that pass at once
+LARGE = 128  # pixels of a side from which so many may not fit into memory
+ROOM = 2**30  # bytes for what a network computes of a batch, on each device
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
@@ -57,6 +61,16 @@ def memory_per_image(encode: Encoder, side: int) -> int:
     """Bytes that the forward pass of one image of `side` pixels needs, besides the weights."""
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return temporary_bytes(_run.lower(encode.backbone, encode.variables, image).compile())
+
+
+def batch_size(encode: Encoder, side: int) -> int:
+    """How many images of `side` pixels pass at once: BATCH, or of large ones as many as ROOM has memory for."""
+    if side < LARGE:
+        return BATCH
+    devices = jax.device_count()
+    room = ROOM * (1 if jax.default_backend() == "cpu" else devices)  # simulated devices share a memory
+    fit = room // max(memory_per_image(encode, side), 1)
+    return min(BATCH, max(devices, 2 ** (max(fit, 1).bit_length() - 1)))
 
 
 def shape_of_patches(encode: Encoder, side: int) -> tuple[int, int]:
@@ -153,7 +167,7 @@ def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
 
 
-def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:
+def extract(encode: Encoder, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
     """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
     chunks = list(outputs(encode, (images[start : start + batch] for start in range(0, len(images), batch))))
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_ssl import parts
+from jax_ssl import encoder, parts
 from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
 from tests.small import small
@@ -51,3 +51,22 @@ def test_a_resnet_is_read_behind_each_of_its_stages():
     changed = jax.tree.map(lambda x: x + 1, encode.variables["params"]["Block_0"])
     other = Encoder(net, encode.variables | {"params": encode.variables["params"] | {"Block_0": changed}})
     assert not np.allclose(at_depth(other, 1)(images).pooled, first(images).pooled)
+
+
+def test_large_images_pass_in_smaller_batches(encode, monkeypatch):
+    assert encoder.batch_size(encode, 32) == 256
+    monkeypatch.setattr(encoder, "LARGE", 16)
+    for room, size in ((2**40, 256), (1, 8)):
+        monkeypatch.setattr(encoder, "ROOM", room)
+        assert encoder.batch_size(encode, 16) == size
+    monkeypatch.setattr(encoder, "ROOM", 100 * encoder.memory_per_image(encode, 16))
+    assert encoder.batch_size(encode, 16) == 64
+
+
+def test_outputs_are_those_of_each_batch_whatever_its_size(encode):
+    images = np.random.RandomState(0).randint(0, 256, (21, 16, 16, 3)).astype(np.uint8)
+    whole = encoder.extract(encode, images)
+    parts_of = list(encoder.outputs(encode, (images[start : start + 10] for start in range(0, 21, 10))))
+    assert [len(part) for part in parts_of] == [10, 10, 1]
+    np.testing.assert_allclose(np.concatenate(parts_of), whole, atol=1e-4)
+    np.testing.assert_allclose(whole, encode(encode.normalise(images)).pooled, atol=1e-4)

@@ -58,6 +58,8 @@ def measure(case, seed, *, grid=GRID, iterations=200) -> tuple[dict, dict]:
         final = fit(
             data, np.ones(len(train), bool), (grid[best],), case.classes, iterations, fitted.weights[best][None]
         )
+        if not np.isfinite(final.gradient[0]):
+            raise UserError("Logistic regression was not fitted, as a gradient is not finite: take --task=linear.")
         right = score(final, place(test, truth, standardise), np.ones(len(test), bool))[0]
     protocol = dict(
         features="standardised", optimiser="lbfgs", grid=list(grid), selection="a tenth of the training features, then "
@@ -134,23 +136,26 @@ def losses(weights, x, labels, weight, grid):
 
     Both come from one pass over the blocks, so that the logits of one block are in memory and not of all.
     """
-    kernel, bias = weights[:, :-1], weights[:, -1]
+    heads, width, classes = weights.shape
+    flat = weights.transpose(1, 0, 2).reshape(width, heads * classes)  # so that all heads are one matrix product
+    kernel, bias = flat[:-1], flat[-1]
 
     def add(carry, block):
         value, of_kernel, of_bias = carry
         rows, truth, counts = block
-        scores = jax.nn.log_softmax(jnp.einsum("rd,hdk->rhk", rows, kernel, precision=HIGHEST) + bias)
-        right = jax.nn.one_hot(truth, bias.shape[-1])[:, None]
-        error = counts[:, None, None] * (jnp.exp(scores) - right)
+        logits = (jnp.matmul(rows, kernel, precision=HIGHEST) + bias).reshape(-1, heads, classes)
+        scores, right = jax.nn.log_softmax(logits), jax.nn.one_hot(truth, classes)[:, None]
         value -= jnp.sum(counts[:, None, None] * scores * right, axis=(0, 2))
-        of_kernel += jnp.einsum("rd,rhk->hdk", rows, error, precision=HIGHEST)
+        error = (counts[:, None, None] * (jnp.exp(scores) - right)).reshape(len(rows), -1)
+        of_kernel += jnp.matmul(rows.T, error, precision=HIGHEST)
         return (value, of_kernel, of_bias + error.sum(0)), None
 
-    zeros = jnp.zeros(len(weights)), jnp.zeros_like(kernel), jnp.zeros_like(bias)
+    zeros = jnp.zeros(heads), jnp.zeros_like(kernel), jnp.zeros_like(bias)
     (value, of_kernel, of_bias), _ = jax.lax.scan(add, zeros, (x, labels, weight))
-    value += jnp.sum(kernel**2, axis=(1, 2)) / (2 * grid)
-    gradient = jnp.concatenate([of_kernel + kernel / grid[:, None, None], of_bias[:, None]], axis=1)
-    return value / weight.sum(), gradient / weight.sum()
+    whole = jnp.concatenate([of_kernel, of_bias[None]]).reshape(width, heads, classes).transpose(1, 0, 2)
+    decay = weights.at[:, -1].set(0) / grid[:, None, None]  # biases are free
+    value += jnp.sum(decay * weights, axis=(1, 2)) / 2
+    return value / weight.sum(), (whole + decay) / weight.sum()
 
 
 def score(fitted: Fit, data: Data, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

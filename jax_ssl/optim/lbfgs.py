@@ -20,23 +20,28 @@ def minimise(loss: Callable, start: jax.Array, iterations, tolerance: float) -> 
     """(parameters (H, P), iterations (H,), norms of the gradients as shares of those at zero (H,)). For jax.jit.
 
     loss: (H, P) -> values (H,) and gradients (H, P), each of its own problem. start: (H, P). A problem whose gradient
-    is below `tolerance` times that at zero is solved, and stays as it is while others go on.
+    is below `tolerance` times that at zero is solved, and one whose loss no step lowers any more has reached what
+    float32 can tell: both stay as they are while others go on.
     """
-    first = norm(loss(jnp.zeros_like(start))[1])  # whatever the start is: a good one must not ask for a better end
-    unsolved = lambda gradient: norm(gradient) > tolerance * first
+    # Not a constant to the compiler: of large products with constant zeros XLA makes NaN on a CPU.
+    zero = jax.lax.optimization_barrier(jnp.zeros_like(start))
+    first = norm(loss(zero)[1])  # whatever the start is: a good one must not ask for a better end
 
     def iterate(carry):
-        count, x, value, gradient, steps, changes, counts = carry
-        active = unsolved(gradient)
+        count, x, value, gradient, steps, changes, counts, active = carry
         toward = direction(gradient, steps, changes)
-        there, value, new = search(loss, x, value, gradient, toward, active)
+        there, lower, new, moved = search(loss, x, value, gradient, toward, active)
         add = lambda history, latest: jnp.concatenate([history[1:], latest[None]])
-        return count + 1, there, value, new, add(steps, there - x), add(changes, new - gradient), counts + active
+        history = add(steps, there - x), add(changes, new - gradient)
+        active = moved & (norm(new) > tolerance * first)
+        return count + 1, there, lower, new, *history, counts + moved, active
 
+    value, gradient = loss(start)
     history = jnp.zeros((MEMORY, *start.shape))
-    begin = 0, start, *loss(start), history, history, jnp.zeros(len(start), jnp.int32)
-    proceed = lambda carry: (carry[0] < iterations) & unsolved(carry[3]).any()
-    _, x, _, gradient, _, _, counts = jax.lax.while_loop(proceed, iterate, begin)
+    counts, active = jnp.zeros(len(start), jnp.int32), norm(gradient) > tolerance * first
+    begin = 0, start, value, gradient, history, history, counts, active
+    proceed = lambda carry: (carry[0] < iterations) & carry[-1].any()
+    _, x, _, gradient, _, _, counts, _ = jax.lax.while_loop(proceed, iterate, begin)
     return x, counts, norm(gradient) / first
 
 
@@ -51,7 +56,7 @@ def norm(x):
 def direction(gradient, steps, changes):
     """Where to go, (H, P). steps, changes: of parameters and gradient, (M, H, P), oldest first, else zeros."""
     along = dot(steps, changes)
-    inverse = jnp.where(along > 0, 1 / jnp.maximum(along, TINY), 0)  # (M, H)
+    inverse = jnp.where(along > TINY, 1 / jnp.maximum(along, TINY), 0)  # (M, H)
 
     def back(q, known):
         step, change, rho = known
@@ -65,23 +70,31 @@ def direction(gradient, steps, changes):
     q, shares = jax.lax.scan(back, gradient, (steps, changes, inverse), reverse=True)
     curvature = along[-1] / jnp.maximum(dot(changes[-1], changes[-1]), TINY)
     alone = 1 / jnp.maximum(norm(gradient), 1.0)  # without a history, a step of length one at most
-    r = jnp.where(curvature > 0, curvature, alone)[:, None] * q
-    return -jax.lax.scan(forth, r, (steps, changes, inverse, shares))[0]
+    r = jnp.where(along[-1] > TINY, curvature, alone)[:, None] * q
+    toward = -jax.lax.scan(forth, r, (steps, changes, inverse, shares))[0]
+    down = dot(gradient, toward) < 0  # not for NaN
+    return jnp.where(down[:, None], toward, -alone[:, None] * gradient)
 
 
 def search(loss: Callable, x, value, gradient, toward, active):
-    """(parameters, values, gradients) after the first of the steps 1, 1/2, 1/4, ... that lowers the loss enough."""
+    """(parameters, values, gradients) after the first of the steps 1, 1/2, 1/4, ... that lowers the loss enough.
+
+    Also which problems of `active` moved; the others are where they were.
+    """
     slope = dot(gradient, toward)
 
     def tried(step):
         there = x + step[:, None] * toward
         return step, there, *loss(there)
 
-    def too_far(carry):
+    def low(carry):
         step, _, found, _ = carry
         # float32 has no digits left for the last steps: a rise as small as its rounding is none.
-        allowed = value + 1e-4 * step * slope + 1e-6 * jnp.abs(value)
-        return active & ~(found <= allowed) & (step > SMALLEST)
+        return found <= value + 1e-4 * step * slope + 1e-7 * jnp.abs(value)
 
+    too_far = lambda carry: active & ~low(carry) & (carry[0] > SMALLEST)
     halve = lambda carry: tried(jnp.where(too_far(carry), carry[0] / 2, carry[0]))
-    return jax.lax.while_loop(lambda carry: too_far(carry).any(), halve, tried(active.astype(x.dtype)))[1:]
+    found = jax.lax.while_loop(lambda carry: too_far(carry).any(), halve, tried(active.astype(x.dtype)))
+    moved = active & low(found)
+    keep = lambda new, old: jnp.where(moved.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+    return keep(found[1], x), keep(found[2], value), keep(found[3], gradient), moved

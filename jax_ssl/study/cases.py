@@ -52,7 +52,8 @@ def pixel_row(networks: measure.Networks, splits: Splits, say) -> Row:
     weights = digest("pixels", str(tuple(mean)), str(tuple(std)), str(most))
     large = splits.train.size > most
     label = f"raw pixels{f', at {most} x {most}' if large else ''}"
-    make = functools.partial(make_side, networks, say, label, lambda: weights, functools.partial(map, flat), False)
+    making = features.Making(functools.partial(map, flat), shared=False)
+    make = functools.partial(make_side, networks, say, label, lambda: weights, making)
     case = Case("pixels", make("train", splits.train), make("test", splits.test), splits.classes, pixels=flat)
     return Row(label, case, {"resized_to": most} if large else {})
 
@@ -70,15 +71,16 @@ def network_row(networks: measure.Networks, splits: Splits, say, label: str, mak
         return digest(features.fingerprint(at_depth(base(), depth)), "adapted", splits.train.identity)
 
     stream = lambda batches: encoder.outputs(encode(), batches)
-    side = functools.partial(make_side, networks, say, label, weights, stream, True)
+    making = features.Making(stream, lambda: encoder.batch_size(encode(), splits.train.size))
+    side = functools.partial(make_side, networks, say, label, weights, making)
     name = label.partition(", ")[0]
     case = Case(name, side("train", splits.train), side("test", splits.test), splits.classes, encode=encode)
     return Row(label, case, measure.protocol_of(label, networks))
 
 
-def make_side(networks, say, label: str, weights, stream, shared: bool, split: str, images: Split) -> Side:
+def make_side(networks, say, label: str, weights, making: features.Making, split: str, images: Split) -> Side:
     """A Side whose features are extracted, or read from their file, when they are asked for."""
     facts = {"weights": label, "of": networks.origin, "step": networks.step, "split": split,
              "data": measure.name_of(networks.settings)}  # fmt: skip
-    make = lambda: features.make_or_load(stream, images, weights(), networks.out, facts, say, shared)
+    make = lambda: features.make_or_load(making, images, weights(), networks.out, facts, say)
     return Side(make, lambda: images.labels, images)

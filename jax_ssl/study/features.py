@@ -16,12 +16,13 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jax_ssl import paths, sharding
+from jax_ssl import encoder, paths, sharding
 from jax_ssl.data import cache
 from jax_ssl.data.about import digest
 from jax_ssl.data.split import Split
@@ -30,7 +31,6 @@ from jax_ssl.errors import UserError
 from jax_ssl.run.progress import Counter
 
 VERSION = "1"  # of what the files mean
-BATCH = 256
 
 
 def fingerprint(encode: Encoder) -> str:
@@ -43,19 +43,28 @@ def fingerprint(encode: Encoder) -> str:
     return digest(found.hexdigest(), str(encode.mean), str(encode.std))
 
 
-def make_or_load(
-    stream: Callable[[Iterator], Iterator[np.ndarray]], images: Split, weights: str, out: str, facts: dict, say,
+class Making(NamedTuple):
+    """How features are made.
+
+    stream: batches uint8 (b, S, S, 3) -> their features (b, D). batch: a function that says how many images at a time,
+    called when they are made. shared: whether several processes share the work; then each reads its part of a batch,
+    and `stream` gets global arrays.
+    """
+
+    stream: Callable[[Iterator], Iterator[np.ndarray]]
+    batch: Callable[[], int] = lambda: encoder.BATCH
     shared: bool = True
-) -> np.ndarray:  # fmt: skip
+
+
+def make_or_load(making: Making, images: Split, weights: str, out: str, facts: dict, say) -> np.ndarray:
     """The features of all images that can be read, float32 (N, D), mapped from their file; the others are left out.
 
-    stream: batches uint8 (b, S, S, 3) -> their features (b, D). weights: a digest of what makes them. out: the folder
-    of results. facts: what KEY.json says besides. say: called with a line of progress, where it takes long. shared:
-    whether several processes share the work; then each gets its part of a batch, and `stream` a global array.
+    weights: a digest of what makes them. out: the folder of results. facts: what KEY.json says besides. say: called
+    with a line of progress, where it takes long.
     """
     key = digest(VERSION, weights, images.identity)
     if jax.process_count() > 1:
-        return _in_own_file(stream, images, say if jax.process_index() == 0 else _silent, facts, shared)
+        return _in_own_file(making, images, say if jax.process_index() == 0 else _silent, facts)
     folder = folder_of(out)
     found = load(folder, key, images)
     if found is not None:
@@ -63,7 +72,7 @@ def make_or_load(
     made = folder / f"{key}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         with open(made, "wb+") as file:
-            rows = write(file, stream, images, say, facts, shared)
+            rows = write(file, making, images, say, facts)
         facts |= {"images": rows, "left_out": sorted(images.left_out), "size": images.size, "crop": images.crop}
         paths.write(paths.resolve(folder / f"{key}.json"), json.dumps(facts) + "\n")
         if images.labels is not None:
@@ -95,19 +104,20 @@ def load(folder: Path, key: str, images: Split) -> np.ndarray | None:
     return found
 
 
-def write(file, stream, images: Split, say, facts: dict, shared: bool) -> int:
+def write(file, making: Making, images: Split, say, facts: dict) -> int:
     """Writes the features as an .npy file, and leaves out of `images` what can't be read; returns the rows."""
     flags, rows, place, shape = collections.deque(), 0, 0, (0, 1)
     what = f"features of {facts.get('weights', 'the network')}, {facts.get('split', '')} images"
-    counter, parts = Counter(what, len(images.all), say), jax.process_count() if shared else 1
+    counter, parts = Counter(what, len(images.all), say), jax.process_count() if making.shared else 1
 
     def batches():
-        size = -(-BATCH // jax.device_count()) * jax.device_count() if parts > 1 else BATCH
+        size = making.batch()
+        size = -(-size // jax.device_count()) * jax.device_count() if parts > 1 else size
         for batch, good in images.batches(size, (jax.process_index() if parts > 1 else 0, parts)):
             flags.append(good if parts == 1 else np.concatenate(multihost_utils.process_allgather(good)))
             yield batch if parts == 1 else sharding.shard_batch(batch, sharding.make_mesh())
 
-    for found in stream(batches()):
+    for found in making.stream(batches()):
         good = flags.popleft()
         if not rows:
             shape = (len(images.all), found.shape[1])
@@ -131,9 +141,9 @@ def _silent(line: str) -> None:
     """Says nothing: of several processes, the first one speaks."""
 
 
-def _in_own_file(stream, images: Split, say, facts: dict, shared: bool) -> np.ndarray:
+def _in_own_file(making: Making, images: Split, say, facts: dict) -> np.ndarray:
     """The features in a file that only this process has: it has no name any more when it is mapped."""
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        write(file, stream, images, say, facts, shared)
+        write(file, making, images, say, facts)
         file.flush()
         return np.load(file.name, mmap_mode="r")

@@ -26,7 +26,7 @@ def test_each_problem_is_solved_and_then_left_alone():
     x, counts, ends = jax.jit(lambda x: lbfgs.minimise(loss, x, 200, 1e-4))(jnp.zeros_like(target))
     solution = np.linalg.solve(matrix.astype(np.float64), target[..., None])[..., 0]
     np.testing.assert_allclose(x, solution, atol=1e-3 * np.abs(solution).max())
-    assert counts[0] < counts[1] < counts[2] < 60 and (ends <= 1e-4).all()
+    assert counts[0] < counts[1] < counts[2] < 100 and (ends <= 1e-4).all()
     cut = jax.jit(lambda x: lbfgs.minimise(loss, x, 3, 1e-4))(jnp.zeros_like(target))
     assert cut[1].max() == 3 and cut[2][2] > 1e-4
     again = jax.jit(lambda x: lbfgs.minimise(loss, x, 200, 1e-4))(x)

@@ -8,6 +8,7 @@ import pytest
 from jax_ssl.data import split
 from jax_ssl.encoder import Encoder
 from jax_ssl.study import features
+from jax_ssl.study.features import Making
 from tests.data.test_split import folder, settings
 
 
@@ -31,14 +32,13 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def test_they_are_made_once_and_mapped_without_what_cannot_be_read(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "BATCH", 8)
+def test_they_are_made_once_and_mapped_without_what_cannot_be_read(images, tmp_path):
     side, facts = open_train(images), {"weights": "student"}
-    made = features.make_or_load(means, side, "w", str(tmp_path), facts, print)
+    made = features.make_or_load(Making(means, lambda: 8), side, "w", str(tmp_path), facts, print)
     assert isinstance(made, np.memmap) and made.dtype == np.float32 and len(made) == len(side) == len(side.labels)
     np.testing.assert_allclose(made, side[:].reshape(len(side), -1, 3).mean(1), rtol=1e-6)
     again = open_train(images)
-    found = features.make_or_load(refuse, again, "w", str(tmp_path), {}, print)
+    found = features.make_or_load(Making(refuse), again, "w", str(tmp_path), {}, print)
     np.testing.assert_array_equal(found, made)
     assert again.left_out == side.left_out and len(again.left_out) == 1
     key = next((tmp_path / "features").glob("*.json"))
@@ -48,10 +48,10 @@ def test_they_are_made_once_and_mapped_without_what_cannot_be_read(images, tmp_p
 
 
 def test_a_file_is_of_one_network_one_size_and_these_images(images, tmp_path):
-    features.make_or_load(means, open_train(images), "w", str(tmp_path), {}, print)
+    features.make_or_load(Making(means, lambda: 8), open_train(images), "w", str(tmp_path), {}, print)
     for weights, more in (("v", ()), ("w", ("eval_crop=0.5",)), ("w", ("probe.train=9",))):
         with pytest.raises(AssertionError, match="already"):
-            features.make_or_load(refuse, open_train(images, *more), weights, str(tmp_path), {}, print)
+            features.make_or_load(Making(refuse), open_train(images, *more), weights, str(tmp_path), {}, print)
 
 
 def test_what_was_not_finished_is_not_there(images, tmp_path):
@@ -60,7 +60,7 @@ def test_what_was_not_finished_is_not_there(images, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        features.make_or_load(fail, open_train(images), "w", str(tmp_path), {}, print)
+        features.make_or_load(Making(fail, lambda: 8), open_train(images), "w", str(tmp_path), {}, print)
     assert not list((tmp_path / "features").iterdir())
 
 

@@ -35,8 +35,9 @@ def open_folder(network: Network, folder: str, say=print) -> Folder:
     source = images.source_of(folder)
     split = images.split_of(source, network.settings, say=say)
     stream = lambda batches: encoder.outputs(network.encode, batches)
+    making = features.Making(stream, lambda: encoder.batch_size(network.encode, split.size))
     facts = {"weights": network.name, "of": folder}
-    found = features.make_or_load(stream, split, network.digest, network.out, facts, say)
+    found = features.make_or_load(making, split, network.digest, network.out, facts, say)
     if not len(found):
         raise UserError(f"None of the images of {folder} can be read: repair them.")
     return Folder(found, [source.describe(int(record)) for record in split.records], split)
