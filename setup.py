@@ -1,5 +1,6 @@
 """Installation: `pip install .`, with extras [tpu] for Cloud TPUs, [plan] to compile for one, [test] for the tests,
-[rulers] for the map of a report, [frost] for pictures of ImageNet-C, [peers] for tests against other libraries."""
+[rulers] for the map of a report, [parquet] for `embed`, [frost] for pictures of ImageNet-C, [peers] for tests against
+other libraries."""
 
 import re
 from pathlib import Path
@@ -58,6 +59,7 @@ setup(
         "frost": ["imagecorruptions-imaug"],  # the pictures of frost of ImageNet-C alone; nothing of it is imported
         # What tests/weights/test_peers.py compares with; without a GPU, from PyTorch's own index for CPUs.
         "peers": ["torch", "torchvision", "timm", "transformers"],
+        "parquet": ["pyarrow"],  # `embed --out=FILE.parquet`
         "test": [
             f"jax[tpu]>=0.10; {LINUX_X86}",  # the TPU compiler, for tests/plan
             "pytest",
@@ -70,6 +72,7 @@ setup(
             "pyyaml",  # reads tpu_scripts/jobset.yaml
             "axe-playwright-python",  # playwright and axe-core: a report in Chromium, where there is one
             "openTSNE",
+            "pyarrow",
         ],
     },
 )

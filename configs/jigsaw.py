@@ -4,7 +4,8 @@
 
 paper     ImageNet, 350 000 steps: 2.5 days on a Titan X; VOC 2007 detection 53.2 %, 71 % of the puzzles
 resnet50  100 permutations, eight an image, 35 epochs, as google/revisiting-self-supervised trains it
-cifar     CIFAR-10 with a small network: minutes on two CPU cores; prepare the data with tensorflow-datasets
+cifar     CIFAR-10 with a small network: five minutes on a CPU core; 80 % of the puzzles of 24 permutations, by the
+          mean colours of the tiles 31; prepare the data with tensorflow-datasets
 tiny      the embedded images, under two minutes on two CPU cores
 """
 
@@ -45,14 +46,19 @@ def resnet50():
 
 
 def cifar():
-    """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here."""
-    config = common.cifar(3.0, [crops.jigsaw(32, flip=0.5)])
+    """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here.
+
+    Four times as many steps of a quarter of the images teach more in the same minutes. Bottlenecks give a tile 512
+    numbers instead of 128, for half as much work again. As many images are grey as in JigsawPuzzlePytorch.
+    """
+    config = common.cifar(2.0, [crops.jigsaw(32, grey=0.3, flip=0.5)])
+    config.batch_size = 64
     config.model = common.small_cpu_resnet(depth=50)
     config.method = dict(
         paper().method, permutations=24, permutations_per_image=8, cell=10, tile=8, standardised="tile",
         channel_offset=0, embedding=128, hidden=512, dropout=0.0, norm=True, whole_map=False,
     )  # fmt: skip
-    config.optim = common.optim("adamw", 2e-3, warmup_epochs=0.5, weight_decay=1e-4)
+    config.optim = common.optim("adamw", 1.5e-3, scaling="absolute", warmup_epochs=0.2, weight_decay=1e-4)
     return config
 
 

@@ -133,7 +133,7 @@ def test_commands_in_the_heads_of_configs_are_understood(path):
 @pytest.mark.parametrize("line", [
     "python -m jax_ssl train --config=simclr:tiny --wrkdir=x", "jax-ssl train --config=simclr:huge",
     "python -m jax_ssl train --config=simclr:tiny --config.optim.base_lrr=1", "python -m jax_ssl trane",
-    "A=1 python -m jax_ssl evaluate --task=knn",
+    "A=1 python -m jax_ssl evaluate --tasks=knn",
     "tpu_scripts/launch.sh --until-done -- train --config=simclrr", "python -m jax_ssl ablate --suite=nothing | head",
     "python -m jax_ssl train \\\n --config=simclr:tiny --config.epochs 3",
 ])  # fmt: skip

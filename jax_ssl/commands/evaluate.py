@@ -39,9 +39,10 @@ def add_flags(parser) -> None:
 
 def run(args, overrides) -> None:
     from jax_ssl.run import devices
-    from jax_ssl.study import evaluation
 
     devices.check_devices()
+    from jax_ssl.study import evaluation  # which takes a second or two
+
     tasks = args.task.split(",")
     for task, flags in (("finetune", ("labels", "epochs")), ("emergence", ("images",)), ("layers", ("pool",))):
         if task not in tasks:

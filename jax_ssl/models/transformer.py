@@ -13,7 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax_ssl import sharding
 from jax_ssl.models import implementation
 from jax_ssl.models.attend import attend
-from jax_ssl.models.dense import Dense, gelu
+from jax_ssl.models.dense import Dense, gelu, quick_gelu
 from jax_ssl.models.drop_path import add_to_some
 from jax_ssl.models.positions import rotate
 from jax_ssl.models.relative import RelativeBias
@@ -104,11 +104,6 @@ class Attention(nn.Module):
 
     def bias(self, name, width):
         return self.param(name, nn.initializers.zeros, (width,), jnp.float32)
-
-
-def quick_gelu(x):
-    """x sigmoid(1.702 x): what OpenAI's CLIP has in place of GELU."""
-    return x * nn.sigmoid(1.702 * x)
 
 
 class Mlp(nn.Module):

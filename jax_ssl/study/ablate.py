@@ -22,6 +22,7 @@ from jax_ssl.run import identity, metrics, outputs, stop
 from jax_ssl.run.checks import check
 from jax_ssl.study import budget, charts
 from jax_ssl.study.cell import PROBED, Job, run_cell
+from jax_ssl.study.report import compare
 
 NOTE = "Mean ± standard deviation over seeds (each). kNN (k = 20) and linear: %, of the better of student and teacher."
 FORMATS = dict.fromkeys(PROBED, lambda value: f"{100 * value:.1f}")
@@ -148,6 +149,21 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=(), seconds: float 
     finally:
         print()
         report(name, suite, finished(name, made, file), root, setting)
+        compare_runs([job.folder for job in made], root / f"{name}.html")
+
+
+def compare_runs(folders: list[epath.Path], out: epath.Path) -> None:
+    """Writes the page over those runs that were measured, without their FLOPs; nothing for fewer than two.
+
+    Any error is one line: the suite itself is finished, and recorded.
+    """
+    measured = [folder for folder in folders if (folder / "results.jsonl").exists()]
+    if len(measured) < 2:
+        return
+    try:
+        print(f"its runs on one page: {compare.write(measured, out, with_work=False)}")
+    except Exception as error:
+        print(f"there is no page over these runs: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
 def settings_line(made: list[Job], overrides) -> str:

@@ -97,7 +97,7 @@ def check_fit(settings, arrays: dict, folder: str) -> None:
     try:
         check_shapes(arrays["params"]["backbone"], state.params["backbone"], "its checkpoint")
     except UserError as error:
-        problem = str(error).rpartition("; ")[0]
+        problem = str(error).partition(". ")[0]
         raise UserError(f"{folder} does not fit its config.json, for {problem}: restore that file.") from None
 
 

@@ -57,6 +57,7 @@ def vit_blocks(prefix: str, target: str) -> tuple[Rule, ...]:
 # models/vit_mae/modeling_vit_mae.py, models/vit, models/vit_msn and, without a class token, models/ijepa.
 LAYERS = r"(?:layers|encoder\.layer)"
 DECODER = r"decoder\.decoder_"
+DECODER_LAYERS = DECODER + r"(?:encoder\.layer|layers)"  # the former by save_pretrained of Transformers 5
 VIT = Scheme(
     name="Hugging Face ViT",
     sign=PROJECTION + r"\.weight",
@@ -76,8 +77,8 @@ VIT = Scheme(
                 Rule(r"decoder\.mask_token", "decoder/mask_token", same),
                 Rule(DECODER + r"pos_embed", "positions/decoder", same),
                 *linear(DECODER + r"embed", "decoder/embed"),
-                *vit_blocks(DECODER + r"layers", "decoder/blocks/blocks"),
-                *biases(DECODER + r"layers" + NUMBER, "decoder/blocks/blocks"),
+                *vit_blocks(DECODER_LAYERS, "decoder/blocks/blocks"),
+                *biases(DECODER_LAYERS + NUMBER, "decoder/blocks/blocks"),
                 *norm(DECODER + r"norm", "decoder/norm"),
                 *linear(DECODER + r"pred", "decoder/predict"),
             ),

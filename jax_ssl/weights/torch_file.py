@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 from etils import epath
 
+from jax_ssl.paths import is_remote
 from jax_ssl.weights.pickled import DTYPES
 
 PIECE = 2**24  # bytes
@@ -18,17 +19,31 @@ def write(file: epath.Path, tree: dict) -> None:
     """Writes nested dicts of arrays, strings and numbers. Equal trees give equal files."""
     arrays = []
     program = b"\x80\x02" + encode(tree, arrays) + b"."
-    with file.open("wb") as out, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+    with file.open("wb") as opened, zipfile.ZipFile(Stream(opened) if is_remote(file) else opened, "w") as archive:
         records = {"data.pkl": program, "byteorder": b"little"}
         records |= {f"data/{key}": array for key, array in enumerate(arrays)} | {"version": b"3\n"}
         for name, data in records.items():
             info = zipfile.ZipInfo(f"{FOLDER}/{name}")
             info.file_size = data.nbytes if isinstance(data, np.ndarray) else len(data)
-            begin = out.tell() + 30 + len(info.filename) + 4
+            begin = archive.fp.tell() + 30 + len(info.filename) + 4
             info.extra = b"FB" + struct.pack("<H", -begin % ALIGNMENT) + bytes(-begin % ALIGNMENT)
             with archive.open(info, "w") as record:
                 for piece in pieces(data) if isinstance(data, np.ndarray) else (data,):
                     record.write(piece)
+
+
+class Stream:
+    """A file that is written from front to back and no other way, which is all that a bucket can do."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, data: bytes) -> int:
+        self.file.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def pieces(array: np.ndarray):

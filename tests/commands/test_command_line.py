@@ -1,5 +1,9 @@
 """Every word of a command is used, or told as a mistake with the words to write instead; nothing is ignored."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import jax_ssl
@@ -90,3 +94,10 @@ def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch):
     monkeypatch.setitem(command.VERBS, "seals", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command.main(["seals"])
+
+
+def test_what_only_reads_records_does_not_wait_for_jax():
+    code = "import sys; from jax_ssl.__main__ import main; main(['seals']); main(['plan', '--published'])"
+    call = [sys.executable, "-c", f"{code}; sys.exit('jax' in sys.modules)"]
+    child = subprocess.run(call, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert child.returncode == 0 and child.stdout, child.stderr

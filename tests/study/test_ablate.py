@@ -13,7 +13,7 @@ from jax_ssl import config, train
 from jax_ssl.study import ablate, budget, charts, frozen
 from tests.small import SMALL
 
-FLAGS = [*SMALL["simclr"], "--config.log_every=1", "--config.optim.warmup_epochs=0",
+FLAGS = [*SMALL["simclr"], "--config.model.stages=(1,)", "--config.log_every=1", "--config.optim.warmup_epochs=0",
          "--config.data.probe.train=200", "--config.data.probe.test=100"]  # fmt: skip
 MICRO = ablations.Suite(
     title="A title",

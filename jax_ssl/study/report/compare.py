@@ -51,25 +51,29 @@ class Point(NamedTuple):
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
 
-def write(folders: list[str], out):
-    """Writes the page over these runs to a file. Raises UserError for a folder that is no run, or is given twice."""
+def write(folders: list, out, with_work: bool = True):
+    """Writes the page over these runs to a file. Raises UserError for a folder that is no run, or is given twice.
+
+    with_work: with FLOPs, for which the program of each is traced, some seconds of work.
+    """
     resolved = [str(paths.resolve(folder)) for folder in folders]
     if len(set(resolved)) < len(folders) or len(folders) < 2:
         raise UserError("--compare needs the folders of two runs or more, each once.")
-    groups = grouped([facts.read(folder) for folder in folders])
+    groups = grouped([facts.read(folder) for folder in folders], with_work)
     path = paths.resolve(out)
     paths.write(path, compare_page(groups))
     return path
 
 
-def grouped(runs: list[Facts]) -> list[Group]:
+def grouped(runs: list[Facts], with_work: bool = True) -> list[Group]:
     """The runs, those that differ in their seed alone together, in the order of their first one."""
     found = {}
     for run in runs:
         key = json.dumps(run.config | {"seed": None}, sort_keys=True)
         found.setdefault(key, []).append(run)
     names = unique([common_name(own) for own in found.values()])
-    return [Group(name, own, float(np.mean([training_seconds(run) for run in own])), work_of(own[0]))
+    work = work_of if with_work else lambda run: math.nan
+    return [Group(name, own, float(np.mean([training_seconds(run) for run in own])), work(own[0]))
             for name, own in zip(names, found.values())]  # fmt: skip
 
 

@@ -74,3 +74,17 @@ def test_the_command_writes_one_page(run, tmp_path, monkeypatch, capsys):
     assert command.main(["report", "--compare", first, first]) == 2
     assert command.main(["report", f"--run={first}", "--compare", first, second]) == 2
     assert "each once" in capsys.readouterr().err
+
+
+def test_a_suite_has_a_page_over_its_runs(run, tmp_path, capsys):
+    from jax_ssl.study import ablate
+
+    folders = [facts.paths.resolve(run(name, 0.4, seed)) for name, seed in (("cell-0", 0), ("cell-1", 1))]
+    ablate.compare_runs([*folders, tmp_path / "not run"], tmp_path / "suite.html")
+    assert "1 runs" not in (text := (tmp_path / "suite.html").read_text()) and "2 runs compared" in text
+    assert capsys.readouterr().out == f"its runs on one page: {tmp_path / 'suite.html'}\n"
+    ablate.compare_runs(folders[:1], tmp_path / "one.html")
+    assert capsys.readouterr().out == "" and not (tmp_path / "one.html").exists()
+    (folders[0] / "config.json").write_text("{")
+    ablate.compare_runs(folders, tmp_path / "broken.html")
+    assert capsys.readouterr().out.startswith("there is no page over these runs: UserError")
