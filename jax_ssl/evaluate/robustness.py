@@ -27,7 +27,7 @@ BLOCK = 256  # images that the network gets at a time
 GRID = 8  # patches a side, of which some are hidden
 
 
-def measure(case, seed, *, images=1000, kinds=severities.KINDS, baseline_images=2000) -> tuple[dict, dict]:
+def measure(case, seed, *, images=500, kinds=severities.KINDS, baseline_images=2000) -> tuple[dict, dict]:
     """Errors on corrupted images and areas below the curves, of weighted kNN on at most `images` test images.
 
     The baseline of mCE is kNN of raw pixels, with at most `baseline_images` training images as its bank.
