@@ -4,37 +4,11 @@
     python -m jax_ssl ablate --suite=augmentation --workdir=runs/ablations --seeds=0,1
 
 A suite is data. Budgets are for two idle CPU cores, about 500 images a second; `--config.epochs=` changes the length of
-all cells of a suite. A new claim is a new entry of SUITES.
+all cells of a suite, or `--seconds=` where cells have equal time. A new claim is a new entry of SUITES.
 """
 
-from typing import NamedTuple
-
-
-class Cell(NamedTuple):
-    """One run of a suite, for each seed."""
-
-    overrides: dict  # config key -> value
-    config: str = ""  # "" = the suite's
-    x: float | None = None  # value on the horizontal axis; None = cells are drawn side by side
-    line: str = ""  # cells with the same name here are one line in the plot
-
-
-class Suite(NamedTuple):
-    """One claim and the cells that show it."""
-
-    title: str
-    claim: str  # one sentence
-    source: str  # who claimed it, where
-    config: str
-    cells: dict[str, Cell]  # by label
-    axis: str  # label of the horizontal axis
-    numbers: tuple[str, ...]  # knn, linear, collapsed, or any name in metrics.jsonl; the first one is plotted
-    budget: str  # of one cell
-    overrides: dict = {}  # of all cells
-
-
-# Only the end is measured: each probe in between would cost 5 % of the run.
-AT_THE_END = {"probe_every": 0, "picture_every": 0}
+from jax_ssl.configs.history import history, longer
+from jax_ssl.configs.suite import AT_THE_END, Cell, Suite
 
 augmentation = Suite(
     title="Which augmentations the views need",
@@ -239,4 +213,5 @@ SUITES = dict(
     augmentation=augmentation, negatives=negatives, collapse=collapse, mask_ratio=mask_ratio,
     mask_sampling=mask_sampling, decoder_depth=decoder_depth, mae_target=mae_target, mae_augmentation=mae_augmentation,
     turned=turned, jigsaw_shortcuts=jigsaw_shortcuts, cpc_norm=cpc_norm, inpainting=inpainting,
+    history=history, longer=longer,
 )  # fmt: skip

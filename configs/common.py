@@ -80,6 +80,7 @@ def vit(size: str = "B", **overrides) -> dict:
         mlp="gelu", init="xavier", key_bias=True, relative_bias="none", position_offset=0.0, position_antialias=False,
         drop_path_uniform=False,
         attention="auto",  # fused = a kernel where the chip has one, also in float32; plain = XLA's own
+        unroll=False,  # True = each block compiled by itself, no loop
     ) | overrides  # fmt: skip
 
 

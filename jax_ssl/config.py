@@ -15,9 +15,10 @@ from jax_ssl import paths
 from jax_ssl.errors import UserError
 
 PACKAGE = "jax_ssl.configs"
+OTHERS = ("__init__", "common", "crops", "ablations", "history", "suite")  # files in there that are no config
 MEASURING = (  # keys that may be changed when a saved run is measured or drawn
     "feature_depth", "data.name", "data.dir", "data.probe", "data.eval_size", "data.eval_crop", "data.workers",
-    "data.broken_limit", "model.dtype", "model.remat", "model.attention",
+    "data.broken_limit", "model.dtype", "model.remat", "model.attention", "model.unroll",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def find(spec: str) -> tuple[Path, str]:
         # `missing/simclr.py` must not silently mean the shipped simclr.py.
         if path.is_file() and (path == own or own.parent.name in ("", "configs")):
             return path.resolve(), preset
-    names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in ("__init__", "common", "crops", "ablations"))
+    names = sorted(p.stem for p in shipped.glob("*.py") if p.stem not in OTHERS)
     near = difflib.get_close_matches(stem, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"the shipped ones are {', '.join(names)}."
     raise UserError(f"There is no config {name!r}; {hint}")
@@ -103,11 +104,11 @@ def override(config: ConfigDict, overrides) -> ConfigDict:
     return config.lock()
 
 
-def override_measuring(config: ConfigDict, overrides) -> ConfigDict:
-    """`override` for a saved run: only keys in MEASURING may change. Raises UserError for another key."""
+def override_measuring(config: ConfigDict, overrides, more: tuple[str, ...] = ()) -> ConfigDict:
+    """`override` for a saved run: only keys in MEASURING and `more` may change. Raises UserError for another key."""
     for text in overrides:
         key = text.partition("=")[0].removeprefix("--config.")
-        if key in dict(_leaves(config)) and not key.startswith(MEASURING):
+        if key in dict(_leaves(config)) and not key.startswith(MEASURING + more):
             raise UserError(
                 f"config.{key} can't be changed in a saved run: evaluate and visualize take {', '.join(MEASURING)}."
             )

@@ -39,6 +39,26 @@ class Task(NamedTuple):
     summary: Callable = lambda means: means
 
 
+def linear_baseline(puzzle: Callable, classes: int) -> Callable:
+    """The baseline of a Task that solves its puzzle by a linear model of given features, as `Task.baselines` wants it.
+
+    puzzle(batch, rng) -> (features (N, D), labels (N,) int from 0 to classes - 1): the puzzles that `measure` sets.
+    """
+
+    def fit(batches, rng, linear):
+        found = (puzzle(batch, jax.random.fold_in(rng, number)) for number, batch in enumerate(batches))
+        features, labels = (jnp.concatenate(parts) for parts in zip(*found))
+        predict = linear(features, labels, classes)
+
+        def solve(batch, rng):
+            features, labels = puzzle(batch, rng)
+            return {"accuracy": jnp.mean(predict(features) == labels)}
+
+        return solve
+
+    return fit
+
+
 class Method(NamedTuple):
     """A self-supervised method: pure functions, and how its teacher is updated.
 

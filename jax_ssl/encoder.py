@@ -1,7 +1,9 @@
 """The frozen encoder, which every evaluation and every picture uses."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable, Iterable, Iterator
 
 import flax.linen as nn
 import jax
@@ -10,7 +12,7 @@ import numpy as np
 
 from jax_ssl.errors import UserError
 from jax_ssl.models.features import Features
-from jax_ssl.sharding import batch_constraint, replicated_constraint
+from jax_ssl.sharding import batch_constraint, make_mesh, replicated_constraint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,15 @@ def check_depth(backbone, depth: int) -> None:
         raise UserError(f"feature_depth={depth}: this network can't be measured there: {remedy}.")
 
 
+def check_side(backbone, side: int) -> None:
+    """Raises UserError for images whose side, in pixels, is not a multiple of the network's patch."""
+    patch = getattr(backbone, "patch", 1) if getattr(backbone, "stem", "patch") == "patch" else 1
+    if side % patch:
+        raise UserError(
+            f"--size={side} is not a multiple of the network's patch of {patch}: take {max(side // patch, 1) * patch}."
+        )
+
+
 def at_depth(encode: Encoder, depth: int) -> Encoder:
     """The same network with its first `depth` parts only, 0 = all. Raises UserError.
 
@@ -99,25 +110,53 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
     return dataclasses.replace(encode, backbone=short, variables=variables)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _pooled(backbone, variables, images, mean, std):
+def pooled_of(features: Features):
+    """The vector of each image, float32 (B, D)."""
+    return features.pooled.astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _outputs(backbone, read, variables, images, mean, std):
     x = (batch_constraint(images).astype(jnp.float32) / 255 - mean) / std
-    return replicated_constraint(backbone.apply(variables, x).pooled.astype(jnp.float32))
+    return jax.tree.map(replicated_constraint, read(backbone.apply(variables, x)))
+
+
+def outputs(encode: Encoder, batches: Iterable, read: Callable = pooled_of) -> Iterator:
+    """What `read` takes from the Features of each batch: NumPy (b, ...), or a tree of such arrays.
+
+    batches: uint8 (b, H, W, 3); a smaller one is filled up to the size before it, so that few shapes are compiled. They
+    are split over the devices of the mesh that is set, or of a new one over all devices. A batch that is a jax.Array
+    is taken as it is. read: a function of a module, as it is a key of the compiled program. While the devices work on a
+    batch, the next one is read.
+    """
+    outer = jax.sharding.get_abstract_mesh()
+    within = (lambda: jax.set_mesh(make_mesh())) if outer.empty else contextlib.nullcontext
+    mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
+    with within():  # weights of a file or a checkpoint go to the devices once
+        variables = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, encode.variables)
+    size, waiting = 0, None
+    for batch in batches:
+        count = len(batch)
+        if not isinstance(batch, jax.Array):
+            size = size if count <= size else -(-count // jax.device_count()) * jax.device_count()
+            batch = np.pad(np.asarray(batch), ((0, size - count), (0, 0), (0, 0), (0, 0)))
+        with within():
+            made = _outputs(encode.backbone, read, variables, batch, mean, std)
+        if waiting is not None:
+            yield _fetch(*waiting)
+        waiting = made, count
+    if waiting is not None:
+        yield _fetch(*waiting)
+
+
+def _fetch(made, count: int):
+    return jax.tree.map(lambda x: np.asarray(x)[:count], made)
 
 
 def extract(encode: Encoder, images: np.ndarray, batch: int = 256) -> np.ndarray:
     """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
-    mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
-    devices = jax.device_count()
-    batch = min(batch, -(-len(images) // devices) * devices)  # pad few images only to a multiple of the devices
-    chunks = []
-    for start in range(0, len(images), batch):
-        chunk = np.asarray(images[start : start + batch])
-        padded = np.pad(chunk, ((0, batch - len(chunk)), (0, 0), (0, 0), (0, 0)))
-        chunks.append((_pooled(encode.backbone, encode.variables, padded, mean, std), len(chunk)))
-    if not chunks:
-        return np.zeros((0, 1), np.float32)
-    return np.concatenate([np.asarray(pooled)[:count] for pooled, count in chunks])
+    chunks = list(outputs(encode, (images[start : start + batch] for start in range(0, len(images), batch))))
+    return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
 
 def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 20) -> Encoder:

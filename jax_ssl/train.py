@@ -199,6 +199,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     """
     config, writer = run.config, run.writer
     watcher = collapse.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
+    watcher.recall(hosts.from_first(writer.least("uniformity")))
     done, batches = first, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
     for done in range(first + 1, total + 1):
@@ -271,18 +272,17 @@ def measure(run: Run, state, step: int) -> dict:
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)
     for note in measured.notes:
         run.writer.say_once(note)  # it is the same at every probe
-    own = pretext.scores(run.method.task, state, encode, run.probe.test_images, run.config.seed)
+    own = pretext.scores(run.method.task, state, encode, run.probe.test_images, run.config.seed, run.writer.say_once)
     return offline.scores(measured) | own
 
 
 def judge(run: Run, watcher, step: int, metrics: dict) -> None:
     """Prints a warning when the run looks collapsed; raises RunError instead with `on_collapse=stop`."""
     sentence = watcher.check(step, metrics)
-    if sentence is None:
-        return
-    if run.config.on_collapse == "stop":
+    if sentence and run.config.on_collapse == "stop":
         raise RunError(sentence)
-    run.writer.say(sentence)
+    if sentence:
+        run.writer.say(sentence)
 
 
 def draw(run: Run, state, raw, step: int) -> None:

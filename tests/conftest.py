@@ -1,5 +1,6 @@
 """Eight simulated CPU devices for every test, set before jax is imported, and the record of what the seals rest on."""
 
+import functools
 import gc
 import os
 import shutil
@@ -30,17 +31,26 @@ from jax_ssl.study import seals  # noqa: E402
 config.folder()  # makes jax_ssl.configs importable from a checkout
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folders of runs by the name of their method, made when first asked for."""
+@pytest.fixture(scope="session")
+def saved_runs(tmp_path_factory):
+    """Folders of runs by the name of their method, made when first asked for, which nobody writes to."""
     from tests.runs import save_run
 
-    made = {}
+    return functools.cache(lambda name: save_run(tmp_path_factory.mktemp("runs") / name, name))
 
-    def find(name):
-        return made.get(name) or made.setdefault(name, save_run(tmp_path_factory.mktemp("runs") / name, name))
 
-    return find
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, saved_runs):
+    """The same as copies, which the tests of a file may write to."""
+    return functools.cache(lambda name: shutil.copytree(saved_runs(name), tmp_path_factory.mktemp("runs") / name))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With several workers: neighbours stay together, so that what the tests of a file share is made once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_addoption(parser):

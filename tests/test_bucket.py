@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from jax_ssl.study import seals
 from jax_ssl.weights.read import read
 from tests import fake_gcs
 from tests.small import overrides
+from tests.test_train import stop_at
 
 STEP = 32 / 5000  # epochs of one step of 32 embedded images
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,19 +54,12 @@ def bucket(tmp_path_factory):
 def flags(workdir, steps, *more):
     own = ["--config.log_every=1", "--config.optim.warmup_epochs=0", f"--config.epochs={steps * STEP}",
            "--config.checkpoint_every=2", "--config.probe_every=4", "--config.picture_every=2",
-           "--config.data.probe.train=200", "--config.data.probe.test=100"]  # fmt: skip
+           "--config.data.probe.train=100", "--config.data.probe.test=50", "--config.model.stages=(1,)"]  # fmt: skip
     return ["train", "--config=simclr:tiny", f"--workdir={workdir}", *overrides("simclr", *own), *more]
 
 
 def lines(bucket, name) -> list[dict]:
     return [json.loads(line) for line in bucket.read(name).splitlines()]
-
-
-def stop_at(monkeypatch, step):
-    """A SIGTERM in that step."""
-    ticks = iter(range(1, 100))
-    tick = lambda self: os.kill(os.getpid(), signal.SIGTERM) if next(ticks) == step else None
-    monkeypatch.setattr(metrics.Writer, "tick", tick)
 
 
 @contextlib.contextmanager
@@ -146,6 +139,17 @@ def test_weights_of_other_kinds(bucket, kind):
     np.savez(packed, **arrays)
     bucket.write(f"weights/a.{kind}", packed.getvalue() if kind == "npz" else safetensors.numpy.save(arrays))
     np.testing.assert_array_equal(read(f"gs://bucket/weights/a.{kind}")["a"], arrays["a"])
+
+
+def test_weights_in_and_out(bucket, capfd):
+    bucket.write("weights/dino.pth", (GOLDEN / "dino_vit.pth").read_bytes())
+    there, folder = "gs://bucket/weights/dino.pth", "gs://bucket/weights/imported"
+    assert command.main(["weights", "import", there, f"--out={folder}"]) == 0
+    assert command.main(["weights", "export", f"--weights={folder}", "--to=torch", "--out=gs://bucket/out.pth"]) == 0
+    assert capfd.readouterr().err == ""
+    before, after = read(GOLDEN / "dino_vit.pth"), read("gs://bucket/out.pth")
+    assert before.keys() == after.keys()
+    np.testing.assert_array_equal(before["norm.weight"], after["norm.weight"])
 
 
 def test_a_damaged_checkpoint_is_set_aside(bucket, capfd):

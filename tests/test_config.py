@@ -8,8 +8,7 @@ from jax_ssl import config
 from jax_ssl.errors import UserError
 from jax_ssl.views.draws import check_crops
 
-OTHERS = ("__init__", "common", "crops", "ablations")
-FILES = sorted(p.stem for p in config.folder().glob("*.py") if p.stem not in OTHERS)
+FILES = sorted(p.stem for p in config.folder().glob("*.py") if p.stem not in config.OTHERS)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -27,11 +27,17 @@ def transformer():
     return parts.make_backbone(small("mae"))
 
 
+def create(method, batch=BATCH):
+    """The first state of a method."""
+    return jax.jit(lambda batch: core.create(method, optax.sgd(0.1), jax.random.key(0), batch))(batch)
+
+
 def gradient(method, batch=BATCH):
-    state = core.create(method, optax.sgd(0.1), jax.random.key(0), batch)
-    function = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
-    (loss, (extra, _)), grads = function(state.params, state, batch, jax.random.key(2))
-    return loss, extra, grads, function.lower(state.params, state, batch, jax.random.key(2)).compile()
+    """(loss, extra, gradient, compiled program) of a method's first step."""
+    arguments = (state := create(method, batch)).params, state, batch, jax.random.key(2)
+    program = jax.jit(jax.value_and_grad(method.loss, has_aux=True)).lower(*arguments).compile()
+    (loss, (extra, _)), grads = program(*arguments)
+    return loss, extra, grads, program
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -62,7 +68,7 @@ def test_batch_norm_in_the_backbone_sees_one_piece_at_a_time_and_keeps_its_stati
     _, extra, _, _ = gradient(METHODS["simclr"](backbone))
     _, cached, grads, _ = gradient(METHODS["simclr"](MicroBatched(backbone, 4)))
     assert jax.tree.structure(extra) == jax.tree.structure(cached)
-    start = core.create(METHODS["simclr"](backbone), optax.sgd(0.1), jax.random.key(0), BATCH).extra
+    start = create(METHODS["simclr"](backbone)).extra
     mean = lambda tree: np.asarray(tree["stats"]["batch_stats"]["backbone"]["BatchNorm_0"]["mean"])
     assert np.abs(mean(cached) - mean(start)).max() > 3 * np.abs(mean(extra) - mean(start)).max()  # eight moves to one
     assert all(bool(jnp.all(jnp.isfinite(g))) for g in jax.tree.leaves(grads))
@@ -70,15 +76,15 @@ def test_batch_norm_in_the_backbone_sees_one_piece_at_a_time_and_keeps_its_stati
 
 def test_a_picture_of_fewer_images_than_a_piece_can_be_drawn():
     method = METHODS["simclr"](MicroBatched(parts.make_backbone(small("simclr")), 32))
-    state = core.create(method, optax.sgd(0.1), jax.random.key(0), BATCH)
-    assert jnp.all(jnp.isfinite(method.show(state.params, state, BATCH, jax.random.key(0))["similarity"]))
+    state = create(method)
+    assert jnp.all(jnp.isfinite(jax.jit(method.show)(state.params, state, BATCH, jax.random.key(0))["similarity"]))
 
 
 def test_a_loss_that_is_a_mean_over_images_is_summed_up_in_pieces():
     make = lambda: mae.make(transformer(), CLOCK, decoder_width=16, decoder_depth=1, decoder_heads=2)
     pieces = core.in_pieces(make(), 4)
     batch = {"views": BATCH["views"][:, :1]}
-    state = core.create(pieces, optax.sgd(0.1), jax.random.key(0), batch)
+    state = create(pieces, batch)
     function = jax.jit(jax.value_and_grad(pieces.loss, has_aux=True))
     (loss, _), grads = function(state.params, state, batch, jax.random.key(2))
     # Each piece draws its masks from its own number, so the oracle is the mean over the pieces.
@@ -94,10 +100,10 @@ def test_a_loss_that_is_a_mean_over_images_is_summed_up_in_pieces():
 
 
 def test_a_teacher_may_start_from_random_parameters_of_its_own():
-    copy = core.create(METHODS["moco_v3"](transformer()), optax.sgd(0.1), jax.random.key(0), BATCH)
+    copy = create(METHODS["moco_v3"](transformer()))
     jax.tree.map(np.testing.assert_array_equal, copy.teacher, {k: copy.params[k] for k in copy.teacher})
     fresh = METHODS["moco_v3"](transformer())._replace(fresh_teacher=True)
-    state = core.create(fresh, optax.sgd(0.1), jax.random.key(0), BATCH)
+    state = create(fresh)
     kernels = lambda tree: np.asarray(tree["backbone"]["embed"]["kernel"])
     assert np.abs(kernels(state.teacher) - kernels(state.params)).max() > 0.01
     np.testing.assert_allclose(kernels(state.teacher).std(), kernels(state.params).std(), rtol=0.1)

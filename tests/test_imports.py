@@ -28,8 +28,8 @@ MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
     "train": BELOW_TRAIN,
     "plan": BELOW_TRAIN | {"models", "train"},  # which attention the networks take
     "benchmark": BELOW_TRAIN | {"train", "plan"},
-    "study": BELOW_TRAIN | {"train", "plan", "configs"},
-    "commands": {"benchmark", "config", "plan", "run", "study", "train", "__version__"},
+    "study": BELOW_TRAIN | {"train", "plan", "benchmark", "configs", "__version__"},
+    "commands": {"benchmark", "config", "plan", "run", "study", "train", "weights", "__version__"},
     "__main__": {"commands", "run"},
 }  # fmt: skip
 TENSORFLOW = ("data", "views/host.py")  # which a device pipeline, a laptop and the other rooms do without

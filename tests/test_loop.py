@@ -31,21 +31,31 @@ def log(workdir):
     return (Path(workdir) / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("broken", ["probe", "pictures"])
-def test_what_fails_beside_training_is_one_line_and_training_goes_on(broken, tmp_path, monkeypatch):
+def test_what_fails_beside_training_is_one_line_and_training_goes_on(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no room\nand more that nobody reads")
 
-    monkeypatch.setattr(*{"probe": (train.offline, "measure"), "pictures": (shown, "save")}[broken], fail)
+    monkeypatch.setattr(train.offline, "measure", fail)
+    monkeypatch.setattr(shown, "save", fail)
     assert run(tmp_path, 4, "--config.log_every=1", "--config.probe_every=2", "--config.picture_every=2") == 0
     said = [line for line in log(tmp_path).splitlines() if "failed, and training goes on" in line]
-    assert len(said) == 2 and all(line.endswith("ValueError: no room") for line in said)
+    assert [line.split(" failed")[0] for line in said] == [
+        f"The {work} of step {step}" for step in (2, 4) for work in ("probe", "pictures")
+    ]
+    assert all(line.endswith("ValueError: no room") for line in said)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
     assert checkpoints.load_raw(tmp_path / "checkpoints")[1] == 4
 
 
 def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
     order, save, measure, draw = [], checkpoints.Checkpoints.save, train.measure, train.draw
+    make, compiled = simclr.make, []
+
+    def make_noting(*args, **keywords):
+        method = make(*args, **keywords)
+        return method._replace(show=lambda *given: compiled.append(1) or method.show(*given))
+
+    monkeypatch.setattr(simclr, "make", make_noting)
 
     def note(name, function, place):
         def noted(*args, **kwargs):
@@ -59,6 +69,7 @@ def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "draw", note("draw", draw, 3))
     assert run(tmp_path, 4, "--config.checkpoint_every=2", "--config.probe_every=2", "--config.picture_every=2") == 0
     assert order == [(name, step) for step in (2, 4) for name in ("save", "measure", "draw")]
+    assert len(compiled) == 1, "the program of the pictures is made once"
 
 
 def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path):
@@ -74,12 +85,6 @@ def test_a_note_of_the_probe_is_said_once_in_a_run(tmp_path, monkeypatch):
     assert log(tmp_path).count("A linear probe needs more labels.") == 1
 
 
-def test_probe_every_zero_is_never(tmp_path):
-    assert run(tmp_path, 2, "--config.probe_every=0") == 0
-    assert not any("knn" in line for line in lines(tmp_path))
-    assert "never (probe_every=0)" in log(tmp_path)
-
-
 def test_the_first_lines_and_the_schedules(tmp_path, capsys):
     flags = ["--config.log_every=1", "--config.probe_every=0", "--config.optim.final_weight_decay=0.5"]
     assert run(tmp_path, 6, *flags, "--config.optim.base_lr=0.08") == 0
@@ -90,6 +95,7 @@ def test_the_first_lines_and_the_schedules(tmp_path, capsys):
     assert len({line.index(line.split()[1]) for line in head}) == 1, "aligned"
     fact = {name: line for name, line in zip(names, head)}
     assert "peak learning rate 0.01 after 4 steps" in fact["optimiser"] and "6 steps of 32" in fact["length"]
+    assert "never (probe_every=0)" in fact["measured"] and not any("knn" in line for line in lines(tmp_path))
     assert str(tmp_path) in fact["writes"] and "simclr" in fact["method"] and "embedded" in fact["data"]
     rates = [line["learning_rate"] for line in lines(tmp_path)]
     assert rates[0] == 0 and max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < max(rates)

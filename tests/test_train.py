@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl.run import checkpoints
+from jax_ssl.run import checkpoints, metrics
 from tests.devices import xla_flags
 from tests.small import METHODS, overrides
 
@@ -105,18 +105,28 @@ def test_killed_three_times_it_ends_bit_identical(name, tmp_path):
     assert steps == list(range(1, 25))
 
 
-def test_resumed_on_fewer_devices_it_goes_the_same_way(tmp_path):
-    straight = start(flags("simclr", tmp_path / "straight", 9, *QUIET), 8)
+def stop_at(monkeypatch, step):
+    """A SIGTERM to this process in that step."""
+    ticks = iter(range(1, 100))
+    tick = lambda self: os.kill(os.getpid(), signal.SIGTERM) if next(ticks) == step else None
+    monkeypatch.setattr(metrics.Writer, "tick", tick)
+
+
+def test_resumed_on_fewer_devices_it_goes_the_same_way(tmp_path, monkeypatch, capsys):
+    """On the eight devices of this process, then on four, then on two."""
+    assert command.main(flags("simclr", tmp_path / "straight", 9, *QUIET)) == 0
     moved = flags("simclr", tmp_path / "moved", 9, *QUIET)
-    for devices, stop_at in ((8, 3), (4, 6)):
-        process = start(moved, devices)
-        wait_for_step(process, tmp_path / "moved", stop_at)
-        process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == 0 and "the same command goes on from here" in said
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        assert command.main(moved) == 0
+    assert "stopped at step 3 of 9, all saved; the same command goes on from here" in capsys.readouterr().out
+    process = start(moved, 4)
+    wait_for_step(process, tmp_path / "moved", 6)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0 and "the same command goes on from here" in said
     last = start(moved, 2)
     assert last.wait(240) == 0, last.stdout.read()
-    assert straight.wait(240) == 0, straight.stdout.read()
     losses = [[line["loss"] for line in lines(tmp_path / folder)] for folder in ("straight", "moved")]
     assert len(losses[0]) == 9
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl.errors import UserError
-from jax_ssl.run import lock, manifest
+from jax_ssl.run import collapse, lock, manifest
 from jax_ssl.study import evaluation
 from tests.test_train import QUIET, flags, lines
 
@@ -46,13 +46,16 @@ def run(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def test_a_finished_run_says_so_and_names_the_way_to_more(run, images, capsys):
+def test_a_finished_run_says_so_and_names_the_way_to_more(run, images, monkeypatch, capsys):
     assert command.main(on(images, run, STEPS)) == 0
     said = capsys.readouterr().out
     assert "this run is finished: step 2 of 2, 2 epochs" in said and "--extend" in said and "going on" not in said
     assert command.main(on(images, run, 4)) == 2
     assert "a run of 2 epochs, and this is one of 4; add --extend" in capsys.readouterr().err
+    best = []
+    monkeypatch.setattr(collapse.Watch, "recall", lambda watch, value: best.append(value))
     assert command.main([*on(images, run, 4), "--extend"]) == 0
+    assert best[0] == min(line["uniformity"] for line in lines(run)[:STEPS]) < 0
     said = capsys.readouterr().out
     assert "extended from 2 to 4 epochs, 2 to 4 steps" in said and "learning rate goes from 0 to" in said
     assert "going on from step 2" in said and [line["step"] for line in lines(run)] == [1, 2, 3, 4]

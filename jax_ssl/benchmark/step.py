@@ -51,6 +51,7 @@ def measure(config, steps: int) -> dict:
         "devices": jax.device_count(),
         "augment": config.data.augment,
         "batch_size": config.batch_size,
+        "examples": int(data.source.count),
         "steps": steps,
         "compile_seconds": compile_seconds,
         **quartiles(seconds),

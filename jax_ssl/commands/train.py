@@ -1,6 +1,7 @@
 """`train`: trains one config, from its first step or from the last checkpoint of an interrupted run."""
 
 import os
+import shlex
 
 from jax_ssl.commands.command_line import at_least
 
@@ -35,12 +36,16 @@ def run(args, overrides) -> int:
     where = hosts.find_place(args.coordinator, args.processes, args.process, os.environ)
     with hosts.connected(where, settings.hosts.init_timeout, settings.hosts.heartbeat) as say:
         from jax_ssl.study import evaluation, measure
+        from jax_ssl.study.report import at_end
         from jax_ssl.train import train
 
-        def evaluate():
+        command = ["python", "-m", "jax_ssl", "train", f"--config={args.config}", f"--workdir={workdir}", *overrides]
+
+        def conclude():
             if settings.evaluate_at_end and hosts.from_first(not measure.has_table(workdir)):
                 evaluation.measure_at_end(workdir, say)
                 say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
+            at_end.write_page(workdir, shlex.join(command), settings.evaluate_at_end, say)
 
-        finished = train(settings, workdir, profile, args.extend, evaluate)
+        finished = train(settings, workdir, profile, args.extend, conclude)
     return 0 if finished else args.stopped_exit

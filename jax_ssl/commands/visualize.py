@@ -22,9 +22,10 @@ def add_flags(parser) -> None:
 
 def run(args, overrides) -> None:
     from jax_ssl.run import devices
-    from jax_ssl.study import gallery
 
     devices.check_devices()
+    from jax_ssl.study import gallery  # which takes a second or two
+
     beside = tuple(filter(None, args.beside.split(",")))
     if beside:
         if args.run is None:

@@ -140,30 +140,46 @@ class Probe(NamedTuple):
     note: str = ""  # one line where this is not the usual split, else ""
 
 
+class ProbeSources(NamedTuple):
+    """Where the images to measure on are. test: None where `train` has no labels. split, note: as in `Probe`."""
+
+    train: Source
+    test: Source | None
+    split: str = "test"
+    note: str = ""
+
+
+def probe_sources(config) -> ProbeSources:
+    """The sources of data.probe.name, or of the training set. Raises UserError if only test images lack labels."""
+    name = config.data.probe.name or config.data.name
+    train = open_source(name, "train", config.data.dir)
+    if train.labels is None:
+        return ProbeSources(train, None)
+    test = open_source(name, "test", config.data.dir)
+    if test.labels is None:
+        raise UserError(f"The test images of {name} have no labels: name a labelled set in data.probe.name.")
+    if name == config.data.name and config.data.split != "train":
+        trained = open_source(name, config.data.split, config.data.dir)
+        if trained.identity == test.identity:  # images that were trained on must not be test images
+            note = (
+                f"data.split={config.data.split} trains on the usual test images: kNN and linear probe learn from "
+                "these, and are measured on the images of the split train"
+            )
+            return ProbeSources(test, train, "train", note)
+    return ProbeSources(train, test)
+
+
 def open_probe(config, log: Callable[[str], None] | None = None) -> Probe | None:
     """The images on which features are measured, from data.probe.name or the training set; None without labels.
 
     data.probe.train and data.probe.test are their numbers (0 = all), chosen by `balanced_records`. log: called with a
     line per unreadable image. Raises UserError where data.probe.name has no labels, or the test images have none.
     """
-    name = config.data.probe.name or config.data.name
-    train = open_source(name, "train", config.data.dir)
-    if train.labels is None:
+    train, test, split, note = probe_sources(config)
+    if test is None:
         if config.data.probe.name:
             raise UserError(f"data.probe.name has no labels: name a labelled set, or leave it empty. {train.about}.")
         return None
-    test = open_source(name, "test", config.data.dir)
-    if test.labels is None:
-        raise UserError(f"The test images of {name} have no labels: name a labelled set in data.probe.name.")
-    split, note = "test", ""
-    if name == config.data.name and config.data.split != "train":
-        trained = open_source(name, config.data.split, config.data.dir)
-        if trained.identity == test.identity:  # images that were trained on must not be test images
-            train, test, split = test, train, "train"
-            note = (
-                f"data.split={config.data.split} trains on the usual test images: kNN and linear probe learn from "
-                "these, and are measured on the images of the split train"
-            )
     chosen = [
         balanced_records(train.labels, config.data.probe.train),
         balanced_records(test.labels, config.data.probe.test),

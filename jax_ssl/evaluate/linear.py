@@ -22,6 +22,11 @@ from jax_ssl.optim.schedules import Clock, cosine
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 BATCH = 256
 MAX_STEPS = 6000  # fewer epochs beyond 60 000 features, so that a probe takes seconds
+# What a number of this protocol has to say of it, beside what it chose.
+PROTOCOL = {
+    "name": "linear", "optimiser": "sgd", "momentum": 0.9, "weight_decay": 0.0, "batch": BATCH, "schedule": "cosine",
+    "features": "standardised", "selection": "a tenth of the training features", "grid": list(LEARNING_RATES),
+}  # fmt: skip
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -60,22 +65,33 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
     """
     if len(features) < 10:
         raise UserError(f"A linear probe needs at least 10 labelled images, not {len(features)}: label some more.")
-    features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels, jnp.int32)
+    features, labels = jnp.asarray(features, jnp.float32), np.asarray(labels, np.int32)
     seed = rules.seed32(seed)
-    order = np.random.RandomState(seed).permutation(len(features))
-    held_out, fitted = order[: len(order) // 10], order[len(order) // 10 :]
+    held_out, fitted = split(len(features), seed)
     batch = min(BATCH, len(fitted))
     epochs = max(1, min(epochs, MAX_STEPS // (len(fitted) // batch)))
 
     x = features[fitted]
-    mean, inverse_std = x.mean(0), 1 / jnp.sqrt(x.var(0) + 1e-6)
+    mean, inverse_std = _statistics(x)
     x, rates, key = _standardise(x, mean, inverse_std), jnp.asarray(learning_rates), jax.random.key(seed)
     kernels, biases = train_heads(x, labels[fitted], rates, key, classes, epochs, batch)
-    scores, losses = _score(kernels, biases, (features[held_out] - mean) * inverse_std, labels[held_out])
+    scores, losses = _score(kernels, biases, _standardise(features[held_out], mean, inverse_std), labels[held_out])
     # The best accuracy; among equals the smallest loss, which is NaN for a head that diverged.
     best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
     chosen = learning_rates[best], float(scores[best]), epochs
     return Probe(mean, inverse_std, kernels[best], biases[best], *chosen)
+
+
+def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of `count` features by which the head is chosen, a tenth, and rows on which all heads are trained."""
+    order = np.random.RandomState(rules.seed32(seed)).permutation(count)
+    return order[: count // 10], order[count // 10 :]
+
+
+@jax.jit
+def _statistics(x):
+    """Mean and inverse standard deviation of each feature, (D,) each."""
+    return x.mean(0), 1 / jnp.sqrt(x.var(0) + 1e-6)
 
 
 @partial(jax.jit, donate_argnames="x")
@@ -90,12 +106,22 @@ def accuracy(probe, features, labels) -> float:
 
 
 @jax.jit
+def _logits(probe, x):
+    x = (x.astype(jnp.float32) - probe.mean) * probe.inverse_std
+    return jnp.matmul(x, probe.kernel, precision=HIGHEST) + probe.bias
+
+
+def logits(probe, features) -> np.ndarray:
+    """Logits of features, (N, D) -> float32 (N, C), on the host."""
+    return np.concatenate([np.asarray(_logits(probe, block)) for block in rules.blocks(features)])
+
+
+@jax.jit
 def predict(probe, features):
     """Classes of features: (N, D) -> int32 (N,), in blocks, so that not all logits are in memory at once."""
 
     def best(x):
-        x = (x.astype(jnp.float32) - probe.mean) * probe.inverse_std
-        return jnp.argmax(jnp.matmul(x, probe.kernel, precision=HIGHEST) + probe.bias).astype(jnp.int32)
+        return jnp.argmax(_logits(probe, x)).astype(jnp.int32)
 
     return jax.lax.map(best, jnp.asarray(features), batch_size=min(4096, len(features)))
 

@@ -7,6 +7,7 @@ too few for a linear probe, but not for kNN and RankMe.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -16,6 +17,7 @@ from jax_ssl.evaluate import knn, linear
 from jax_ssl.losses.diagnostics import feature_std, rankme
 
 TASKS = ("knn", "linear")
+ROWS = 2048  # of which the spread and the rank of features are taken
 ABSENT = "-"  # in a table, for what could not be measured
 PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit into 0.6 GB, at 224 into 30
 
@@ -59,9 +61,9 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
     return Measured(
         knn=measured_or_noted("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
         linear=measured_or_noted("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
-        feature_std=float(feature_std(train)) if len(train) else float("nan"),
-        # 2 048 rows are enough for the rank; all would take seconds.
-        rankme=float(rankme(train[:2048])) if len(train) else float("nan"),
+        # So many rows are enough for both; the rank of all would take seconds.
+        feature_std=float(jax.jit(feature_std)(train[:ROWS])) if len(train) else float("nan"),
+        rankme=float(jax.jit(rankme)(train[:ROWS])) if len(train) else float("nan"),
         notes=tuple(notes),
     )
 
@@ -76,21 +78,17 @@ def scores(measured: Measured) -> dict[str, float]:
     return found
 
 
-def pixels(data, mean, std) -> tuple[np.ndarray, np.ndarray]:
-    """Raw pixels, normalised as the network gets them, as features: float32 (N, D) of training and test images.
+def flat_pixels(images: np.ndarray, mean, std) -> np.ndarray:
+    """Raw pixels, normalised as the network gets them, as features: uint8 (N, S, S, 3) -> float32 (N, D).
 
     They are a baseline. Images larger than PIXELS_SIDE are averaged down to it. Normalised pixels are the stronger
     baseline: with the mean left in, cosine similarity is mostly brightness.
     """
-
-    def flat(images):
-        small = shrink(images, PIXELS_SIDE).astype(np.float32)
-        small /= 255
-        small -= np.float32(mean)
-        small /= np.float32(std)
-        return small.reshape(len(images), -1)
-
-    return flat(data.train_images), flat(data.test_images)
+    small = shrink(images, PIXELS_SIDE).astype(np.float32)
+    small /= 255
+    small -= np.float32(mean)
+    small /= np.float32(std)
+    return small.reshape(len(images), -1)
 
 
 def shrink(images: np.ndarray, side: int) -> np.ndarray:

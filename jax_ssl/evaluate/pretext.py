@@ -60,9 +60,16 @@ def of_state(task, state, encode, images: np.ndarray, seed: int = 0) -> dict[str
     return solved(task, partial(_measure, task.measure, state.params, state), encode, images, seed)
 
 
-def scores(task, state, encode, images: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """What training logs of it: {"pretext_METRIC": number}, {} for a method without a puzzle (None)."""
-    found = of_state(task, state, encode, images, seed) if task else {}
+def scores(task, state, encode, images: np.ndarray, seed: int = 0, note: Callable = print) -> dict[str, float]:
+    """What training logs of it: {"pretext_METRIC": number}, {} for a method without a puzzle (None).
+
+    note: called with the reason where it can't be measured; that must not cost a run its other numbers.
+    """
+    try:
+        found = of_state(task, state, encode, images, seed) if task else {}
+    except UserError as error:
+        note(str(error))
+        found = {}
     return {f"pretext_{metric}": value for metric, value in found.items()}
 
 

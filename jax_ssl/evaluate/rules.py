@@ -24,11 +24,35 @@ def check(measure: str, train, train_labels, test) -> None:
             f"{measure} needs two classes, and all {len(train):,} labelled images are of one class: put the "
             "images of each class into a folder of its own, or name a labelled set in data.probe.name."
         )
-    if not all(np.isfinite(np.asarray(features)).all() for features in (train, test)):
-        raise UserError(
-            f"{measure} was given features that are not finite: the network's weights are damaged, or its images are "
-            "(look at data.std); measure an earlier checkpoint."
-        )
+    check_features(measure, train, test)
+
+
+def check_features(measure: str, *features) -> None:
+    """Raises UserError for features (N, D) that are not finite, or the same for all images. measure: as in `check`."""
+    for array in features:
+        if not all(np.isfinite(np.asarray(block)).all() for block in blocks(array)):
+            raise UserError(
+                f"{measure} was given features that are not finite: the network's weights are damaged, or its images "
+                "are (look at data.std); measure an earlier checkpoint."
+            )
+    for array in features:
+        if len(array) > 1 and all((np.asarray(block) == np.asarray(array[:1])).all() for block in blocks(array)):
+            raise UserError(
+                f"{measure} was given the same feature for all {len(array):,} images: the network has collapsed, or "
+                "its images are all the same; measure an earlier checkpoint."
+            )
+
+
+def blocks(array, rows: int = 4096):
+    """Pieces of `rows` rows, so that no copy of all features is made."""
+    return (array[start : start + rows] for start in range(0, len(array), rows))
+
+
+def some(count: int, most: int, seed: int) -> np.ndarray:
+    """Rows of `count` of which at most `most` are drawn by the seed, in order: int (min(count, most),). 0 = all."""
+    if not 0 < most < count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed32(seed)).permutation(count)[:most])
 
 
 def seed32(seed: int) -> int:

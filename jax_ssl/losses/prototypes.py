@@ -3,11 +3,15 @@
 Letters: B images, L low-resolution crops, K prototypes, Q length of a queue. Arrays are global.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from jax_ssl.losses.distillation import chunks_of, view_cross_entropy
+
+TINY = 1e-37  # where no row counts, its logarithm takes the place of that of zero
 
 
 def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mask=None, chunks=1):
@@ -19,19 +23,31 @@ def sinkhorn_center(rows, temperature, iterations, scores=lambda rows: rows, mas
     step of a Sinkhorn-Knopp iteration, which makes each image's assignments sum to one, is a softmax. No gradient.
     """
     mask = jnp.ones(len(rows), bool) if mask is None else mask
+    chunked = chunks_of((rows, mask), chunks)
 
-    def balance(step, shift):
-        def totals(chunk):
-            rows, mask = chunk
-            logits = scores(rows).astype(jnp.float32) / temperature - shift
-            image = jnp.where(step > 0, logsumexp(logits, axis=1), 0.0)  # the first iteration begins with the columns
-            return logsumexp(logits - jnp.where(mask, image, 1e9)[:, None], axis=0)
+    def logits_of(rows, shift):
+        return scores(rows).astype(jnp.float32) / temperature - shift
 
-        return shift + logsumexp(jax.lax.map(totals, chunks_of((rows, mask), chunks)), axis=0)
+    def first(chunk):
+        rows, mask = chunk
+        return logsumexp(logits_of(rows, 0.0) - jnp.where(mask, 0.0, 1e9)[:, None], axis=0)
 
-    # The first iteration is inside the loop too, though it needs no sums over prototypes: so scores are compiled once.
-    shape = jax.eval_shape(scores, rows).shape[-1:]
-    return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(0, iterations, balance, jnp.zeros(shape)))
+    def totals(chunk, shift):
+        rows, mask = chunk
+        logits = logits_of(rows, shift)
+        shares = jnp.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+        return jnp.sum(shares, axis=0, where=mask[:, None])
+
+    # Once the columns were normalised, no share is above one, and no column's sum below 1 / (B K): the logarithm needs
+    # no maximum over the images, which would be one more pass over all scores.
+    def balance(_, shift):
+        total = jax.lax.map(partial(totals, shift=shift), chunked).sum(axis=0)
+        return shift + jnp.log(jnp.maximum(total, TINY))
+
+    if iterations == 0:
+        return jnp.zeros(jax.eval_shape(scores, rows).shape[-1:])
+    shift = logsumexp(jax.lax.map(first, chunked), axis=0)
+    return jax.lax.stop_gradient(temperature * jax.lax.fori_loop(1, iterations, balance, shift))
 
 
 def sinkhorn(logits, temperature, iterations, mask=None):

@@ -58,7 +58,7 @@ def make(backbone, clock, *, predictor_width=384, predictor_depth=12, predictor_
         )
     predictor = Predictor(
         predictor_width, predictor_depth, predictor_heads, backbone.width, backbone.remat, backbone.dtype,
-        backbone.epsilon, initial=backbone.initial, attention=backbone.attention,
+        backbone.epsilon, initial=backbone.initial, attention=backbone.attention, unroll=backbone.unroll,
     )  # fmt: skip
     net, teacher = Net(backbone, predictor), apply.without_drop_path(backbone)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_ssl import bounds
-from jax_ssl.core import Method, Task, one_view
+from jax_ssl.core import Method, Task, linear_baseline, one_view
 from jax_ssl.errors import UserError
 from jax_ssl.losses import label_cross_entropy
 from jax_ssl.losses.diagnostics import feature_std
@@ -91,22 +91,10 @@ def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permut
         tiles, labels = puzzles(rng, batch["views"][:, 0])
         return {"accuracy": jnp.mean(answer(params, state, tiles, labels) == labels)}
 
-    def on_means(batches, rng, linear):
-        """The baseline: a linear model of the mean colours of the nine shuffled tiles."""
-
-        def puzzle(rng, batch):
-            tiles, labels = puzzles(rng, batch["views"][:, 0])
-            return shuffle(tiles.mean((2, 3)), orders[labels]).reshape(labels.size, -1), labels.reshape(-1)
-
-        found = [puzzle(jax.random.fold_in(rng, number), batch) for number, batch in enumerate(batches)]
-        means, labels = (jnp.concatenate(parts) for parts in zip(*found))
-        predict = linear(means, labels, permutations)
-
-        def solve(batch, rng):
-            means, labels = puzzle(rng, batch)
-            return {"accuracy": jnp.mean(predict(means) == labels)}
-
-        return solve
+    def means(batch, rng):
+        """The mean colours of the nine shuffled tiles of each puzzle, and the answers: (B P, 27) and int32 (B P,)."""
+        tiles, labels = puzzles(rng, batch["views"][:, 0])
+        return shuffle(tiles.mean((2, 3)), orders[labels]).reshape(labels.size, -1), labels.reshape(-1)
 
     def show(params, state, batch, rng):
         """Columns: the puzzle, the tiles where the network puts them, and where they belong."""
@@ -119,6 +107,6 @@ def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permut
         columns = [page(puzzle), page(put_back(puzzle, orders[said])), page(tiles)]
         return {"puzzles": jnp.stack(columns, axis=1), "right": said == labels[:, 0]}
 
-    chance = {"accuracy": 1 / permutations}
-    task = Task(measure, chance=chance, baselines={"linear on tile means": on_means})
+    baselines = {"linear on tile means": linear_baseline(means, permutations)}
+    task = Task(measure, chance={"accuracy": 1 / permutations}, baselines=baselines)
     return Method(init, loss, show=show, per_image=True, task=task)

@@ -43,7 +43,7 @@ def make(backbone, clock, *, mask_ratio=0.75, sampling="random", norm_pix=True,
     patch = backbone.patch
     decoder = Decoder(
         decoder_width, decoder_depth, decoder_heads, patch**2 * 3, backbone.remat, backbone.dtype,
-        attention=backbone.attention,
+        attention=backbone.attention, unroll=backbone.unroll,
     )  # fmt: skip
     net = Net(backbone, decoder)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from jax_ssl import bounds
-from jax_ssl.core import Method, Task, one_view
+from jax_ssl.core import Method, Task, linear_baseline, one_view
 from jax_ssl.losses import label_cross_entropy
 from jax_ssl.losses.diagnostics import feature_std
 from jax_ssl.models import apply
@@ -70,24 +70,12 @@ def answers(count: int):
     return jnp.arange(count) % TURNS
 
 
-def on_pixels(turn, batches, rng, linear):
-    """The baseline: a linear model of the pixels of images turned by `turn`, made small."""
-
-    def puzzle(batch, rng):
-        turned = turn(batch["views"][:, 0], rng)
-        side = min(turned.shape[1], BASELINE_SIDE)
-        small = jax.image.resize(turned, (len(turned), side, side, 3), "linear")
-        return small.reshape(len(small), -1), answers(len(small))
-
-    puzzles = (puzzle(batch, jax.random.fold_in(rng, number)) for number, batch in enumerate(batches))
-    pixels, turns = (jnp.concatenate(parts) for parts in zip(*puzzles))
-    predict = linear(pixels, turns, TURNS)
-
-    def measure(batch, rng):
-        pixels, turns = puzzle(batch, rng)
-        return {"accuracy": jnp.mean(predict(pixels) == turns)}
-
-    return measure
+def pixels(turn, batch, rng):
+    """The pixels of images turned by `turn`, made small, and the answers: (4 B, pixels) and int32 (4 B,)."""
+    turned = turn(batch["views"][:, 0], rng)
+    side = min(turned.shape[1], BASELINE_SIDE)
+    small = jax.image.resize(turned, (len(turned), side, side, 3), "linear")
+    return small.reshape(len(small), -1), answers(len(small))
 
 
 def make(backbone, clock, *, head=(), whole_map=False, turned="last") -> Method:
@@ -134,5 +122,6 @@ def make(backbone, clock, *, head=(), whole_map=False, turned="last") -> Method:
         both = jnp.concatenate([rows(images), rows(back)], axis=1)
         return {"rotations": both, "right": rows(said == answers(len(said)))}
 
-    task = Task(measure, chance={"accuracy": 1 / TURNS}, baselines={"linear on pixels": partial(on_pixels, turn)})
+    baselines = {"linear on pixels": linear_baseline(partial(pixels, turn), TURNS)}
+    task = Task(measure, chance={"accuracy": 1 / TURNS}, baselines=baselines)
     return Method(init, loss, show=show, per_image=True, task=task)

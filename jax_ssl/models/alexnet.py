@@ -14,6 +14,7 @@ from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
+from jax_ssl.models.apply import first_layers
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.features import Features
 from jax_ssl.models.norm import BatchNorm
@@ -81,9 +82,7 @@ class AlexNet(nn.Module):
 
     def shortened(self, depth: int, variables: dict):
         """The network up to its convolution `depth`, and its variables."""
-        kept = {f"{layer}_{number}" for layer in ("Conv", "BatchNorm") for number in range(depth)}
-        only = {kind: {name: parts[name] for name in parts if name in kept} for kind, parts in variables.items()}
-        return self.clone(end=depth), only
+        return self.clone(end=depth), first_layers(variables, Conv=depth, BatchNorm=depth)
 
 
 def local_response(x, size=5, alpha=1e-4, beta=0.75):

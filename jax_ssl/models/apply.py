@@ -44,6 +44,19 @@ def train_with_teacher(student, teacher, params, state, batches, *, rng):
     return ours, theirs, {"stats": stats, "teacher_stats": teacher_stats}
 
 
+def first_layers(variables: dict, **kept: int) -> dict:
+    """The variables without the later layers of some classes. kept: {class: how many layers of it stay}.
+
+    Flax numbers the layers of a class in the order of their calls: Conv_0, Conv_1. Other names stay.
+    """
+
+    def stays(name: str) -> bool:
+        kind, _, number = name.rpartition("_")
+        return kind not in kept or int(number) < kept[kind]
+
+    return {group: {name: tree for name, tree in layers.items() if stays(name)} for group, layers in variables.items()}
+
+
 def without_drop_path(backbone):
     """The same backbone as a teacher takes it: with the same parameters, and all of its branches."""
     if hasattr(backbone, "backbone"):  # in pieces of a batch, or behind an input stage

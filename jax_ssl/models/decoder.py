@@ -14,7 +14,7 @@ class Decoder(nn.Module):
 
     cls (B, D), patches (B, K, D): the encoder's output; restore int32 (B, N): where in [kept, hidden] each patch of
     the grid stands. positions: `sincos` (fixed, zero for the class token) or `learned` (one grid, class token first).
-    attention: as in a backbone.
+    attention, unroll: as in a backbone.
     Returns float32 (B, N, outputs).
     """
 
@@ -27,6 +27,7 @@ class Decoder(nn.Module):
     epsilon: float = 1e-6
     positions: str = "sincos"
     attention: str = "auto"
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, cls, patches, restore, grid):
@@ -44,7 +45,7 @@ class Decoder(nn.Module):
         x = x + codes.astype(x.dtype)
         x = Transformer(
             self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype,
-            attention=self.attention, name="blocks",
+            attention=self.attention, unroll=self.unroll, name="blocks",
         )(x)  # fmt: skip
         x = layer_norm("norm", self.epsilon)(x[:, 1:])
         return dense(self.outputs, "predict")(x).astype(jnp.float32)

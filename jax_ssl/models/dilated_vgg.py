@@ -10,6 +10,7 @@ from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
+from jax_ssl.models.apply import first_layers
 from jax_ssl.models.colouring import conv
 from jax_ssl.models.features import Features
 from jax_ssl.models.norm import BatchNorm
@@ -47,11 +48,8 @@ class DilatedVgg(nn.Module):
 
     def shortened(self, depth: int, variables: dict):
         """The network of the first `depth` stages and its variables."""
-        kept = {"Conv": sum(stage[1] for stage in STAGES[:depth]), "BatchNorm": depth}
-        left = lambda name: int(name.split("_")[1]) >= kept[name.split("_")[0]]
-        return self.clone(stages=depth), {
-            kind: {name: tree for name, tree in parts.items() if not left(name)} for kind, parts in variables.items()
-        }
+        convolutions = sum(stage[1] for stage in STAGES[:depth])
+        return self.clone(stages=depth), first_layers(variables, Conv=convolutions, BatchNorm=depth)
 
 
 def make(*, width: float, norm_groups: int, dtype: str) -> DilatedVgg:

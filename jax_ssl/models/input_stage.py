@@ -32,6 +32,14 @@ def shortened(self, depth: int, variables: dict):
     return self.clone(backbone=backbone), variables
 
 
+def share_names(self) -> None:
+    """Gives the stage the parameters of its backbone under the same names: the `setup` of a stage."""
+    nn.share_scope(self, self.backbone)
+
+
+OF_EVERY_STAGE = inner("norm_groups", 1), inner("depths", 0), shortened, share_names
+
+
 class Grey(nn.Module):
     """The backbone on lightness alone: colour images (B, H, W, 3) in [0, 1] -> one channel, (L - 50) / scale.
 
@@ -40,14 +48,10 @@ class Grey(nn.Module):
 
     backbone: nn.Module
     scale: float = 100.0
-    norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
+    norm_groups, depths, shortened, setup = OF_EVERY_STAGE
     patch, stem, pool, heads, registers = map(
         inner, ("patch", "stem", "pool", "heads", "registers"), (1, "patch", "mean", 0, 0)
     )
-    shortened = shortened
-
-    def setup(self):
-        nn.share_scope(self, self.backbone)
 
     def __call__(self, images, train: bool = False, **tokens):
         return self.backbone((rgb_to_lab(images)[..., :1] - 50.0) / self.scale, train, **tokens)
@@ -72,11 +76,7 @@ class Tiles(nn.Module):
     tile: int
     grid: int = 3
     standardised: str = "channel"
-    norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
-    shortened = shortened
-
-    def setup(self):
-        nn.share_scope(self, self.backbone)
+    norm_groups, depths, shortened, setup = OF_EVERY_STAGE
 
     def __call__(self, images, train: bool = False):
         self.side(min(images.shape[1:3]))
@@ -107,11 +107,7 @@ class Patches(nn.Module):
     backbone: nn.Module
     patch: int
     stride: int
-    norm_groups, depths = inner("norm_groups", 1), inner("depths", 0)
-    shortened = shortened
-
-    def setup(self):
-        nn.share_scope(self, self.backbone)
+    norm_groups, depths, shortened, setup = OF_EVERY_STAGE
 
     def __call__(self, images, train: bool = False):
         self.side(min(images.shape[1:3]))

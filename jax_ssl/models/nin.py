@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from jax_ssl import bounds
+from jax_ssl.models.apply import first_layers
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.features import Features
 from jax_ssl.models.norm import BatchNorm
@@ -65,9 +66,7 @@ class NIN(nn.Module):
 
     def shortened(self, depth: int, variables: dict):
         """The network of the first `depth` blocks, their pools included, and its variables."""
-        kept = {f"Block_{number}" for number in range(depth)}
-        only = {kind: {name: parts[name] for name in parts if name in kept} for kind, parts in variables.items()}
-        return self.clone(blocks=depth), only
+        return self.clone(blocks=depth), first_layers(variables, Block=depth)
 
 
 def make(*, blocks: int, width: float, norm_groups: int, dtype: str) -> NIN:

@@ -1,4 +1,4 @@
-"""Where a patch is: fixed sine-cosine codes, learned codes at any grid, and how to resize the latter."""
+"""Where a patch is: fixed sine-cosine codes, learned codes at any grid and how to resize them, rotary positions."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,28 @@ def resize(positions, grid: tuple[int, int], offset: float = 0.0, antialias: boo
     """
     rows, columns = (_cubic(new, old, offset, antialias) for new, old in zip(grid, positions.shape[:2]))
     return jnp.einsum("ih,jw,hwd->ijd", rows, columns, positions, precision="highest")
+
+
+def rotary(grid: tuple[int, int], size: int, first: int, base: float = 100.0) -> tuple[np.ndarray, np.ndarray]:
+    """Sines and cosines by which attention turns queries and keys of `size` channels, (first + h w, size) both.
+
+    Centres of patches lie in [-1, 1] along each axis, whatever the grid; a quarter of the channels has the angles of
+    the row, a quarter those of the column, and the other half the same again. `first` tokens before the patches stay as
+    they are. Simeoni et al. 2025, https://arxiv.org/abs/2508.10104; dinov3, layers/rope_position_encoding.py.
+    """
+    periods = base ** (2 * np.arange(size // 4) / (size // 2))
+    row, column = ((np.mgrid[: grid[0], : grid[1]][i].reshape(-1, 1) + 0.5) / grid[i] * 2 - 1 for i in (0, 1))
+    angles = np.tile(2 * np.pi * np.concatenate([row / periods, column / periods], axis=1), 2)
+    angles = np.concatenate([np.zeros((first, size)), angles])
+    return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
+
+
+def rotate(x, sines, cosines):
+    """Turns x (B, N, heads, d) by the angles of each token, channel i with channel i + d / 2; returns x's dtype."""
+    y = x.astype(jnp.float32)
+    left, right = jnp.split(y, 2, axis=-1)
+    turned = jnp.concatenate([-right, left], axis=-1)
+    return (y * cosines[:, None] + turned * sines[:, None]).astype(x.dtype)
 
 
 def _cubic(new: int, old: int, offset: float, antialias: bool) -> np.ndarray:

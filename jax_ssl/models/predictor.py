@@ -13,8 +13,7 @@ class Predictor(nn.Module):
 
     context (B, K, D), the encoder's output; context_index int32 (B, K), target_index int32 (B, M, T): patches of the
     grid, row by row. The M blocks of an image are predicted independently of each other. positions: `sincos` (fixed,
-    column first) or `learned` (one grid). initial: a key of INITS;
-    attention: as in a backbone.
+    column first) or `learned` (one grid). initial: a key of INITS; attention, unroll: as in a backbone.
     target_weight (T,): zero at places of all blocks that are only padding, or None. Returns float32 (B, M, T, outputs).
     Assran et al. 2023, https://arxiv.org/abs/2301.08243; ijepa, src/models/vision_transformer.py.
     """
@@ -29,6 +28,7 @@ class Predictor(nn.Module):
     positions: str = "sincos"
     initial: str = "normal"
     attention: str = "auto"
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, context, context_index, target_index, grid, train: bool = False, target_weight=None):
@@ -45,7 +45,9 @@ class Predictor(nn.Module):
         if target_weight is not None:  # nothing looks at the padding
             bias = jnp.concatenate([jnp.zeros(kept), jnp.where(target_weight > 0, 0.0, -1e9)])[None, None]
         x = jnp.concatenate([seen, asked], axis=2).reshape(batch * blocks, kept + count, self.width)
-        x = Transformer(self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype,
-                        initial=self.initial, attention=self.attention, name="blocks")(x, train, bias=bias)  # fmt: skip
+        x = Transformer(
+            self.depth, self.heads, epsilon=self.epsilon, remat=self.remat, dtype=self.dtype, initial=self.initial,
+            attention=self.attention, unroll=self.unroll, name="blocks",
+        )(x, train, bias=bias)  # fmt: skip
         x = layer_norm("norm", self.epsilon)(x[:, kept:])
         return dense(self.outputs, "predict")(x).astype(jnp.float32).reshape(batch, blocks, count, self.outputs)

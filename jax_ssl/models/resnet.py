@@ -12,6 +12,7 @@ from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
+from jax_ssl.models.apply import first_layers
 from jax_ssl.models.conv import convolve
 from jax_ssl.models.features import Features
 from jax_ssl.models.norm import BatchNorm, LayerNorm
@@ -93,11 +94,7 @@ class ResNet(nn.Module):
 
     def shortened(self, depth: int, variables: dict):
         """The network of the first `depth` stages and its variables."""
-        kept = sum(self.stages[:depth])
-        left = lambda name: name.startswith("Block_") and int(name.removeprefix("Block_")) >= kept
-        return self.clone(stages=self.stages[:depth]), {
-            kind: {name: tree for name, tree in parts.items() if not left(name)} for kind, parts in variables.items()
-        }
+        return self.clone(stages=self.stages[:depth]), first_layers(variables, Block=sum(self.stages[:depth]))
 
 
 def _padded(conv, features, kernel, stride=1):

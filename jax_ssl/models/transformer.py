@@ -13,7 +13,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax_ssl import sharding
 from jax_ssl.models import implementation
 from jax_ssl.models.attend import attend
-from jax_ssl.models.dense import Dense, gelu
+from jax_ssl.models.dense import Dense, gelu, quick_gelu
+from jax_ssl.models.drop_path import add_to_some
+from jax_ssl.models.positions import rotate
 from jax_ssl.models.relative import RelativeBias
 from jax_ssl.sharding import batch_constraint
 
@@ -58,8 +60,9 @@ def layer_norm(name=None, epsilon=1e-6):
 class Attention(nn.Module):
     """Multi-head self-attention; logits kept in `dtype`, softmax in float32. x (B, N, D) -> (B, N, D).
 
-    relative: None or (heads, N, N), added to the logits. Without key_bias only queries and values have one (BEiT).
-    kernel: of `implementation`.
+    relative: None or (heads, N, N), added to the logits. rotary: None, or sines and cosines, (N, D / heads) both, by
+    which queries and keys are turned. Without key_bias only queries and values have one (BEiT). kernel: of
+    `implementation`.
     """
 
     heads: int
@@ -69,7 +72,7 @@ class Attention(nn.Module):
     kernel: str = "plain"
 
     @nn.compact
-    def __call__(self, x, relative=None):
+    def __call__(self, x, relative=None, rotary=None):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         dense = lambda size, name, **bias: Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
         shown = self.is_mutable_collection("intermediates")
@@ -86,6 +89,8 @@ class Attention(nn.Module):
         # Split before the heads are: with an axis of three in the middle a TPU copies more.
         by_head = (*x.shape[:2], self.heads, width // self.heads)
         query, key, value = (part.reshape(by_head) for part in jnp.split(qkv, 3, axis=-1))
+        if rotary is not None:
+            query, key = (rotate(part, *rotary) for part in (query, key))
         if query.dtype == jnp.float32 and not shown:
             return dense(width, "out")(attend(query, key, value, relative).reshape(x.shape))
         # Rounded to bfloat16 in memory, as mixed precision has them elsewhere: in float32 they would be, with their
@@ -102,17 +107,18 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, exact GELU (not the tanh approximation), linear."""
+    """Linear, exact GELU (not the tanh approximation) or another function, linear."""
 
     ratio: float
     dtype: jnp.dtype
     initial: str = "xavier"
+    function: Callable = gelu
 
     @nn.compact
     def __call__(self, x):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         x = Dense(int(width * self.ratio), dtype=self.dtype, kernel_init=kernel, name="fc1")(x)
-        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(gelu(checkpoint_name(x, "fc1")))
+        return Dense(width, dtype=self.dtype, kernel_init=kernel, name="fc2")(self.function(checkpoint_name(x, "fc1")))
 
 
 class SwiGlu(nn.Module):
@@ -134,7 +140,7 @@ class SwiGlu(nn.Module):
         return Dense(width, dtype=self.dtype, kernel_init=kernel, name="w3")(nn.silu(gate) * value)
 
 
-MLPS = {"gelu": Mlp, "swiglu": SwiGlu}
+MLPS = {"gelu": Mlp, "quick_gelu": partial(Mlp, function=quick_gelu), "swiglu": SwiGlu}
 
 
 class Block(nn.Module):
@@ -157,12 +163,12 @@ class Block(nn.Module):
     kernel: str
 
     @nn.compact
-    def __call__(self, x, drop_rate, relative, train: bool):
+    def __call__(self, x, drop_rate, relative, train: bool, rotary=None):
         if self.window:
             relative = RelativeBias(self.heads, *self.window, name="relative_bias")()
         attention = Attention(self.heads, self.dtype, self.initial, self.key_bias, self.kernel, name="attention")
         mlp = MLPS[self.mlp](self.mlp_ratio, self.dtype, self.initial, name="mlp")
-        branches = (("norm1", lambda y: attention(y, relative), "gamma1"), ("norm2", mlp, "gamma2"))
+        branches = (("norm1", lambda y: attention(y, relative, rotary), "gamma1"), ("norm2", mlp, "gamma2"))
         for norm, function, gamma in branches:
 
             def branch(x, norm=norm, function=function, gamma=gamma):
@@ -186,24 +192,6 @@ class Block(nn.Module):
         return x + (y * (kept / (1 - rate)).astype(y.dtype)).astype(x.dtype)
 
 
-def add_to_some(branch, x, rate: float, key):
-    """x plus branch of a random subset of its rows, scaled up to what all of them would add; the others cost nothing.
-
-    x (B, N, D), B a multiple of 8. Of every 16 (or 8) rows in a row, floor(16 (1 - rate)) are chosen: rows of one
-    device, so that on a mesh nothing moves, and yet the same ones on any mesh. dinov2, layers/block.py,
-    drop_add_residual_stochastic_depth, which chooses among all rows of a device.
-    """
-    group = gcd(len(x), 16)
-    keep = max(1, int(group * (1 - rate)))
-    groups = x.reshape(-1, group, *x.shape[1:])
-    chosen = jnp.argsort(jax.random.uniform(key, groups.shape[:2]), axis=1)[:, :keep]
-    safe = dict(mode="promise_in_bounds", unique_indices=True)
-    some = jax.vmap(lambda rows, i: rows.at[i].get(**safe))(groups, chosen)
-    y = branch(batch_constraint(some.reshape(-1, *x.shape[1:])))
-    y = (y * (group / keep)).astype(x.dtype).reshape(some.shape)
-    return jax.vmap(lambda rows, i, y: rows.at[i].add(y, **safe))(groups, chosen, y).reshape(x.shape)
-
-
 class Transformer(nn.Module):
     """`depth` blocks scanned over parameters stacked on a leading axis, under `params["blocks"]`.
 
@@ -211,8 +199,9 @@ class Transformer(nn.Module):
     drop_path: rate of the last block, rising linearly from 0, or with drop_path_uniform that of every block; needs an
     rng named "drop_path" when train. relative_bias: `none`, or one table that all blocks share (`shared`) or each has
     (`block`), for tokens in a window (rows, columns, whether a class token comes first). bias: added to the logits of
-    all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. attention: a wish of
-    `implementation`; where that is a TPU's kernel, remat "dots" stores only the two widest results.
+    all blocks, (heads or 1, N or 1, N) or what else broadcasts to (B, heads, N, N), or None. rotary: of `Attention`.
+    attention: a wish of `implementation`; where that is a TPU's kernel, remat "dots" stores only the two widest
+    results. unroll: each block is compiled by itself, in no loop: then nothing is copied into stacks and out of them.
     """
 
     depth: int
@@ -229,14 +218,16 @@ class Transformer(nn.Module):
     relative_bias: str = "none"
     drop_path_uniform: bool = False
     attention: str = "auto"
+    unroll: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None):
+    def __call__(self, x, train: bool = False, window: tuple | None = None, bias=None, rotary=None):
         rising = self.drop_path and not self.drop_path_uniform
         block, policy = Block, REMAT[self.remat]
         shape = None if bias is None else bias.shape
         added = (self.heads, *x.shape[1:2] * 2) if self.relative_bias != "none" else shape
-        kernel = implementation.pick(self.attention, x.shape, self.heads, self.dtype, added)
+        wish = self.attention if rotary is None else "plain"  # kernels do not turn queries and keys
+        kernel = implementation.pick(wish, x.shape, self.heads, self.dtype, added)
         if policy is not None:
             policy = WIDEST if self.remat == "dots" and kernel == "pallas" else policy
             block = nn.remat(block, policy=policy, prevent_cse=False, static_argnums=(4,))
@@ -244,8 +235,9 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "drop_path": True},
-            in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
+            unroll=self.depth if self.unroll else 1,
         )
         stack = partial(
             blocks, heads=self.heads, mlp_ratio=self.mlp_ratio, layer_scale=self.layer_scale, epsilon=self.epsilon,
@@ -258,9 +250,9 @@ class Transformer(nn.Module):
         x, random = x.astype(self.dtype), train and self.drop_path
         asked = self.is_initializing() or self.is_mutable_collection("intermediates")
         if kernel != "pallas" or random or asked or not sharding.replicates_parameters():
-            return stack(name="blocks")(x, rates, relative, train)[0]
+            return stack(name="blocks")(x, rates, relative, train, rotary)[0]
         apply = stack(parent=None).apply
-        run = lambda x, params, rates, relative: apply({"params": params}, x, rates, relative, train)[:1]
+        run = lambda x, params, rates, relative: apply({"params": params}, x, rates, relative, train, None)[:1]
         return sharding.by_batch(run, 1)(x, self.rounded(self.get_variable("params", "blocks")), rates, relative)[0]
 
     def rounded(self, params):

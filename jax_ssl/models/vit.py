@@ -5,6 +5,8 @@ Code:  https://github.com/facebookresearch/mae, models_mae.py (initialisation, c
        https://github.com/facebookresearch/dinov2, models/vision_transformer.py (registers, how positions are resized)
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from jax_ssl.models.features import Features
 from jax_ssl.models.transformer import INITS, MLPS, REMAT, Transformer, layer_norm
 
 CHOICES = dict(
-    positions=("sincos_column", "sincos_row", "learned", "none"), pool=("cls", "mean", "norm_of_mean"),
+    positions=("sincos_column", "sincos_row", "learned", "rotary", "none"), pool=("cls", "mean", "norm_of_mean"),
     remat=tuple(REMAT), mlp=tuple(MLPS), relative_bias=("none", "shared", "block"),
     attention=implementation.WISHES,
 )  # fmt: skip
@@ -52,16 +54,20 @@ class ViT(nn.Module):
     position_antialias: bool = False
     drop_path_uniform: bool = False
     attention: str = "auto"
+    pre_norm: bool = False
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, images, train: bool = False, keep=None, mask=None):
         batch, grid = len(images), (images.shape[1] // self.patch, images.shape[2] // self.patch)
         if keep is not None and self.relative_bias != "none":
             raise UserError("Relative positions need every patch: set model.relative_bias='none' to encode a part.")
+        if keep is not None and self.positions == "rotary":
+            raise UserError("Rotary positions need every patch here: set model.positions to another kind.")
         x = self.embed(images)
         if mask is not None:
             x = jnp.where(mask[..., None], self.token("mask_token").astype(x.dtype), x)
-        if self.positions != "none":
+        if self.positions not in ("none", "rotary"):
             x = x + self.codes(grid).astype(x.dtype)
         if keep is not None:
             x = jnp.take_along_axis(x, keep[..., None], axis=1)
@@ -74,11 +80,15 @@ class ViT(nn.Module):
             extra.append(self.token("registers", self.registers))
         x = jnp.concatenate([jnp.broadcast_to(e, (batch, *e.shape[1:])).astype(x.dtype) for e in extra] + [x], axis=1)
 
+        x = layer_norm("pre_norm", self.epsilon)(x).astype(x.dtype) if self.pre_norm else x
+        turned = None
+        if self.positions == "rotary":
+            turned = positions.rotary(grid, self.width // self.heads, first + self.registers)
         x = Transformer(
             self.depth, self.heads, self.mlp_ratio, self.layer_scale, self.drop_path, self.epsilon, self.remat,
             self.dtype, self.mlp, self.initial, self.key_bias, self.relative_bias, self.drop_path_uniform,
-            self.attention, name="encoder",
-        )(x, train, (*grid, bool(first)))  # fmt: skip
+            self.attention, self.unroll, name="encoder",
+        )(x, train, (*grid, bool(first)), rotary=turned)  # fmt: skip
         norm, start = layer_norm("norm", self.epsilon), first + self.registers
         if self.pool == "norm_of_mean":
             x = x.astype(jnp.float32)
@@ -136,19 +146,21 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
          layer_scale: float, drop_path: float, epsilon: float, remat: str, dtype: str, mlp: str = "gelu",
          init: str = "xavier", key_bias: bool = True, relative_bias: str = "none", position_offset: float = 0.0,
          position_antialias: bool = False, drop_path_uniform: bool = False,
-         attention: str = "auto") -> ViT:  # fmt: skip
+         attention: str = "auto", pre_norm: bool = False, unroll: bool = False) -> ViT:  # fmt: skip
     """A ViT of these settings, checked.
 
-    positions: `sincos_column` (MAE, I-JEPA), `sincos_row` (MoCo v3), `learned` or `none`.
+    positions: `sincos_column` (MAE, I-JEPA), `sincos_row` (MoCo v3), `learned`, `rotary` (DINOv3) or `none`.
     pool: `cls`, `mean` of the patches (no class token), or `norm_of_mean` (BEiT fine-tuned: a class token takes part,
         the last norm comes behind the mean of the patches, which are returned without a norm).
-    mlp: `gelu` or `swiglu`; init: a key of INITS; remat: of REMAT.
-    key_bias: False leaves it to queries and values (BEiT). relative_bias: `none`, `shared` by all blocks, or `block`.
-    position_offset: added to the number of patches in the scale by which learned positions are resized (DINO: 0.1);
+    mlp: `gelu`, `quick_gelu` or `swiglu`; pre_norm: a norm before the first block (both of CLIP); init: a key of INITS;
+    remat: of REMAT. key_bias: False leaves it to queries and values (BEiT). relative_bias: `none`, `shared` by all
+    blocks, or `block`. position_offset: added to the number of patches in the scale by which learned positions are
+    resized (DINO: 0.1);
         position_antialias: whether that is filtered when it shrinks (DINOv2 with registers).
     drop_path: rate of the last block, rising from 0, or with drop_path_uniform of all; then, beyond 0.1, dropped
         branches are not computed.
     attention: `auto`, `fused` or `plain`, see `implementation.choose`.
+    unroll: compile each block by itself: two to five times as long, for a faster step on a CPU.
     """
     bounds.whole("model.", dict(patch=patch, width=width, depth=depth, heads=heads))
     bounds.whole("model.", dict(registers=registers), at_least=0)
@@ -160,12 +172,14 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     net = ViT(
         patch, width, depth, heads, mlp_ratio, positions, pool, registers, layer_scale, drop_path, epsilon, remat,
         jnp.dtype(dtype), mlp, init, key_bias, relative_bias, position_offset, position_antialias, drop_path_uniform,
-        attention,
+        attention, pre_norm, unroll,
     )  # fmt: skip
     for name, known in CHOICES.items():
         bounds.one_of("model.", {name: getattr(net, name)}, known)
     if width % heads or width % 4:
         raise UserError(f"model.width={width} must be a multiple of 4 and of model.heads={heads}.")
+    if positions == "rotary" and width // heads % 4:
+        raise UserError(f"model.width={width} over model.heads={heads} must be a multiple of 4 for rotary positions.")
     if int(width * mlp_ratio) < 1:
         raise UserError(f"model.mlp_ratio={mlp_ratio} of model.width={width} leaves no layer: take a larger one.")
     if registers and relative_bias != "none":
@@ -173,6 +187,7 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     return net
 
 
+@partial(jax.jit, static_argnums=0)
 def attention(backbone: nn.Module, variables: dict, images):
     """Attention of the last block, (B, heads, N, N) float32, rows are queries: class token, registers, then patches."""
     _, seen = backbone.apply(variables, images, mutable=["intermediates"])

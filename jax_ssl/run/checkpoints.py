@@ -259,7 +259,8 @@ def _list(steps: list[int]) -> str:
 
 
 def _prepare_orbax() -> None:
-    """Silences Orbax's log, which has tracebacks of errors that we raise ourselves."""
+    """Sets Orbax's options, and silences its log, which has tracebacks of errors that we raise ourselves."""
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it logs the other writes of a save that has failed
     retention.allow_plain_buckets()
+    storage.save_small_arrays_whole()

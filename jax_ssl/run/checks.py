@@ -64,6 +64,13 @@ def check_steps(config) -> None:
 
 def check_measuring(config) -> None:
     """Raises UserError for wrong keys of reading images and measuring features; `evaluate` may change these too."""
+    check_reading(config)
+    check_depth(network_of(config), config.feature_depth)
+    check_size(config, config.data.eval_size)
+
+
+def check_reading(config) -> None:
+    """The part of `check_measuring` that needs no network."""
     data = config.data
     bounds.bounded("", dict(seed=config.seed), at_least=0, below=SEEDS)
     bounds.whole("", dict(feature_depth=config.feature_depth), at_least=0)
@@ -77,8 +84,6 @@ def check_measuring(config) -> None:
     for key in ("mean", "std"):
         if len(data[key]) != 3:
             raise UserError(f"data.{key}={bounds.as_written(data[key])} must be three numbers: red, green, blue.")
-    check_depth(network_of(config), config.feature_depth)
-    check_size(config, data.eval_size)
 
 
 def check_size(config, size: int) -> None:

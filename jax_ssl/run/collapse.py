@@ -75,12 +75,16 @@ class Watch:
         self._seen: dict[str, int] = {}
         self._told: set[str] = set()
 
+    def recall(self, best_uniformity: float) -> None:
+        """Takes up the best uniformity of the steps before a run was resumed: 0 where there was none."""
+        self._best_uniformity = min(self._best_uniformity, best_uniformity)
+
     def check(self, step: int, metrics: dict) -> str | None:
         """A sentence with what is wrong at this step and what to try, or None. Missing metrics are not judged."""
         found = symptoms(metrics)
         if self.judges_spread and "uniformity" in metrics:
             now = float(metrics["uniformity"])
-            self._best_uniformity = min(self._best_uniformity, now)  # also in the grace steps: the best is at the start
+            self.recall(now)  # also in the grace steps: the best is at the start
             found["uniformity"] = now > LOW_SPREAD * self._best_uniformity
         if step < self.grace:
             return None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 
 from jax_ssl.errors import LostError, UserError
+from jax_ssl.run import allocator
 
 INSTALL = {"cuda": 'pip install "jax[cuda12]"', "gpu": 'pip install "jax[cuda12]"', "tpu": 'pip install "jax[tpu]"'}
 PACKAGES = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}  # with which JAX finds them
@@ -23,6 +24,8 @@ def check_devices(environ: Mapping = os.environ) -> None:
     """
     wanted = environ.get("JAX_PLATFORMS", "")
     no_tpu = not has_tpu_chips() and "tpu" in (wanted or "tpu")
+    if wanted == "cpu" or (wanted == "" and no_tpu and not has_nvidia()):
+        allocator.keep_memory(environ)  # before JAX's threads start
     # On a machine without a TPU, libtpu, if it is installed, prints many lines before it gives up.
     noise = no_tpu and importlib.util.find_spec("libtpu") is not None and not (wanted == "" and has_nvidia())
     try:

@@ -157,9 +157,9 @@ def sync_point() -> Callable[[int], bool] | None:
     return multihost_utils.reached_preemption_sync_point if is_distributed() else None
 
 
-def from_first(choice: bool) -> bool:
+def from_first(choice: bool | float) -> bool | float:
     """The value that `choice` has on process 0, on every process."""
-    return bool(multihost_utils.broadcast_one_to_all(choice)) if is_distributed() else choice
+    return type(choice)(multihost_utils.broadcast_one_to_all(choice)) if is_distributed() else choice
 
 
 def run_on_first(action: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ FREE = (
     # Machines: a batch depends on nothing but the config and the step.
     "data.dir", "data.workers", "mesh.", "hosts.",
     # Memory: the same sums, recomputed or in pieces. Not `micro_batch`: it changes the statistics of batch norm.
-    "model.remat", "model.attention", "method.chunks",
+    "model.remat", "model.attention", "model.unroll", "method.chunks",
 )  # fmt: skip
 
 

@@ -136,6 +136,15 @@ class Lock:
             return None
 
 
+def in_use(workdir) -> bool:
+    """Whether another command that seems to be alive has the lock of this folder."""
+    lock = Lock(workdir)
+    owner = lock._read()
+    if owner is None or has_ended(owner, lock.folder):
+        return False
+    return owner["pid"] != os.getpid() if on_this_machine(owner) else time.time() - owner["alive"] < TIMEOUT
+
+
 def describe_self(folder: str) -> dict:
     """The content of a lock file for this process. pid and start time identify a process, as pids are used again."""
     now = datetime.datetime.now().astimezone()

@@ -85,6 +85,11 @@ class Writer:
                 self.flush()
         return metrics
 
+    def least(self, name: str) -> float:
+        """The smallest value of a metric in the lines so far; 0.0 if there is none, or this writer is not active."""
+        lines = paths.json_lines(self._folder / "metrics.jsonl") if self.active else []
+        return min((line[name] for line in lines if line.get(name) is not None), default=0.0)
+
     def saved(self, step: int) -> None:
         """To be called when the checkpoint of `step` is saved."""
         self.clock.account.mark(step)

@@ -123,6 +123,38 @@ class Progress:
             self._bar = None
 
 
+class Counter:
+    """Shows how many of `total` images were done: a bar on a terminal, elsewhere a line every EVERY seconds.
+
+    what: a few words on the work. Work that takes less than a few seconds shows nothing.
+    """
+
+    EVERY = 20.0
+
+    def __init__(self, what: str, total: int, say=print, stream=None, now=time.monotonic):
+        self.what, self.total, self.done, self._say, self._now = what, total, 0, say, now
+        self._start = self._last = now()
+        stream = sys.stdout if stream is None else stream
+        form = "{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} images, {rate_fmt}, ETA {remaining}"
+        options = dict(total=total, desc=what, file=stream, delay=2, leave=False, dynamic_ncols=True, bar_format=form)
+        self._bar = tqdm(**options) if stream.isatty() else None
+
+    def add(self, count: int) -> None:
+        """So many more images are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self._now() - self._last >= self.EVERY and self.done < self.total:
+            self._last = self._now()
+            speed = self.done / (self._last - self._start)
+            left = _duration((self.total - self.done) / speed)
+            self._say(f"{self.what}: {self.done:,} of {self.total:,} images, {speed:,.0f} images/s, ETA {left}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
 def plain_line(step: int, total: int, metrics: dict) -> str:
     """`step   120/2000  loss   5.1234  1830 images/s  data wait  3 %  ETA 0:01:30`, in columns of fixed width."""
     digits = len(str(total or 10**6))

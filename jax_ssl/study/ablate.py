@@ -5,38 +5,29 @@ folder, WORKDIR/SUITE/CELL-SEED.
 """
 
 import contextlib
-import datetime
 import difflib
 import math
 import os
 import re
 import select
 import signal
-import textwrap
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 
-from jax_ssl import config, paths, train
+from jax_ssl import config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.run import identity, metrics, outputs, stop
 from jax_ssl.run.checks import check
-from jax_ssl.study import measure
+from jax_ssl.study import budget, charts
+from jax_ssl.study.cell import PROBED, Job, run_cell
+from jax_ssl.study.report import compare
 
-PROBED = {"knn": "kNN", "linear": "linear"}  # fractions, measured on the frozen network; shown in per cent
 NOTE = "Mean ± standard deviation over seeds (each). kNN (k = 20) and linear: %, of the better of student and teacher."
-
-
-class Job(NamedTuple):
-    """One cell with one seed."""
-
-    cell: str
-    seed: int
-    flags: list[str]  # the config, and the overrides of suite, cell and user, as `train` takes them
-    settings: object  # the config that they make
-    folder: epath.Path  # of the run
+FORMATS = dict.fromkeys(PROBED, lambda value: f"{100 * value:.1f}")
+FORMATS |= {"images": "{:,.0f}".format, "tflop": "{:,.1f}".format, "seconds": "{:.0f}".format}
+NAMES = PROBED | {"tflop": "TFLOP", "weights": "read"}  # of columns
 
 
 def suites() -> dict:
@@ -67,17 +58,21 @@ def listing(name: str = "") -> str:
     return "\n".join(lines[1:])
 
 
-def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
+def jobs(name: str, workdir: str, seeds: str, overrides, seconds: float | None = None) -> list[Job]:
     """All cells with the first seed, then all with the next: so early results can be compared already.
 
-    Raises UserError for a mistake in any of them, before the first one runs.
+    seconds: of each cell, None = those of the suite. Raises UserError for a mistake in any cell, before the first runs.
     """
     suite, numbers, made = find(name), seeds.split(","), []
+    if seconds is not None and not (suite.seconds and 0 < seconds < math.inf):
+        remedy = "give a positive number" if suite.seconds else f"cells of {name} have --config.epochs"
+        raise UserError(f"--seconds={seconds:g}: {remedy}.")
+    seconds = suite.seconds if seconds is None else seconds
     if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
         raise UserError(f"--seeds={seeds}: give different whole numbers with commas, such as --seeds=0,1.")
     if paths.is_remote(workdir):
         raise UserError(f"--workdir={workdir}: ablations are kept in a local folder.")
-    varied = {"seed", *(key for cell in suite.cells.values() for key in cell.overrides)}
+    varied = {"seed", *(key for cell in suite.cells.values() for key in cell.overrides), *["epochs"] * bool(seconds)}
     for key in (flag.partition("=")[0].removeprefix("--config.") for flag in overrides):
         if key in varied:
             raise UserError(f"--config.{key} is what the cells of {name} differ in: override another key.")
@@ -88,50 +83,25 @@ def jobs(name: str, workdir: str, seeds: str, overrides) -> list[Job]:
             settings = config.load(spec, flags)
             check(settings, jax.device_count())
             folder = paths.resolve(workdir) / name / f"{re.sub('[^0-9A-Za-z+.]+', '_', label)}-{seed}"
-            made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder))
+            made.append(Job(label, seed, [f"--config={spec}", *flags], settings, folder, seconds, cell.baseline))
     for job in made:
         identity.check_writable(job.folder)
-        identity.check_config(job.folder, config.to_dict(job.settings), say=lambda note: None)
+        known = budget.read(job.folder, seconds) if seconds else None
+        settings = budget.limited(job.flags, known, suite.probes) if known else job.settings
+        identity.check_config(job.folder, config.to_dict(settings), say=lambda note: None)
     return made
 
 
 def finished(name: str, made: list[Job], path: epath.Path) -> dict:
     """{cell: {seed: newest record}} of the records whose config, but for the seed, is that of the job in `made`."""
-    configs = {job.cell: config.to_dict(job.settings) for job in made}
-    found = {cell: {} for cell in configs}
+    known = {job.cell: (config.to_dict(job.settings), job.seconds) for job in made}
+    found = {cell: {} for cell in known}
     for record in sorted(paths.json_lines(path), key=lambda record: record["seed"]):
         cell, seed = record["cell"], record["seed"]
-        if record["suite"] == name and record["config"] == configs.get(cell, {}) | {"seed": seed}:
+        own, seconds = known.get(cell, ({}, 0.0))
+        if (record["suite"], record["config"], record.get("budget", 0.0)) == (name, own | {"seed": seed}, seconds):
             found[cell][seed] = record
     return found
-
-
-def collect_numbers(lines: list[dict], log: str, results: list[dict], names) -> dict:
-    """{name: number or None} of a run. lines: of metrics.jsonl; log: log.txt; results: from `measure_frozen`."""
-    numbers = {name: value for line in lines for name, value in line.items()}  # the last of each
-    numbers["collapsed"] = "looks collapsed" in log
-    k = min((r["k"] for r in results if r["k"]), key=lambda k: abs(k - 20), default=None)  # 20 if the set allows it
-    for task in PROBED:
-        numbers[task] = max((r["value"] for r in results if r["task"] == task and r["k"] in (None, k)), default=None)
-    return {name: numbers.get(name) for name in names}
-
-
-def run_cell(name: str, suite, job: Job, stopped) -> dict:
-    """Trains and measures one cell; returns its record. Raises KeyboardInterrupt if `stopped()` after a signal."""
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):  # the run's lines are in its log.txt
-        if stopped() or not train.train(job.settings, str(job.folder)) or stopped():
-            raise KeyboardInterrupt
-        probed = PROBED.keys() & set(suite.numbers)
-        results = measure.measure_frozen(str(job.folder), wanted=("student", "teacher")) if probed else []
-    lines, log = paths.json_lines(job.folder / "metrics.jsonl"), (job.folder / "log.txt").read_text()
-    steps = np.diff([0, *(line["step"] for line in lines)])
-    # Of all steps and not of this call: an interrupted cell was run by several calls.
-    seconds = sum(count * line.get("step_seconds", 0) for count, line in zip(steps, lines))
-    return dict(
-        suite=name, cell=job.cell, seed=job.seed, config=config.to_dict(job.settings), overrides=job.flags,
-        numbers=collect_numbers(lines, log, results, suite.numbers), steps=lines[-1]["step"],
-        seconds=round(float(seconds), 1), date=datetime.date.today().isoformat(), hardware=measure.hardware(),
-    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -155,9 +125,9 @@ def watch_signals():
         os.close(write_end)
 
 
-def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
+def run(name: str, workdir: str, seeds: str = "0", overrides=(), seconds: float | None = None) -> None:
     """Runs the cells that are not finished, and prints one line each; then writes the report. Raises UserError."""
-    made, suite, root = jobs(name, workdir, seeds, overrides), find(name), paths.resolve(workdir)
+    made, suite, root = jobs(name, workdir, seeds, overrides, seconds), find(name), paths.resolve(workdir)
     file = outputs.check_file("--workdir", str(root / "ablations.jsonl"))
     setting = settings_line(made, overrides)
     metrics.trim(file, math.inf)  # drops a last line that a kill cut short
@@ -172,13 +142,28 @@ def run(name: str, workdir: str, seeds: str = "0", overrides=()) -> None:
                     record = run_cell(name, suite, job, stopped)
                     paths.append(file, metrics.json_line(record))
                     jax.clear_caches()  # the next cell has programs of its own
-                values = "  ".join(f"{PROBED.get(k, k)} {number_text(k, v)}" for k, v in record["numbers"].items())
+                values = "  ".join(f"{NAMES.get(k, k)} {number_text(k, v)}" for k, v in record["numbers"].items())
                 print(f"{values}  {record['seconds']:.0f} s", flush=True)
     except KeyboardInterrupt:
         print("\nstopped, all saved; the same command goes on from here", flush=True)
     finally:
         print()
         report(name, suite, finished(name, made, file), root, setting)
+        compare_runs([job.folder for job in made], root / f"{name}.html")
+
+
+def compare_runs(folders: list[epath.Path], out: epath.Path) -> None:
+    """Writes the page over those runs that were measured, without their FLOPs; nothing for fewer than two.
+
+    Any error is one line: the suite itself is finished, and recorded.
+    """
+    measured = [folder for folder in folders if (folder / "results.jsonl").exists()]
+    if len(measured) < 2:
+        return
+    try:
+        print(f"its runs on one page: {compare.write(measured, out, with_work=False)}")
+    except Exception as error:
+        print(f"there is no page over these runs: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
 def settings_line(made: list[Job], overrides) -> str:
@@ -197,61 +182,30 @@ def number_text(name: str, value) -> str:
     """A number of a table as text: per cent for those in PROBED, yes or no, "-" for None."""
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
-    return f"{100 * value:.1f}" if name in PROBED else f"{value:.3f}"
-
-
-def values_of(records: dict, name: str) -> list:
-    """The values of one number, of all seeds that have it."""
-    return [r["numbers"][name] for r in records.values() if r["numbers"].get(name) is not None]
+    return value if isinstance(value, str) else FORMATS.get(name, "{:.3f}".format)(value)
 
 
 def summary(name: str, values: list) -> str:
-    """`42.1 ± 0.4 (41.8, 42.4)`; `1 of 2` for yes and no."""
+    """`42.1 ± 0.4 (41.8, 42.4)`; `1 of 2` for yes and no; words as they are."""
     if not values or isinstance(values[0], bool):
         return f"{sum(values)} of {len(values)}" if values else "-"
+    if isinstance(values[0], str):
+        return ", ".join(dict.fromkeys(values))
     mean, each = number_text(name, np.mean(values)), ", ".join(number_text(name, value) for value in values)
     return mean if len(values) == 1 else f"{mean} ± {number_text(name, np.std(values, ddof=1))} ({each})"
 
 
 def table(suite, found: dict) -> str:
     """A Markdown table of cells by numbers, with aligned columns. found: {cell: {seed: record}}."""
-    rows = [["cell", "seeds", *(PROBED.get(name, name) for name in suite.numbers)]]
-    for cell, own in found.items():
-        rows.append([cell, str(len(own)), *(summary(name, values_of(own, name)) for name in suite.numbers)])
+    dated = suite.chart == "years"
+    rows = [["cell", *["year"] * dated, "seeds", *(NAMES.get(name, name) for name in suite.numbers)]]
+    for cell in charts.chronological(suite) if dated else suite.cells:
+        year = [f"{suite.cells[cell].x:g}" if suite.cells[cell].x else ""] * dated
+        own = found[cell]
+        rows.append([cell, *year, str(len(own)), *(summary(n, charts.values_of(own, n)) for n in suite.numbers)])
     widths = [max(map(len, column)) for column in zip(*rows)]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(f"{text:{w}}" for text, w in zip(row, widths)) + " |" for row in rows)
-
-
-def plot(suite, found: dict, path: epath.Path, setting: str = "") -> None:
-    """Draws the first number of the suite: a point for each seed, a bar at the mean."""
-    from matplotlib.figure import Figure  # imported late, as it takes half a second
-
-    figure, name, lines = Figure(figsize=(8, 4.5), layout="constrained"), suite.numbers[0], {}
-    axes = figure.subplots()
-    for place, (label, cell) in enumerate(suite.cells.items()):
-        values = np.array(values_of(found[label], name)) * (100 if name in PROBED else 1)
-        if len(values):
-            lines.setdefault(cell.line, []).append((place if cell.x is None else cell.x, values))
-    for number, (line, points) in enumerate(lines.items()):
-        for x, values in points:
-            axes.plot([x] * len(values), values, "o", color=f"C{number}", alpha=0.5, markeredgewidth=0)
-        xs, means = zip(*((x, values.mean()) for x, values in points))
-        axes.plot(xs, means, "_-" if line else "_", ms=20, color=f"C{number}", label=line or "mean over seeds")
-    if any(cell.x is None for cell in suite.cells.values()):
-        axes.set(xticks=range(len(suite.cells)), xlim=(-0.5, len(suite.cells) - 0.5))
-        axes.set_xticklabels([textwrap.fill(label, 16, break_long_words=False) for label in suite.cells])
-    else:
-        places = [cell.x for cell in suite.cells.values()]
-        if max(places) > 8 * min(places):  # a logarithmic axis for lengths of queues, not for ratios and depths
-            axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:,g}")
-    label = f"{PROBED[name]}, %" if name in PROBED else name.replace("_", " ")
-    below = "\n".join([suite.axis, *textwrap.wrap(setting, 90)])
-    axes.set(xlabel=below, ylabel=label, title=textwrap.fill(suite.claim, 70))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(*axes.get_legend_handles_labels(), frameon=False)  # with handles, an empty legend is no warning
-    paths.save_picture(figure, path)
 
 
 def report(name: str, suite, found: dict, root: epath.Path, setting: str) -> None:
@@ -264,7 +218,8 @@ def report(name: str, suite, found: dict, root: epath.Path, setting: str) -> Non
         return
     minutes, hardware = sum(r["seconds"] for r in records) / 60, "; ".join({r["hardware"]: 0 for r in records})
     spent = f"{len(records)} runs, {minutes:.0f} minutes of training, on {hardware}."
-    parts = [f"# {suite.title}", f"{suite.claim} ({suite.source})", table(suite, found), NOTE, setting, spent]
-    (root / f"{name}.md").write_text("\n\n".join([*parts, f"![{name}]({name}.png)\n"]))
-    plot(suite, found, root / f"{name}.png", setting)
+    claimed = [f"# {suite.title}", f"{suite.claim} ({suite.source})"]
+    parts = [*claimed, table(suite, found), NOTE, suite.caption, setting, spent]
+    (root / f"{name}.md").write_text("\n\n".join([*filter(None, parts), f"![{name}]({name}.png)\n"]))
+    charts.plot(suite, found, root / f"{name}.png", setting)
     print(f"{parts[2]}\n\n{NOTE}\n{setting}\nin {root}/{name}.md, drawn in {root}/{name}.png")

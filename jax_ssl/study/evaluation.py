@@ -1,50 +1,85 @@
 """The verb `evaluate`: checks its flags, then runs one task after the other.
 
-kNN and the linear probe are in `measure.measure_frozen`, linear probes of all layers in layers.py, the puzzles of
-pretext methods in pretext.py, the user's own rulers in rulers.py; fine-tuning and the emergence of objects are here.
+kNN and the linear probe are in frozen.py, linear probes of all layers in layers.py, the puzzles of pretext methods in
+pretext.py, every ruler that is a file of `evaluate/` and the user's own in rulers.py; fine-tuning and the emergence of
+objects are here. A task that fails ends itself and not the others.
 """
 
+import functools
 import time
+from collections.abc import Callable
 
-from jax_ssl import parts
 from jax_ssl.data import cutouts
-from jax_ssl.errors import UserError
+from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import emergence, finetune, offline
-from jax_ssl.run import results
-from jax_ssl.study import layers, measure, pretext, rulers
+from jax_ssl.study import cases, frozen, layers, measure, pretext, rulers
 
 TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
-NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}
+NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}; of a ruler, NEEDS says it
     "knn": measure.WEIGHTS,
     "linear": measure.WEIGHTS,
     "layers": layers.NETWORKS,
     "pretext": pretext.NETWORKS,
-    "finetune": ("student", "teacher"),  # the same network from scratch is always measured too
-    "emergence": ("untrained", "student", "teacher"),
+    "finetune": measure.TRAINED,  # the same network from scratch is always measured too
 }
+WITHOUT_PIXELS = ("untrained", "student", "teacher")
 LABELS = 1000  # default of fine-tuning: images, at most
 CUTOUTS = 256  # objects, at most, on which emergence is measured
 RATES = (1e-3, 4e-3)  # of fine-tuning, per 256 images; tried for the pre-trained network and for the one from scratch
 
 
 def evaluate(
-    folder: str, tasks, weights=None, seed=None, labels=None, epochs=20, images=None, pool="max",
+    tasks, run=None, file=None, which=None, out=None, seed=None, labels=None, epochs=20, images=None, pool="max",
     say=measure.print_now, overrides=()
 ) -> None:  # fmt: skip
-    """Runs each of `tasks` on the networks in `weights`, None = all that the task can measure.
+    """Runs each of `tasks` on the networks in `which`, None = all that the task can measure.
 
-    labels, epochs: of fine-tuning. images: the folder of objects for emergence. pool: of the maps, for layers. Raises
-    UserError before long work.
+    run: a run's folder; or file: a file of weights, with the folder `out` for its numbers. labels, epochs: of
+    fine-tuning. images: the folder of objects for emergence. pool: of the maps, for layers. Raises UserError: before
+    long work for mistakes in the words of the command, and at the end if a task could not be measured.
     """
-    own = [task for task in tasks if "." in task]
-    for flag, given, known in (("task", tasks, (*TASKS, *own)), ("weights", weights or (), (*measure.WEIGHTS, "all"))):
-        wrong = sorted(set(given) - set(known))
-        if wrong:
-            raise UserError(f"--{flag}={wrong[0]}: choose from {', '.join(known)}.")
+    check_words(tasks, which, images, labels, epochs)
+    overrides, of_rulers = rulers.split_overrides(overrides, tasks)
+    options = {task: rulers.options_of(task, of_rulers.get(task, ())) for task in tasks if task in rulers.names()}
+    if run is None:
+        inside = [name for name in which or () if name in measure.TRAINED]
+        networks = measure.open_file(file, out, inside[0] if len(inside) == 1 else None, overrides, say)
+    else:
+        networks = measure.open_run(run, overrides, out, say)
+    networks = measure.choose(networks, which, say)
+    rows = functools.cache(lambda: rows_of(networks, say))
+    jobs = {}
+    if set(tasks) & set(offline.TASKS):
+        jobs[", ".join(task for task in offline.TASKS if task in tasks)] = lambda: frozen.measure_rows(
+            networks, *labelled(rows()), tasks, seed, say
+        )
+    rest = {
+        "layers": lambda task: layers.measure_layers(networks.only(layers.NETWORKS), pool, seed, say),
+        "pretext": lambda task: pretext.measure_pretext(networks, seed, say),
+        "finetune": lambda task: measure_finetuned(tuned(networks, which), labels, epochs, seed, say),
+        "emergence": lambda task: measure_emergence(networks.only(WITHOUT_PIXELS), images, seed, say),
+    }
+    of_file = lambda task: rulers.measure_rows(task, networks, *rows(), options[task], seed, say)
+    own = lambda task: rulers.measure_by(task, networks.only(WITHOUT_PIXELS), seed, say)
     for task in tasks:
-        networks = NETWORKS.get(task, NETWORKS["emergence"])
-        if weights and not set(weights) & set(networks):
-            raise UserError(f"--task={task} can't measure --weights={','.join(weights)}: take {' or '.join(networks)}.")
+        if task not in offline.TASKS:
+            jobs[task] = functools.partial(rest.get(task) or (own if "." in task else of_file), task)
+    run_each(jobs, networks.out, say)
+
+
+def check_words(tasks, which, images, labels, epochs) -> None:
+    """Raises UserError for words of the command that are wrong in any folder."""
+    own = [task for task in tasks if "." in task]
+    known = (*TASKS, *rulers.names())
+    for flag, given, choices in (("task", tasks, (*known, *own)), ("weights", which or (), (*measure.WEIGHTS, "all"))):
+        wrong = sorted(set(given) - set(choices))
+        if wrong:
+            raise UserError(f"--{flag}={wrong[0]}: choose from {', '.join(choices)}.")
+    for task in tasks:
+        pixels = task in rulers.names() and "network" not in rulers.open_ruler(task).NEEDS
+        networks = measure.WEIGHTS if pixels else NETWORKS.get(task, WITHOUT_PIXELS)
+        if which and not set(which) & set(networks):
+            raise UserError(f"--task={task} can't measure --weights={','.join(which)}: take {' or '.join(networks)}.")
     for task in own:
         rulers.find(task)
     if "emergence" in tasks and not images:
@@ -52,51 +87,77 @@ def evaluate(
     for flag, value in (("epochs", epochs), ("labels", labels)):
         if "finetune" in tasks and value is not None and value < 1:
             raise UserError(f"--{flag}={value}: fine-tuning needs at least 1.")
-    settings = measure.load_config(folder, overrides)
-    if "pretext" in tasks:
-        pretext.task_of(settings)
-    if "layers" in tasks:
-        layers.depths_of(settings)
-    if set(tasks) & set(offline.TASKS):
-        measure.measure_frozen(folder, tasks, weights or measure.WEIGHTS, seed, say, overrides)
-    if "layers" in tasks:
-        layers.measure_layers(folder, pool, weights or layers.NETWORKS, seed, say, overrides)
-    if "pretext" in tasks:
-        pretext.measure_pretext(folder, weights or pretext.NETWORKS, seed, say, overrides)
-    if "finetune" in tasks:
-        measure_finetuned(folder, labels, epochs, weights or ("student",), seed, say, overrides)
-    if "emergence" in tasks:
-        measure_emergence(folder, images, weights or measure.WEIGHTS, seed, say, overrides)
-    for task in own:
-        rulers.measure_by(task, folder, weights or measure.WEIGHTS, seed, say, overrides)
+
+
+def run_each(jobs: dict[str, Callable], out: str, say) -> None:
+    """Runs one job after the other; one that fails ends itself alone. Raises its error, or at the end a summary."""
+    failed, bugs = [], []
+    for name, work in jobs.items():
+        try:
+            work()
+        except (DataError, RunError):  # the images or the disk: the others would meet the same
+            raise
+        except Exception as error:
+            if len(jobs) == 1:
+                raise
+            failed.append(name)
+            bugs += [] if isinstance(error, UserError) else [error]
+            say(f"{name} is not measured: {sentence_of(error)}")
+    if bugs:
+        raise bugs[0]
+    if failed:
+        raise UserError(
+            f"Not measured: {', '.join(failed)}. The reasons are above, and the other numbers in {out}/results.jsonl."
+        )
+
+
+def sentence_of(error: Exception) -> str:
+    """What an error says, on one line; with its kind, where it was not foreseen."""
+    first = str(error).partition("\n")[0]
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+
+
+def rows_of(networks, say) -> tuple:
+    """(Splits, rows of a table) that all rulers of features share."""
+    splits = cases.open_splits(networks.settings, say)
+    return splits, cases.rows_of(networks, splits, say)
+
+
+def labelled(found: tuple) -> tuple:
+    """What `rows_of` returned. Raises UserError without labels."""
+    cases.check_labels(found[0])
+    return found
+
+
+def tuned(networks, which):
+    """The networks that are fine-tuned: the student, or those that were asked for."""
+    return networks.only(which or ("student",)).only(measure.TRAINED)
 
 
 def measure_at_end(folder: str, say=measure.print_now) -> None:
     """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
     try:
-        measure.measure_frozen(folder, say=say)
-        if pretext.has_task(measure.load_config(folder)):
-            pretext.measure_pretext(folder, say=say)
+        networks = measure.open_run(folder, say=say)
+        frozen.measure_rows(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
+        if pretext.has_task(networks.settings):
+            pretext.measure_pretext(networks, say=say)
     except Exception as error:
-        cause = (
-            str(error)
-            if isinstance(error, UserError)
-            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        say(
+            f"The run is finished and saved, but not measured: {sentence_of(error)} (evaluate --run={folder} tries "
+            "again)"
         )
-        say(f"The run is finished and saved, but not measured: {cause} (evaluate --run={folder} tries again)")
 
 
 def measure_finetuned(
-    folder: str, labels=None, epochs=20, wanted=("student",), seed=None, say=measure.print_now, overrides=()
-) -> list[dict]:
-    """Fine-tunes the run's networks, and the same network from scratch, on `labels` images (None = LABELS at most).
+    networks, labels=None, epochs=20, seed=None, say=measure.print_now, scratch=True
+) -> list[dict]:  # fmt: skip
+    """Fine-tunes the trained ones of the networks on `labels` images (None = LABELS at most).
 
-    wanted: student, teacher or both; other names are ignored. Prints a line for each; returns the records, which are
-    also in results.jsonl. Raises UserError.
+    scratch: the same network from scratch, too. Prints a line for each; returns the records, which are also in
+    results.jsonl. Raises UserError.
     """
-    settings = measure.load_config(folder, overrides)
+    settings = networks.settings
     seed = settings.seed if seed is None else seed
-    saved = measure.open_saved(settings, folder, [name for name in wanted if name in NETWORKS["finetune"]], say)
     data = measure.labelled(settings, say)
     count = len(data.train_images)
     if labels is not None and labels > count:
@@ -104,54 +165,47 @@ def measure_finetuned(
     chosen = finetune.fewshot(data.train_labels, min(LABELS, count) if labels is None else labels, seed)
     arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
     options = dict(epochs=epochs, base_lr=RATES, seed=seed)
-    say(f"\n{measure.introduction(settings, folder, saved, data)}")
-    records, tuned = [], dict(measure.encoders(settings, saved, data.train_images))
-    first = next(iter(tuned.values()))
+    say(f"\n{measure.introduction(networks, data)}")
+    records, encoders = [], dict(measure.encoders(networks, data.train_images))
+    first = next(iter(encoders.values()))
+    trained = {name: encode for name, encode in encoders.items() if name.partition(",")[0] != "untrained"}
     if not hasattr(first.backbone, "depth"):
         # Layer decay needs a stack of blocks; a network without one also pools its features itself.
         options |= dict(layer_decay=1.0, pool="own")
-    for weights, encode in {"scratch": first, **tuned}.items():
+    for weights, encode in (({"scratch": first} if scratch else {}) | trained).items():
         begun = time.time()
         result = finetune.finetune(encode, *arrays, scratch=weights == "scratch", **options)
         spent = time.time() - begun
         say(f"fine-tuned on {len(chosen):,} labels, {weights:8} {100 * result['top1']:5.1f} %, {spent:.0f} s")
-        protocol = {key: value for key, value in result.items() if key != "top1"}
-        protocol |= {"labels": len(chosen), "hardware": measure.hardware()} | encode.protocol
-        record = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
-        records.append(
-            results.record_result(folder, "finetune", weights, "top1", result["top1"], protocol=protocol, **record)
-        )
+        protocol = measure.counts(data) | {key: value for key, value in result.items() if key != "top1"}
+        protocol |= {"name": "finetune", "labels": len(chosen), "epochs": epochs} | encode.protocol
+        where = measure.where(networks, data, seed)
+        records += rulers.record(networks.out, where, "finetune", weights, {"top1": result["top1"]}, protocol)
     return records
 
 
-def measure_emergence(
-    folder: str, images: str, wanted=measure.WEIGHTS, seed=None, say=measure.print_now, overrides=()
-) -> list[dict]:
+def measure_emergence(networks, images: str, seed=None, say=measure.print_now) -> list[dict]:
     """Measures whether the class token attends to objects: Jaccard similarity with the masks of cut-out objects.
 
     images: a folder of objects cut out of their background, see `data/cutouts.py`. Prints a line for each network and
     for noise; returns the records, which are also in results.jsonl. Raises UserError.
     """
-    settings = measure.load_config(folder, overrides)
+    settings = networks.settings
     seed = settings.seed if seed is None else seed
-    emergence.check_class_token(parts.network_of(settings))
-    saved = measure.open_saved(settings, folder, wanted, say)
+    emergence.check_class_token(networks.backbone)
     scenes, outlines = cutouts.load_cutouts(images, CUTOUTS, settings.data.eval_size, say)
     say(f"\n{len(scenes):,} objects of {images} on noise: Jaccard similarity with most of the attention")
     say(f"{'':32}{'best head':>10}{'all heads':>10}")
-    where = dict(data=images, split="test", k=None, step=saved.step, seed=seed)
-    shown = dict(images=len(scenes), size=settings.data.eval_size, scenes="composed on noise")
-    where["protocol"] = shown | dict(mass=emergence.MASS, heads=settings.model.heads, hardware=measure.hardware())
+    protocol = dict(name="emergence", images=len(scenes), size=settings.data.eval_size, scenes="composed on noise")
+    protocol |= dict(mass=emergence.MASS, heads=networks.backbone.heads, hardware=measure.hardware())
+    where = dict(data=images, split="test", k=None, step=networks.step, seed=seed)
     records = []
 
     def note(name, found):
         say(f"{name:32}{100 * found['jaccard_best_head']:>10.1f}{100 * found['jaccard_mean_head']:>10.1f}")
-        for metric, value in found.items():
-            records.append(
-                results.record_result(folder, "emergence", weights=name, metric=metric, value=value, **where)
-            )
+        records.extend(rulers.record(networks.out, where, "emergence", name, found, protocol))
 
-    for name, encode in measure.encoders(settings, saved, scenes):
+    for name, encode in measure.encoders(networks, scenes):
         maps = emergence.class_attention(encode, encode.normalise(scenes))
         if not records:
             note("noise", emergence.noise_overlaps(maps.shape, outlines, seed))

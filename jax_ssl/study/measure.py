@@ -1,12 +1,12 @@
-"""Measures the frozen encoders of a run, and as baselines raw pixels and the untrained network.
+"""What `evaluate` measures: the networks of a run or of a file of weights, and the labelled images.
 
-Each number is printed and recorded as soon as it is measured, so that a later error does not lose it. If something
-can't be measured, one sentence says why; if nothing can, a UserError does.
+Every task of `evaluate` takes a `Networks`, opened once, and yields or records one row for each of its networks.
 """
 
+import dataclasses
 import functools
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -16,12 +16,16 @@ from ml_collections import ConfigDict
 
 from jax_ssl import config, core, parts, paths, train
 from jax_ssl.data import pipeline
-from jax_ssl.encoder import Encoder, adapt, at_depth, freeze
+from jax_ssl.data.split import Splits
+from jax_ssl.encoder import Encoder, adapt, check_depth, check_side, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import checkpoints, checks, results
+from jax_ssl.run import checkpoints, checks, lock, results
+from jax_ssl.weights import load
+from jax_ssl.weights.convert import check_shapes
 
 WEIGHTS = ("pixels", "untrained", "student", "teacher")
+TRAINED = ("student", "teacher")
 ADAPTED, WHOLE = "statistics adapted", "whole, in colour"  # of untrained networks
 print_now = functools.partial(print, flush=True)
 
@@ -48,48 +52,155 @@ def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
     return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
 
 
-class Saved(NamedTuple):
-    """A run's newest good checkpoint. names: the wanted networks that it has, in the order of WEIGHTS."""
+class Networks(NamedTuple):
+    """The networks of a run's newest good checkpoint, or of a file, and where their numbers go.
 
-    arrays: dict
+    settings: the run's config; for a file, how its images are made. origin: the run's folder or the file. out: the
+    folder of results.jsonl. step: 0 of a file. names: of the networks that there are, and of pixels, in the order of
+    the table. arrays: of the checkpoint. encode: of the file.
+    """
+
+    settings: ConfigDict
+    origin: str
+    out: str
     step: int
     names: tuple[str, ...]
+    arrays: dict
+    encode: Encoder | None = None
+
+    @property
+    def backbone(self):
+        """The module that all of the networks are."""
+        return self.encode.backbone if self.encode else parts.network_of(self.settings)
+
+    def only(self, wanted) -> "Networks":
+        """Those in `wanted` alone; the network of a file counts as student and as teacher."""
+        as_wanted = lambda name: name if name in WEIGHTS else "student" if "student" in wanted else "teacher"
+        return self._replace(names=tuple(name for name in self.names if as_wanted(name) in wanted))
 
 
-def open_saved(settings, folder: str, wanted, say=print_now) -> Saved:
-    """The Saved of a run. Raises UserError if it has none of the `wanted` networks; says so if it lacks one of them."""
+def open_run(folder: str, overrides=(), out: str | None = None, say=print_now) -> Networks:
+    """The Networks of a run. Raises UserError if it has no good checkpoint, or one that does not fit its config."""
+    settings = load_config(folder, overrides)
     arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
-    lacking = {"teacher"} if "backbone" not in arrays.get("teacher", {}) else set()
-    names = tuple(name for name in WEIGHTS if name in wanted and name not in lacking)
-    if not names:
-        raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: take --weights=student.")
-    if lacking & set(wanted) and set(wanted) != set(WEIGHTS):
-        say(f"{settings.method.name} has no teacher: it is left out")
-    return Saved(arrays, step, names)
+    names = tuple(name for name in WEIGHTS if name != "teacher" or "backbone" in arrays.get("teacher", {}))
+    if lock.in_use(folder):
+        say(f"{folder} still trains: it is measured at its last good checkpoint, of step {step:,}")
+    check_fit(settings, arrays, folder)
+    return Networks(settings, str(folder), str(out or folder), step, names, arrays)
 
 
-def encoders(settings, saved: Saved, images) -> Iterator[tuple[str, Encoder]]:
-    """Yields (name for a table, Encoder) for the networks of `saved`.
+def check_fit(settings, arrays: dict, folder: str) -> None:
+    """Raises UserError for a checkpoint whose backbone is not that of the config."""
+    method, tx, _ = train.build(settings, examples=settings.batch_size)
+    state = jax.eval_shape(functools.partial(new_state, settings, method, tx), jax.random.key(0))
+    try:
+        check_shapes(arrays["params"]["backbone"], state.params["backbone"], "its checkpoint")
+    except UserError as error:
+        problem = str(error).partition(". ")[0]
+        raise UserError(f"{folder} does not fit its config.json, for {problem}: restore that file.") from None
+
+
+def open_file(path: str, out: str, which: str | None = None, overrides=(), say=print_now) -> Networks:
+    """The Networks of a file of weights, or of an imported folder: it and, as baselines, pixels and new weights.
+
+    which: the network of a file that holds several. Images are normalised as the weights ask for; overrides say how
+    else they are made. Raises UserError for what can't be loaded.
+    """
+    config.folder()  # makes jax_ssl.configs importable from a checkout
+    from jax_ssl.configs import common
+
+    encode, settings = load_one(path, which), common.base()
+    settings.data.update(mean=encode.mean, std=encode.std, eval_size=encode.size)
+    settings.data.probe.update(train=0, test=0)
+    settings = config.override_measuring(settings, overrides, ("data.mean", "data.std", "seed"))
+    checks.check_reading(settings)
+    check_depth(encode.backbone, settings.feature_depth)
+    check_side(encode.backbone, settings.data.eval_size)
+    for key in ("mean", "std"):
+        given, right = tuple(settings.data[key]), tuple(getattr(encode, key))
+        if given != right:
+            say(f"data.{key}={given} is not used: {path} was trained with {right}")
+            with settings.unlocked():
+                settings.data[key] = right
+    file = paths.resolve(path)
+    name = (file.name if file.stem in WEIGHTS else file.stem).replace(", ", "_")
+    return Networks(settings, str(path), out, 0, (*WEIGHTS[:2], name), {}, encode)
+
+
+def load_one(path: str, which: str | None) -> Encoder:
+    """The only network of a file, whatever it is called; or, of several, the one called `which`. Raises UserError."""
+    try:
+        return load(path)
+    except UserError:
+        if which is None:
+            raise
+        return load(path, which)
+
+
+def choose(networks: Networks, wanted, say=print_now) -> Networks:
+    """The Networks with those in `wanted` alone; None = all. Raises UserError for none, says if one is missing."""
+    if wanted is None or set(wanted) == set(WEIGHTS):
+        return networks
+    chosen = networks.only(wanted)
+    if not chosen.names:
+        method = networks.settings.method.name
+        raise UserError(f"{networks.origin} is a run of {method}, without a teacher: take --weights=student.")
+    if networks.encode is None and "teacher" in wanted and "teacher" not in chosen.names:
+        say(f"{networks.settings.method.name} has no teacher: it is left out")
+    return chosen
+
+
+def encoders(networks: Networks, images) -> Iterator[tuple[str, Encoder]]:
+    """Yields (name for a table, Encoder) for the networks of `networks`, each made when it is asked for."""
+    for label, make, _ in makers(networks, images):
+        yield label, make()
+
+
+def makers(networks: Networks, images) -> Iterator[tuple[str, Callable, Callable | None]]:
+    """Yields (name for a table, function that makes the Encoder, None) for the networks of `networks`.
 
     An untrained network with batch norm is yielded twice, with its initial statistics and with those of `images`; one
-    behind an input stage once more, without the stage.
+    behind an input stage once more, without the stage. With these comes a function that makes what they were before.
     """
-    network, sizes = parts.network_of(settings), parts.images_of(settings)
-    for name in saved.names:
+    for name in networks.names:
         if name == "untrained":
-            encode = freeze(network, untrained_state(settings), **sizes)
-            yield name, encode
-            adapted = adapt(encode, images)
-            if adapted is not encode:
-                yield f"untrained, {ADAPTED}", adapted
-            plain = whole(settings, sizes) if encode.protocol else None
-            if plain is not None:
-                yield f"untrained, {WHOLE}", adapt(plain, images)
+            fresh = functools.cache(functools.partial(untrained, networks))
+            yield name, fresh, None
+            if len(fresh().variables) > 1:
+                yield f"untrained, {ADAPTED}", functools.partial(adapted, fresh, images), fresh
+            plain = functools.cache(functools.partial(whole, networks.settings))
+            if fresh().protocol and plain() is not None:
+                yield f"untrained, {WHOLE}", functools.partial(adapted, plain, images), plain
         elif name != "pixels":
-            yield name, freeze(network, saved.arrays, name, **sizes)
+            yield name, functools.partial(trained, networks, name), None
 
 
-def whole(settings, sizes: dict) -> Encoder | None:
+def adapted(fresh: Callable[[], Encoder], images) -> Encoder:
+    """The network that `fresh` makes, with the batch statistics of these images."""
+    return adapt(fresh(), images)
+
+
+def untrained(networks: Networks) -> Encoder:
+    """The network before its first step, or with new weights where it is that of a file."""
+    settings = networks.settings
+    if networks.encode is None:
+        return freeze(parts.network_of(settings), untrained_state(settings), **parts.images_of(settings))
+    encode = networks.encode
+    image = jnp.zeros((1, encode.size, encode.size, 3))
+    variables = jax.jit(encode.backbone.init)(jax.random.key(settings.seed), image)
+    kept = {name: tree for name, tree in variables.items() if name in encode.variables}
+    return dataclasses.replace(encode, variables=kept, size=settings.data.eval_size)
+
+
+def trained(networks: Networks, name: str) -> Encoder:
+    settings = networks.settings
+    if networks.encode is not None:
+        return dataclasses.replace(networks.encode, size=settings.data.eval_size)
+    return freeze(parts.network_of(settings), networks.arrays, name, **parts.images_of(settings))
+
+
+def whole(settings) -> Encoder | None:
     """The untrained backbone without its input stage, on whole images in colour: a baseline of those that have one.
 
     None where it can't take images of that size: it may be made for small tiles.
@@ -102,7 +213,11 @@ def whole(settings, sizes: dict) -> Encoder | None:
     except UserError:
         return None
     variables = jax.jit(backbone.init)(jax.random.key(settings.seed), jnp.zeros((1, side, side, 3)))
-    return Encoder(backbone, {name: tree for name, tree in variables.items() if name != "intermediates"}, **sizes)
+    return Encoder(
+        backbone,
+        {name: tree for name, tree in variables.items() if name != "intermediates"},
+        **parts.images_of(settings),
+    )
 
 
 def labelled(settings, say=print_now) -> pipeline.Probe:
@@ -113,13 +228,30 @@ def labelled(settings, say=print_now) -> pipeline.Probe:
     return data
 
 
-def introduction(settings, folder: str, saved: Saved, data: pipeline.Probe) -> str:
-    """A line on the run, its network and the images that it is measured on; a second line for a note on the images."""
-    count = sum(np.size(x) for x in jax.tree.leaves(saved.arrays["params"]["backbone"]))
+def introduction(networks: Networks, data) -> str:
+    """A line on the networks and the images that they are measured on; a second line for a note on the images.
+
+    data: a Probe, or Splits.
+    """
+    settings, file = networks.settings, networks.encode
+    count = sum(np.size(x) for x in jax.tree.leaves(file.variables if file else networks.arrays["params"]["backbone"]))
+    if file:
+        who = f"{networks.origin}: {type(file.backbone).__name__} of {count / 1e6:.2f} M parameters"
+    else:
+        who = (
+            f"{networks.origin} at step {networks.step:,}: {settings.model.name} of {count / 1e6:.2f} M parameters, "
+            f"{settings.method.name}"
+        )
+    train, test, labels = (
+        (len(data.train), len(data.test), data.train.labels)
+        if isinstance(data, Splits)
+        else (len(data.train_images), len(data.test_images), data.train_labels)
+    )
+    labelled = "" if labels is None else "labelled "
+    classes = "" if labels is None else f" of {len(np.unique(labels)):,} classes"
     sentence = (
-        f"{folder} at step {saved.step:,}: {settings.model.name} of {count / 1e6:.2f} M parameters, "
-        f"{settings.method.name}; measured on {data.about or name_of(settings)}: {len(data.train_images):,} labelled "
-        f"images of {len(np.unique(data.train_labels)):,} classes to learn from, {len(data.test_images):,} to test on"
+        f"{who}; measured on {data.about or name_of(settings)}: {train:,} {labelled}images{classes} to learn from, "
+        f"{test:,} to test on"
     )
     return f"{sentence}\n{data.note}" if data.note else sentence
 
@@ -129,69 +261,24 @@ def name_of(settings) -> str:
     return settings.data.probe.name or settings.data.name
 
 
-def measure_frozen(
-    folder: str, tasks=offline.TASKS, wanted=WEIGHTS, seed=None, say=print_now, overrides=()
-) -> list[dict]:
-    """Measures kNN and linear probe (or one) of a run and its baselines. Prints a table, returns the records.
-
-    The records are also in results.jsonl. wanted: of WEIGHTS. seed: of the probe, default the run's. Raises UserError.
-    """
-    tasks = tuple(task for task in offline.TASKS if task in tasks)
-    settings = load_config(folder, overrides)
-    saved = open_saved(settings, folder, wanted, say)
-    data = labelled(settings, say)
-    seed = settings.seed if seed is None else seed
-    say(f"\n{introduction(settings, folder, saved, data)}")
-    say(offline.heading(tasks))
-    records, notes = [], []
-    for weights, label, measured, protocol in rows(settings, saved, data, seed, tasks):
-        say(offline.row(label, measured, tasks))
-        records += record_row(folder, weights, measured, settings, data, saved.step, seed, protocol)
-        notes += [note for note in measured.notes if note not in notes]
-    if not records:
-        raise UserError(f"Nothing could be measured. {' '.join(notes)}")
-    for note in notes:
-        say(note)
-    return records
-
-
-def rows(settings, saved: Saved, data, seed: int, tasks) -> Iterator[tuple[str, str, offline.Measured, dict]]:
-    """Yields the rows of the table, each measured when it is asked for: (weights, label, numbers, protocol)."""
-    if "pixels" in saved.names:
-        side = offline.PIXELS_SIDE
-        shrunk = {"resized_to": side} if data.train_images.shape[1] > side else {}
-        label = f"raw pixels{f', at {side} x {side}' if shrunk else ''}"
-        pixels = offline.pixels(data, settings.data.mean, settings.data.std)
-        yield "pixels", label, offline.measure_features(*pixels, data, seed, tasks), shrunk
-        del pixels
-    depth = settings.feature_depth
-    for label, encode in encoders(settings, saved, data.train_images):
-        weights, protocol = label.partition(", ")[0], protocol_of(label, encode, depth)
-        yield weights, label, offline.measure(at_depth(encode, depth), data, seed, tasks=tasks), protocol
-
-
-def protocol_of(label: str, encode: Encoder, depth: int = 0) -> dict:
-    """What a number of a network of `encoders` has to say of it, beside its name."""
-    variant = label.partition(", ")[2]
-    protocol = encode.protocol | ({"feature_depth": depth} if depth else {})
+def protocol_of(label: str, networks: Networks, depth: int | None = None) -> dict:
+    """What a number of a network of `encoders` has to say of it, beside its name. depth: that of the config if None."""
+    variant, settings = label.partition(", ")[2], networks.settings
+    depth = settings.feature_depth if depth is None else depth
+    stage = {} if variant == WHOLE else dict(getattr(networks.backbone, "protocol", {}))
+    protocol = stage | ({"feature_depth": depth} if depth else {})
     return protocol | {ADAPTED: {"batch_statistics": ADAPTED}, WHOLE: {"input": WHOLE}}.get(variant, {})
 
 
-def record_row(folder, weights: str, measured: offline.Measured, settings, data, step, seed, protocol) -> list[dict]:
-    """The records of one row. Process 0 appends them to results.jsonl."""
-    common = dict(weights=weights, metric="top1", data=name_of(settings), split=data.split, step=step, seed=seed)
-    where = dict(train_images=len(data.train_images), test_images=len(data.test_images), frozen=True)
-    where |= {"hardware": hardware()} | protocol
-    found = [
-        dict(task="knn", value=value, k=k, protocol=where | {"temperature": 0.07}) for k, value in measured.knn.items()
-    ]
-    if measured.linear:
-        chosen = {key: measured.linear[key] for key in ("learning_rate", "epochs")}
-        chosen |= {"optimiser": "sgd", "selection": "a tenth of the training features"}
-        found.append(dict(task="linear", value=measured.linear["top1"], k=None, protocol=where | chosen))
-    if jax.process_index() != 0:
-        return [record | common for record in found]
-    return [results.record_result(folder, **record, **common) for record in found]
+def where(networks: Networks, data, seed: int) -> dict:
+    """The fields of a record that say what was measured on which images."""
+    return dict(data=name_of(networks.settings), split=data.split, step=networks.step, seed=seed, k=None)
+
+
+def counts(data) -> dict:
+    """What every protocol says of the images, a Probe or Splits, and of the machine."""
+    train, test = (data.train, data.test) if isinstance(data, Splits) else (data.train_images, data.test_images)
+    return dict(train_images=len(train), test_images=len(test), size=train.shape[1], hardware=hardware())
 
 
 def hardware() -> str:

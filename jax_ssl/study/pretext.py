@@ -3,13 +3,10 @@
 Baselines and chance stand above the networks, and each row is printed and recorded as soon as it is there.
 """
 
-import jax
-
 from jax_ssl import core, parts
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import pretext
-from jax_ssl.run import results
 from jax_ssl.study import measure, rulers, subject
 
 NETWORKS = ("untrained", "student")
@@ -29,28 +26,26 @@ def task_of(settings) -> core.Task:
     return task
 
 
-def measure_pretext(folder: str, wanted=NETWORKS, seed=None, say=measure.print_now, overrides=()) -> list[dict]:
+def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
     """The puzzle's table: baselines, chance, the untrained network and the run's; its records in results.jsonl."""
-    settings = measure.load_config(folder, overrides)
+    if networks.encode:
+        raise UserError(f"{networks.origin} is a file, and a file has no method with a puzzle: give --run=FOLDER.")
+    settings = networks.settings
     task, seed = task_of(settings), settings.seed if seed is None else seed
-    state, data = subject.restore(folder, settings), measure.labelled(settings, say)
+    state, data = subject.restore(networks.origin, settings), measure.labelled(settings, say)
     network = parts.network_of(settings)
     encode = Encoder(network, {}, **parts.images_of(settings))  # for its normalisation and its protocol alone
     train, test = data.train_images[:: max(1, -(-len(data.train_images) // FITTED))], data.test_images
-    where = dict(data=measure.name_of(settings), split=data.split, k=None, step=int(state.step), seed=seed)
-    counts = dict(train_images=len(train), test_images=len(test), better=task.better, hardware=measure.hardware())
-    records, header = [], []
-    for weights, numbers in rows(task, settings, state, wanted, encode, train, test, seed):
+    shared = measure.counts(data) | dict(train_images=len(train), better=task.better, name="pretext") | encode.protocol
+    where, records, header = measure.where(networks, data, seed), [], []
+    for weights, numbers in rows(task, settings, state, networks.names, encode, train, test, seed):
         if not set(numbers) <= set(header):
             header = list(numbers)
             say(f"\n{rulers.heading(f'own puzzle of {settings.method.name}', header)}")
-        say(rulers.row(weights, numbers, header))
+        say(rulers.table_row(weights, numbers, header))
         for metric, value in numbers.items():
-            protocol = counts | encode.protocol | {"decides": metric == task.metric}
-            if jax.process_index() == 0:
-                records.append(
-                    results.record_result(folder, "pretext", weights, metric, value, protocol=protocol, **where)
-                )
+            protocol = shared | {"decides": metric == task.metric}
+            records += rulers.record(networks.out, where, "pretext", weights, {metric: value}, protocol)
     return records
 
 

@@ -1,26 +1,118 @@
-"""Measures a run by a ruler (a measure of features) of the user's own: `evaluate --task=mine.ruler`.
+"""Measures networks by a ruler: a file of `evaluate/` with NEEDS, or a module of the user's own.
 
-It is a Python module with one function,
+A file of `evaluate/` measures a Case, see evaluate/case.py: `--task=fewshot` is evaluate/fewshot.py. A module of the
+user's own, `--task=mine.ruler`, has one function,
 
     measure(encode: Encoder, data: Probe, seed: int) -> {metric: number}
 
-encode: a frozen network; data: the labelled images, the same as for kNN and the linear probe. Each network of the run,
-and the untrained one, gives a row and records in results.jsonl as soon as it is measured.
+encode: a frozen network; data: the labelled images, as for kNN, in memory. Either way each network gives a row of a
+table and records in results.jsonl as soon as it is measured.
 """
 
+import importlib
+import inspect
 import math
+import re
 from collections.abc import Callable
 
 import jax
+from ml_collections import ConfigDict
 
-from jax_ssl import parts
+from jax_ssl import config, evaluate, parts, paths
 from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import results
-from jax_ssl.study import measure
+from jax_ssl.study import cases, measure
 
 WIDTH = 10  # columns of a number, at least
+
+
+def names() -> list[str]:
+    """The rulers of this package: files of evaluate/ with NEEDS. They are read, as importing all takes seconds."""
+    files = paths.resolve(evaluate.__path__[0]).glob("*.py")
+    return sorted(file.stem for file in files if re.search(r"^NEEDS\b", file.read_text(), re.M))
+
+
+def open_ruler(name: str):
+    """The module of a ruler of this package."""
+    return importlib.import_module(f"jax_ssl.evaluate.{name}")
+
+
+def options_of(name: str, overrides) -> dict:
+    """The options of a ruler: the keywords of its `measure`, with `--config.NAME.KEY=VALUE`. Raises UserError."""
+    keywords = inspect.signature(open_ruler(name).measure).parameters.values()
+    defaults = {key.name: key.default for key in keywords if key.kind is key.KEYWORD_ONLY}
+    return config.override(ConfigDict({name: defaults}), overrides)[name].to_dict()
+
+
+def split_overrides(overrides, tasks) -> tuple[list[str], dict[str, list[str]]]:
+    """(overrides of the config, {ruler: overrides of its options}). Raises UserError for a ruler not asked for."""
+    known, of_rulers, rest = names(), {}, []
+    for text in overrides:
+        name = text.partition("=")[0].removeprefix("--config.").partition(".")[0]
+        if name not in known:
+            rest.append(text)
+        elif name not in tasks:
+            raise UserError(f"{text} is an option of --task={name}: add that task, or leave it out.")
+        else:
+            of_rulers.setdefault(name, []).append(text)
+    return rest, of_rulers
+
+
+def measure_rows(
+    name: str, networks, splits, rows: list[cases.Row], options: dict, seed: int | None = None, say=measure.print_now
+) -> list[dict]:
+    """Measures each row that the ruler can; prints a table, and returns the records. Raises UserError."""
+    ruler, seed = open_ruler(name), networks.settings.seed if seed is None else seed
+    if "labels" in ruler.NEEDS:
+        cases.check_labels(splits)
+    rows = [row for row in rows if row.case.name != "pixels" or "network" not in ruler.NEEDS]
+    if not rows:
+        raise UserError(f"--task={name} can't measure pixels: add a network to --which.")
+    say(f"\n{measure.introduction(networks, splits)}")
+    where, records, header = measure.where(networks, splits, seed), [], None
+    for row in rows:
+        numbers, protocol = ruler.measure(row.case, seed, **options)
+        numbers = checked(numbers, name)
+        cells = cells_of({metric: numbers[metric] for metric in getattr(ruler, "SHOWN", numbers) if metric in numbers})
+        if header is None or not set(cells) <= set(header):
+            header = list(cells)
+            say(heading(name, header))
+        say(table_row(row.label, cells, header))
+        whole = measure.counts(splits) | row.protocol | {"name": name} | protocol
+        records += record(networks.out, where, name, row.case.name, numbers, whole)
+    return records
+
+
+def cells_of(numbers: dict[str, float]) -> dict[str, float | str]:
+    """The columns of a row: a metric and its deviation, `METRIC_std`, are one."""
+    cells = {}
+    for metric, value in numbers.items():
+        spread = numbers.get(f"{metric}_std")
+        if spread is not None:
+            cells[f"{metric} ± std"] = f"{value:.4g} ± {spread:.2g}"
+        elif not metric.endswith("_std") or metric.removesuffix("_std") not in numbers:
+            cells[metric] = value
+    return cells
+
+
+def record(out: str, where: dict, task: str, weights: str, numbers: dict, protocol: dict) -> list[dict]:
+    """The records of the numbers of a row, appended to the results in `out`. where: of `measure.where`.
+
+    Of several processes, which all measure the same, process 0 writes them.
+    """
+    if jax.process_index() != 0:
+        return []
+    records = []
+    for name, value in numbers.items():
+        metric, _, k = name.partition("@")
+        fields = where | dict(task=task, weights=weights, metric=metric, value=value, protocol=protocol)
+        records.append(results.record_result(out, **fields | ({"k": int(k)} if k else {})))
+    return records
+
+
+# ---- modules of the user's own
 
 
 def find(name: str) -> Callable:
@@ -28,30 +120,20 @@ def find(name: str) -> Callable:
     return parts.import_own_module(name, "--task", "measure(encode, data, seed)").measure
 
 
-def measure_by(
-    name: str, folder: str, wanted=measure.WEIGHTS, seed: int | None = None, say=measure.print_now, overrides=()
-) -> list[dict]:
-    """Measures the run's networks by the ruler `name`; prints a row for each, and returns the records."""
-    ruler, settings = find(name), measure.load_config(folder, overrides)
-    wanted = [weights for weights in wanted if weights != "pixels"]
-    saved, data = measure.open_saved(settings, folder, wanted, say), measure.labelled(settings, say)
-    seed = settings.seed if seed is None else seed
-    where = dict(data=measure.name_of(settings), split=data.split, k=None, step=saved.step, seed=seed)
-    say(f"\n{measure.introduction(settings, folder, saved, data)}")
-    counts = dict(train_images=len(data.train_images), test_images=len(data.test_images), hardware=measure.hardware())
-    records, header = [], None
-    for label, encode in measure.encoders(settings, saved, data.train_images):
+def measure_by(name: str, networks, seed: int | None = None, say=measure.print_now) -> list[dict]:
+    """Measures the networks by the user's own ruler `name`; prints a row for each, and returns the records."""
+    ruler, settings = find(name), networks.settings
+    data, seed = measure.labelled(settings, say), settings.seed if seed is None else seed
+    say(f"\n{measure.introduction(networks, data)}")
+    where, records, header = measure.where(networks, data, seed), [], None
+    for label, encode in measure.encoders(networks, data.train_images):
         numbers = run(ruler, name, at_depth(encode, settings.feature_depth), data, seed)
         if header != list(numbers):
             header = list(numbers)
             say(heading(name, header))
-        say(row(label, numbers, header))
-        weights = label.partition(", ")[0]
-        protocol = counts | measure.protocol_of(label, encode, settings.feature_depth)
-        for metric, value in numbers.items():
-            # All processes measure the same, and process 0 records it.
-            if jax.process_index() == 0:
-                records.append(results.record_result(folder, name, weights, metric, value, protocol=protocol, **where))
+        say(table_row(label, numbers, header))
+        protocol = measure.counts(data) | measure.protocol_of(label, networks) | {"name": name}
+        records += record(networks.out, where, name, label.partition(", ")[0], numbers, protocol)
     return records
 
 
@@ -60,9 +142,10 @@ def heading(name: str, metrics) -> str:
     return f"{name:32}" + "".join(f"{metric:>{max(WIDTH, len(metric) + 2)}}" for metric in metrics)
 
 
-def row(label: str, numbers: dict[str, float], metrics) -> str:
+def table_row(label: str, numbers: dict[str, float | str], metrics) -> str:
     """A line of it; what is not among the numbers is a dash."""
-    cells = {metric: f"{numbers[metric]:.4g}" if metric in numbers else offline.ABSENT for metric in metrics}
+    written = {metric: value if isinstance(value, str) else f"{value:.4g}" for metric, value in numbers.items()}
+    cells = {metric: written.get(metric, offline.ABSENT) for metric in metrics}
     return f"{label:32}" + "".join(f"{cell:>{max(WIDTH, len(metric) + 2)}}" for metric, cell in cells.items())
 
 
@@ -74,6 +157,11 @@ def run(ruler: Callable, name: str, encode, data, seed: int) -> dict[str, float]
         raise
     except Exception as error:
         raise parts.user_code_error(f"--task={name} failed", error) from error
+    return checked(numbers, name)
+
+
+def checked(numbers, name: str) -> dict[str, float]:
+    """What a ruler returned, as {metric: float}. Raises UserError for anything but finite numbers with names."""
     try:
         found = {str(metric): float(value) for metric, value in numbers.items()}
     except (AttributeError, TypeError, ValueError):

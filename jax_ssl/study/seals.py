@@ -139,7 +139,8 @@ def record_run(folder, name: str) -> None:
 def named(result: dict) -> str:
     """The name of a number of results.jsonl in a record: its task, and its weights with what is special about them."""
     protocol, task = result["protocol"], result["task"]
-    task += f" {result['metric']}" if task == "pretext" else f"@{result['k']}" if result["k"] else ""
+    more = task == "pretext" or result["metric"] != "top1"
+    task += f" {result['metric']}" * more + f"@{result['k']}" * bool(result["k"])
     whole = protocol.get("input") if "whole" in protocol.get("input", "") else None
     return ", ".join(filter(None, [f"{task} {result['weights']}", protocol.get("batch_statistics"), whole]))
 

@@ -50,7 +50,7 @@ def open_subject(run, weights: str, folder, size: int | None, count: int, overri
         encode, state = open_run(run, config, weights)
         name = weights
     side = size or encode.size
-    check_size(encode.backbone, side)
+    encoder.check_side(encode.backbone, side)
     check_memory(encode, side, count)
     if folder is not None:
         shown = selection.from_folder(folder, count, side)
@@ -94,15 +94,6 @@ def create(config: ConfigDict) -> core.TrainState:
     """The state before the first step, as training with this config and seed makes it, without the optimiser's."""
     make = functools.partial(measure.new_state, config, make_method(config), optax.identity())
     return jax.jit(make)(jax.random.key(config.seed))
-
-
-def check_size(backbone, side: int) -> None:
-    """Raises UserError for a side that is not a multiple of the network's patch."""
-    patch = getattr(backbone, "patch", 1) if getattr(backbone, "stem", "patch") == "patch" else 1
-    if side % patch:
-        raise UserError(
-            f"--size={side} is not a multiple of the network's patch of {patch}: take {max(side // patch, 1) * patch}."
-        )
 
 
 def check_memory(encode: Encoder, side: int, count: int) -> None:

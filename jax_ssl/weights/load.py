@@ -1,4 +1,4 @@
-"""`load(PATH) -> Encoder`: from a run folder, or from an official file of another library."""
+"""`load(PATH) -> Encoder`: from a run folder, from an official file of another library, or from an imported folder."""
 
 import math
 import re
@@ -15,34 +15,86 @@ from jax_ssl.models import vit
 from jax_ssl.models.decoder import Decoder
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.run import checkpoints
+from jax_ssl.weights import hub, imported
 from jax_ssl.weights.convert import check_shapes, convert
-from jax_ssl.weights.network import grid_side, heads_of, kind_of, network
-from jax_ssl.weights.read import read
-from jax_ssl.weights.rules import Scheme
-from jax_ssl.weights.schemes import IJEPA_PREDICTOR, SCHEMES
+from jax_ssl.weights.find import Found, choose, schemes_of
+from jax_ssl.weights.network import Network, grid_side, heads_of, kind_of, network
+from jax_ssl.weights.read import File, open_file
+from jax_ssl.weights.rules import convolution, patch_kernel
+from jax_ssl.weights.schemes import IJEPA_PREDICTOR
 
 DECODER_HEADS = {512: 16}  # {width: heads} of all published MAE decoders
 PREDICTOR_HEADS = {384: 16}  # {width: heads} of all published I-JEPA predictors
 
 
-def load(path, which: str | None = None, heads: int | None = None) -> Encoder:
+def load(path, which: str | None = None, heads: int | None = None, family: str | None = None) -> Encoder:
     """A frozen encoder of normalised images (B, H, W, 3), with the mean, std and image side it was trained with.
 
-    path: a run folder, or a .pth, .safetensors or .npz file with the names of the official MAE, MoCo v3, DINO, iBOT,
-        DINOv2, I-JEPA, BEiT or SimMIM, or of Hugging Face's ViTMAE or BEiT. The architecture is read from the
-        tensors: width, depth, patch, grid, positions, registers, layer scale, MLP, relative positions.
-    which: "student" (default) or "teacher" of a run; the name of the network in a .pth file that holds several.
+    path: a run folder, a folder of `weights import`, one as Transformers saves it, a .pth, .safetensors or .npz file of
+        one of `families.FAMILIES`, or the name of an official one. The architecture is read from the tensors: width,
+        depth, patch, grid, positions, registers, layer scale, MLP, relative positions, stages.
+    which: "student" (default) or "teacher" of a run; the name of the network in a file that holds several.
     heads: number of attention heads, which files do not hold. By default the published number for the width
         (network.py, HEADS), and width / 16 for widths below 192.
+    family: a key of FAMILIES; by default what the names of the tensors say.
     Raises UserError for what cannot be loaded.
     """
-    if paths.resolve(path).is_dir():
-        if heads is not None:
-            raise UserError(f"{path} is a run, and its config says the number of heads: leave heads={heads} out.")
-        return _load_run(paths.resolve(path), which or "student")
-    tree, scheme = _read_file(path, which)
-    backbone, params, size = network(path, tree, scheme, heads)
-    return Encoder(backbone, {"params": params}, size=size, **scheme.pixels)
+    folder = paths.resolve(path)
+    if folder.is_dir() and not hub.is_hub(folder):
+        for name, given in (("heads", heads), ("family", family)):
+            if given is not None:
+                kind = "an imported network, which" if imported.is_imported(folder) else "a run, and its config"
+                raise UserError(f"{path} is {kind} says that by itself: leave {name}={given} out.")
+        if imported.is_imported(folder):
+            return encoder_of(imported.read(folder, which))
+        return _load_run(folder, which or "student")
+    return encoder_of(load_network(open_weights(path), which, heads, family))
+
+
+def encoder_of(network: Network) -> Encoder:
+    return Encoder(network.backbone, network.variables, size=network.size, **network.pixels)
+
+
+def open_weights(path) -> File:
+    """Opens a file, the official one of this name, or a folder as Transformers saves it. Raises UserError."""
+    folder = paths.resolve(path)
+    return hub.open_hub(folder) if folder.is_dir() and hub.is_hub(folder) else open_file(path)
+
+
+def load_network(file: File, which: str | None = None, heads: int | None = None, family: str | None = None) -> Network:
+    """The network of a file, with all parts that the file has and our methods know; arguments as of `load`."""
+    found = choose(file, which, schemes_of(family))
+    if file.path.is_dir():
+        scheme, known = hub.informed(found.scheme, file.path)
+        found, heads = found._replace(scheme=scheme), heads or known
+    return network(file.path, converted(file, found), found.scheme, heads)
+
+
+def converted(file: File, found: Found) -> dict:
+    """The tensors of a network under our names. Raises UserError."""
+    tensors, _, _ = found.sorted()
+    if found.scheme.question:
+        raise UserError(f"{file.path}: {found.scheme.question}.")
+    check_input(file, found)
+    return convert(tensors, found.rules, f"{file.path} ({found.scheme.name})")
+
+
+def check_input(file: File, found: Found) -> None:
+    """Raises UserError for a network of other images than square patches or pixels in three colours."""
+    stems = [rule for rule in found.rules if rule.transform in (patch_kernel, convolution)]
+    for name, tensor in found.inside.items():
+        if not any(rule.target in INPUTS and re.fullmatch(rule.pattern, name) for rule in stems):
+            continue
+        shape = tuple(tensor.shape)
+        if len(shape) == 5:
+            raise UserError(f"{file.path} is a network of videos ({name} is {shape}), and this reader has none.")
+        if len(shape) == 4 and shape[1] != 3:
+            raise UserError(f"{file.path} takes images of {shape[1]} channels, and images here have 3 (RGB).")
+        if len(shape) == 4 and (shape[2] != shape[3] or not shape[2]):
+            raise UserError(f"{file.path} has patches of {shape[2]} x {shape[3]} pixels, and they must be square.")
+
+
+INPUTS = ("backbone/embed/kernel", "backbone/Conv_0/kernel")
 
 
 class Mae(NamedTuple):
@@ -55,13 +107,16 @@ class Mae(NamedTuple):
 
 def load_mae(path, heads: int | None = None, decoder_heads: int | None = None) -> Mae:
     """Encoder and decoder of an official MAE file. heads as in `load`; decoder_heads: by default 16 at width 512."""
-    tree, scheme = _read_file(path, None)
+    file = open_file(path)
+    found = choose(file, None)
+    tree = converted(file, found)
     if "decoder" not in tree:
         raise UserError(f"{path} holds an encoder without a decoder: take `load`, or MAE's file for visualisation.")
-    backbone, params, size = network(path, tree, scheme, heads)
-    decoder_params, codes = tree["decoder"], tree["positions"]["decoder"]
+    whole = network(path, tree, found.scheme, heads)
+    backbone, params = whole.backbone, whole.params["backbone"]
+    decoder_params, codes = dict(tree["decoder"]), tree["positions"]["decoder"]
     width, outputs = decoder_params["predict"]["kernel"].shape
-    grid = (size // backbone.patch,) * 2
+    grid = (whole.size // backbone.patch,) * 2
     fixed = grid_side(codes, 1) is not None and kind_of(codes, 1) == "sincos_column"
     decoder_params |= {} if fixed else {"positions": codes}
     decoder = Decoder(
@@ -69,7 +124,7 @@ def load_mae(path, heads: int | None = None, decoder_heads: int | None = None) -
         depth=len(decoder_params["blocks"]["blocks"]["norm1"]["scale"]),
         heads=heads_of(path, "decoder_heads", decoder_heads, width, DECODER_HEADS),
         outputs=outputs,
-        epsilon=scheme.epsilon,
+        epsilon=found.scheme.epsilon,
         positions="sincos" if fixed else "learned",
     )
     tokens = jax.ShapeDtypeStruct((1, 1, backbone.width), jnp.float32)
@@ -81,7 +136,9 @@ def load_mae(path, heads: int | None = None, decoder_heads: int | None = None) -
 
 def load_predictor(path, which: str | None = None, heads: int | None = None) -> tuple[Predictor, dict]:
     """I-JEPA's official predictor and its parameters. heads: by default 16 at width 384; which as in `load`."""
-    tree, scheme = _read_file(path, which, (IJEPA_PREDICTOR,))
+    file = open_file(path)
+    found = choose(file, which, (IJEPA_PREDICTOR,))
+    tree = converted(file, found)
     params, codes = tree["predictor"], tree["positions"]["predictor"]
     inputs, width = params["embed"]["kernel"].shape
     side = grid_side(codes, 0)
@@ -94,7 +151,7 @@ def load_predictor(path, which: str | None = None, heads: int | None = None) -> 
         depth=len(params["blocks"]["blocks"]["norm1"]["scale"]),
         heads=heads_of(path, "heads", heads, width, PREDICTOR_HEADS),
         outputs=params["predict"]["kernel"].shape[-1],
-        epsilon=scheme.epsilon,
+        epsilon=found.scheme.epsilon,
         positions="sincos" if fixed else "learned",
     )
     tokens = jax.ShapeDtypeStruct((1, 1, inputs), jnp.float32)
@@ -112,19 +169,3 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
     return freeze(parts.network_of(settings), state, which, **parts.images_of(settings))
-
-
-def _read_file(path, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> tuple[dict, Scheme]:
-    """The converted tensors and the scheme that their names follow."""
-    arrays = read(path, which)
-    if all(name.startswith("module.") for name in arrays):  # as torch's DistributedDataParallel saves them
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-    holds = lambda pattern: any(re.fullmatch(pattern, name) for name in arrays)
-    scheme = next((scheme for scheme in schemes if holds(scheme.sign) and not holds(scheme.without)), None)
-    if scheme is None:
-        some = ", ".join(sorted(arrays)[:3])
-        known = ", ".join(scheme.name for scheme in schemes)
-        raise UserError(f"{path} has unknown names of tensors ({some}, ...): the known naming schemes are {known}.")
-    rules = scheme.rules + tuple(rule for part in scheme.parts if holds(part.sign) for rule in part.rules)
-    arrays = {name: array for name, array in arrays.items() if not re.fullmatch(scheme.ignored, name)}
-    return convert(arrays, rules, f"{path} ({scheme.name})"), scheme

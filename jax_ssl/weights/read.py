@@ -1,176 +1,257 @@
-"""The tensors of a weights file as NumPy arrays, without running code from the file, and without torch.
+"""The tensors of a weights file, without running code from the file, and without torch.
 
-A torch file is a pickle, and a pickle is a program. The unpickler here knows an ordered dict, the names of torch's
-storages and one constructor, all of which only describe tensors. The arrays are then read from the archive's raw
-records. (`torch.load(weights_only=True)` has been bypassed twice: CVE-2025-32434, CVE-2026-24747.)
+A file is opened first: names, shapes and dtypes, all checked against its size. A tensor is read when it is asked for,
+so that a large file is never in memory twice. See pickled.py for the pickle that a torch file has inside.
 """
 
-import collections
-import contextlib
 import functools
 import io
+import json
 import math
 import os
-import pickle
+import struct
 import tempfile
 import zipfile
+from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 from etils import epath
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
+from jax_ssl.weights import pickled, zoo
 
-DTYPES = dict(
-    FloatStorage="float32", DoubleStorage="float64", HalfStorage="float16", BFloat16Storage=ml_dtypes.bfloat16,
-    LongStorage="int64", IntStorage="int32", ShortStorage="int16", CharStorage="int8", ByteStorage="uint8",
-    BoolStorage="bool",
+TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # the fourth as in NAME.pth.tar
+SAFETENSORS = dict(
+    F64="float64", F32="float32", F16="float16", BF16=ml_dtypes.bfloat16, I64="int64", I32="int32", I16="int16",
+    I8="int8", U64="uint64", U32="uint32", U16="uint16", U8="uint8", BOOL="bool",
 )  # fmt: skip
-TORCH = (".pth", ".pt", ".bin", ".tar")  # the last as in NAME.pth.tar
+LONGEST_HEADER = 2**23  # bytes; that of a network of a thousand tensors has a hundredth of it
+SLACK = 2**16  # bytes that small files may need beyond twice their size
+# Parts of a checkpoint that hold no network: optimisers, schedules, settings.
+NO_NETWORK = ("optim", "opt", "sched", "lr_sched", "scaler", "callbacks", "loops", "hyper", "args", "config", "amp",
+              "fp16_scaler", "grad_scaler")  # fmt: skip
+
+
+class Tensor:
+    """A tensor of a file: shape and dtype are known, `np.asarray` reads it and raises UserError for damage."""
+
+    __slots__ = ("shape", "dtype", "fetch")
+
+    def __init__(self, shape: tuple[int, ...], dtype, fetch: Callable[[], np.ndarray]):
+        self.shape, self.dtype, self.fetch = tuple(shape), np.dtype(dtype), fetch
+
+    def __array__(self, dtype=None, copy=None):
+        try:
+            return np.asarray(self.fetch(), dtype)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+            raise UserError(f"The weights file is damaged ({short(error)}); fetch it again.") from error
+
+
+class File(NamedTuple):
+    """An opened file.
+
+    tree: nested dicts with `Tensor`s as leaves; of a .safetensors or .npz file one dict. which: the network that an
+    official file with several is known for.
+    """
+
+    path: epath.Path
+    kind: str  # torch, safetensors, npz
+    tree: dict
+    size: int  # in bytes
+    which: str | None = None
 
 
 def read(path, section: str | None = None) -> dict[str, np.ndarray]:
-    """{name: array} of a .pth (.pt, .bin, .pth.tar), .safetensors or .npz file, in its own dtypes.
+    """{name: array} of a .pth (.pt, .bin, .pth.tar, .ckpt), .safetensors or .npz file, in its own dtypes.
 
     section: which network of a torch file that holds several, such as "teacher". bfloat16 is that of ml_dtypes. Raises
     UserError for a file that is absent, damaged, of another kind, or that could run code.
     """
-    path = paths.resolve(path)
-    if not path.exists() or path.is_dir():
-        raise UserError(f"There is no weights file {path}; check the path.")
-    with local_copy(path) as copy:
-        return _read(path, copy, section)
-
-
-@contextlib.contextmanager
-def local_copy(path: epath.Path):
-    """The name of a local copy of a file in a bucket, for libraries that read local files only; else its own name."""
-    if not paths.is_remote(path):
-        yield os.fspath(path)
-        return
-    with tempfile.NamedTemporaryFile(suffix=path.suffix) as file:
-        file.write(path.read_bytes())
-        file.flush()
-        yield file.name
-
-
-def _read(path: epath.Path, copy: str, section: str | None) -> dict[str, np.ndarray]:
-    if path.suffix in TORCH:
-        return _read_torch(path, copy, section)
-    if section is not None:
+    opened = open_file(path)
+    if section is not None and opened.kind != "torch":
         raise UserError(f"{path} holds one network only: leave which={section!r} out.")
+    found = networks(opened.tree)
+    if section is None and len(found) > 1 and "" in found:
+        found = {"": found[""]}
+    if (section is None and len(found) != 1) or (section is not None and section not in found):
+        there = ", ".join(map(repr, list(found)[:9])) or "none by name"
+        raise UserError(f"{path} holds these networks: {there}, so which={section!r} cannot be loaded.")
+    tensors = next(iter(found.values())) if section is None else found[section]
+    return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+
+
+def networks(tree: dict) -> dict[str, dict[str, Tensor]]:
+    """{where: {name: Tensor}} for every dict of tensors, five levels deep; where: "" or "state_dict", "a.b"."""
+    found, seen = {}, set()
+
+    def walk(node, where):
+        if id(node) in seen or len(where) > 5 or not isinstance(node, dict):
+            return
+        seen.add(id(node))
+        tensors = {name: value for name, value in node.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        if tensors:
+            found[".".join(where)] = tensors
+        for name, value in node.items():
+            if isinstance(name, str) and not name.lower().startswith(NO_NETWORK):
+                walk(value, (*where, name))
+
+    walk(tree, ())
+    return found
+
+
+def open_file(path) -> File:
+    """Opens a file of any known kind, or the official one of this name. Raises UserError as `read` does.
+
+    Nothing large is in memory after it.
+    """
+    official = zoo.find(path)
+    path = zoo.get(path) if official else paths.resolve(path)
+    if not path.exists() or path.is_dir():
+        raise UserError(f"There is no weights file {path}; check the path, or see `python -m jax_ssl weights list`.")
+    kinds = {suffix: ("torch", _open_torch) for suffix in TORCH}
+    kinds |= {".safetensors": ("safetensors", _open_safetensors), ".npz": ("npz", _open_npz)}
+    if path.suffix not in kinds:
+        raise UserError(f"{path} is of an unknown kind (known are {', '.join(kinds)}): convert it to .safetensors.")
+    kind, opener = kinds[path.suffix]
+    stream = local(path)
+    size = stream.seek(0, os.SEEK_END)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(copy)
-        if path.suffix == ".npz":
-            with np.load(copy, allow_pickle=False) as file:
-                return dict(file)
-    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}); fetch it again, or save plain arrays in it.") from error
-    known = ", ".join((*TORCH, ".safetensors", ".npz"))
-    raise UserError(f"{path} is of an unknown kind (known are {known}): convert it to .safetensors.")
-
-
-class Storage(NamedTuple):
-    """`count` elements in the archive's record data/KEY. kind: torch's name of the storage, a key of DTYPES."""
-
-    kind: str
-    key: str
-    count: int
-
-
-class Tensor(NamedTuple):
-    """A view of a storage; offset and strides in elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-class _Describe:
-    """Takes the place of torch._utils._rebuild_tensor_v2. Without __dict__, so that a pickle cannot set attributes."""
-
-    __slots__ = ()
-
-    def __call__(self, storage, offset, shape, strides, *_):
-        if not isinstance(storage, Storage):
-            raise pickle.UnpicklingError("a tensor without a storage")
-        return Tensor(storage, offset, shape, strides)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Loads only what a plain state dict is made of, and refuses every other global."""
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _Describe()
-        if module == "torch" and name in DTYPES:
-            return name
-        raise UserError(f"asks for {module}.{name}, which weights do not need and which could run code")
-
-    def persistent_load(self, pid):
-        tag, kind, key, _, count = pid
-        if tag != "storage" or kind not in DTYPES:
-            raise pickle.UnpicklingError(f"a persistent object {tag!r} of kind {kind!r}")
-        return Storage(kind, key, count)
-
-
-def _read_torch(path: epath.Path, copy: str, section: str | None) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(copy):
-        raise UserError(
-            f"{path} is not in torch's zip format (since 1.6): save it again where torch is installed, with "
-            "torch.save(torch.load(OLD, weights_only=True), NEW)."
-        )
-    try:
-        with zipfile.ZipFile(copy) as archive:
-            names = archive.namelist()
-            (folder,) = (name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
-            record = functools.cache(lambda name: _record(archive, folder + name))
-            if f"{folder}byteorder" in names and record("byteorder") != b"little":
-                raise ValueError("it was written by a big-endian machine")
-            tensors = _choose(_Unpickler(io.BytesIO(record("data.pkl"))).load(), section)
-            return {name: _array(tensor, record) for name, tensor in tensors.items()}
+        tree = opener(stream, size)
+        asked = sum(math.prod(t.shape) * t.dtype.itemsize for found in networks(tree).values() for t in found.values())
+        if asked > 2 * size + SLACK:
+            raise ValueError(f"it says that it holds {asked} bytes of tensors, and has {size}")
     except UserError as error:
         raise UserError(
             f"{path} {error}; if you trust it, save its weights alone as .safetensors where torch is installed."
         ) from None
     except Exception as error:  # a damaged file can raise anything
-        raise UserError(f"{path} is damaged or no torch file ({error}); fetch it again.") from error
+        raise UserError(f"{path} is damaged or no {kind} file ({short(error)}); fetch it again.") from error
+    return File(path, kind, tree, size, (official or {}).get("which"))
 
 
-def _record(archive: zipfile.ZipFile, name: str) -> bytes:
-    # torch never compresses; a compressed record could expand to any size.
-    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+def local(path: epath.Path):
+    """The bytes of a file as a stream; a file in a bucket is copied to a temporary one first."""
+    if not paths.is_remote(path):
+        return open(path, "rb")
+    stream = tempfile.TemporaryFile()
+    with path.open("rb") as remote:
+        while piece := remote.read(2**24):
+            stream.write(piece)
+    return stream
+
+
+def short(error: BaseException) -> str:
+    """An error in a few words: some repeat the whole of what they could not read."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
+def _open_torch(stream, size: int) -> dict:
+    if not zipfile.is_zipfile(stream):
+        raise UserError("is not in torch's zip format (since 1.6): torch.save(torch.load(OLD, weights_only=True), NEW) "
+                        "writes it again")  # fmt: skip
+    archive = zipfile.ZipFile(stream)
+    names = set(archive.namelist())
+    (folder,) = (name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
+    if f"{folder}byteorder" in names and _record(archive, f"{folder}byteorder", size) != b"little":
+        raise ValueError("it was written by a big-endian machine")
+    tree = pickled.load(_record(archive, f"{folder}data.pkl", size))
+    record = functools.lru_cache(maxsize=1)(lambda key: _record(archive, f"{folder}data/{key}", size))
+    return _with_tensors(tree, lambda described: _tensor(described, archive, folder, record), {}, 0)
+
+
+def _record(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    """A record's bytes; zipfile compares them with its checksum."""
+    return archive.read(_stored(archive, name, size))
+
+
+def _stored(archive: zipfile.ZipFile, name: str, size: int) -> zipfile.ZipInfo:
+    """What the archive says of a record. torch never compresses; a compressed record could expand to any size."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
-    return archive.read(name)
+    if info.file_size > size:
+        raise ValueError(f"{name} is said to be larger than the file")
+    return info
 
 
-def _choose(tree, section: str | None) -> dict[str, Tensor]:
-    """The dict of tensors: the pickle itself, or the only network in it, or the network called `section`."""
-    tensors = lambda node: {name: value for name, value in node.items() if isinstance(value, Tensor)}
-    networks = {name: tensors(value) for name, value in tree.items() if isinstance(value, dict) and tensors(value)}
-    if section in networks:
-        return networks[section]
-    if section is None and tensors(tree):
-        return tensors(tree)
-    if section is None and len(networks) == 1:
-        return next(iter(networks.values()))
-    found = ", ".join(map(repr, networks)) or "none by name"
-    raise UserError(f"holds these networks: {found}, so which={section!r} cannot be loaded")
+def _with_tensors(node, tensor: Callable, done: dict, depth: int):
+    """The tree with a Tensor for each description and array; what is not a tensor or a dict of them stays outside."""
+    if isinstance(node, pickled.Described):
+        return tensor(node)
+    if isinstance(node, pickled.Array):
+        array = np.zeros(0) if node.value is None else node.value
+        return Tensor(array.shape, array.dtype, lambda: array)
+    if not isinstance(node, dict) or depth > 6:
+        return node if isinstance(node, str | int | float | bool) else None
+    if id(node) not in done:
+        done[id(node)] = made = {}
+        made.update({name: _with_tensors(value, tensor, done, depth + 1) for name, value in node.items()})
+    return done[id(node)]
 
 
-def _array(tensor: Tensor, record) -> np.ndarray:
-    dtype = np.dtype(DTYPES[tensor.storage.kind])
-    data = record(f"data/{tensor.storage.key}")
-    if len(data) != tensor.storage.count * dtype.itemsize or math.prod(tensor.shape) > tensor.storage.count:
-        raise ValueError(f"storage {tensor.storage.key} has {len(data)} bytes, which is not what its tensors need")
-    # NumPy refuses offsets and strides that point outside of the buffer.
-    strides = [stride * dtype.itemsize for stride in tensor.strides]
-    return np.ndarray(tensor.shape, dtype, data, tensor.offset * dtype.itemsize, strides)
+def _tensor(described: pickled.Described, archive, folder: str, record: Callable) -> Tensor:
+    storage, dtype = described.storage, np.dtype(pickled.DTYPES[described.storage.kind])
+    length = _stored(archive, f"{folder}data/{storage.key}", 2**63).file_size
+    last = described.offset + sum((n - 1) * step for n, step in zip(described.shape, described.strides))
+    empty, elements = 0 in described.shape, math.prod(described.shape)
+    if length != storage.count * dtype.itemsize or elements > storage.count or (not empty and last >= storage.count):
+        raise ValueError(f"storage {storage.key} has {length} bytes, which is not what its tensors need")
+
+    def fetch():
+        strides = [step * dtype.itemsize for step in described.strides]
+        return np.ndarray(described.shape, dtype, record(storage.key), described.offset * dtype.itemsize, strides)
+
+    return Tensor(described.shape, dtype, fetch)
+
+
+def _open_safetensors(stream, size: int) -> dict:
+    stream.seek(0)
+    (length,) = struct.unpack("<Q", stream.read(8))
+    if length > min(size - 8, LONGEST_HEADER):
+        raise ValueError(f"its header is said to have {length} bytes")
+    header, start = json.loads(stream.read(length)), 8 + length
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in SAFETENSORS:
+            raise UserError(f"has numbers of type {entry['dtype']} in {name[:80]}, which are not read here")
+        dtype, shape, (begin, end) = np.dtype(SAFETENSORS[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+        whole = all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end))
+        if not whole or end - begin != math.prod(shape) * dtype.itemsize or start + end > size:
+            raise ValueError(f"{name[:80]} does not lie where its header says")
+        tensors[name] = Tensor(
+            shape, dtype, functools.partial(_read_at, stream, start + begin, end - begin, dtype, shape)
+        )
+    return tensors
+
+
+def _read_at(stream, begin: int, length: int, dtype, shape) -> np.ndarray:
+    stream.seek(begin)
+    return np.frombuffer(stream.read(length), dtype).reshape(shape)
+
+
+def _open_npz(stream, size: int) -> dict:
+    archive, tensors = zipfile.ZipFile(stream), {}
+    if sum(info.file_size for info in archive.infolist()) > 2 * size + SLACK:
+        raise ValueError("it would expand to more than twice its size, which weights do not")
+    for info in archive.infolist():
+        with archive.open(info) as record:
+            version = np.lib.format.read_magic(record)
+            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, _, dtype = reader(record)
+            length = info.file_size - record.tell()
+        if dtype.hasobject:
+            raise UserError("holds Python objects, which could run code")
+        if math.prod(shape) * dtype.itemsize != length:
+            raise ValueError(f"{info.filename[:80]} has {length} bytes, which is not what its shape needs")
+        tensors[info.filename.removesuffix(".npy")] = Tensor(shape, dtype, functools.partial(_read_npy, archive, info))
+    return tensors
+
+
+def _read_npy(archive, info) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(archive.read(info)), allow_pickle=False)

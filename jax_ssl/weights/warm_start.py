@@ -20,7 +20,8 @@ from jax_ssl.losses.diagnostics import feature_std
 from jax_ssl.models import positions
 from jax_ssl.parts import network_of
 from jax_ssl.run import checkpoints
-from jax_ssl.weights import load
+from jax_ssl.weights import hub, imported, zoo
+from jax_ssl.weights.load import load_network, open_weights
 
 OPTIONAL = ("mask_token",)  # some methods hide patches and others do not: the same backbone has it or not
 RECIPE = "train a new part with the backbone fixed by optim.late=('backbone',) and optim.late_epochs=1"
@@ -66,26 +67,29 @@ def split_part(text: str) -> tuple[str, str]:
 
 
 def exists(path: str) -> bool:
-    return bool(path) and paths.resolve(path).exists()
+    """Whether there is such a run or file, or an official file of this name."""
+    return bool(path) and (paths.resolve(path).exists() or zoo.find(path) is not None)
 
 
 def read(path: str) -> dict:
-    """{"params", "teacher", "stats", "teacher_stats", "pixels"} of a run; of a file, its backbone.
+    """{"params", "teacher", "stats", "teacher_stats", "extra", "pixels"} of a run, of a file or of an imported folder.
 
     path: a run's folder, for its newest good checkpoint; or RUN/checkpoints/STEP, for that one; or a file.
-    pixels: mean and std that its images were normalised with; None if unknown.
+    pixels: mean and std that its images were normalised with; None if unknown. extra: centers and the queue of a file;
+    a new run from another run makes its own.
     """
-    if paths.resolve(path).is_dir():
+    folder = paths.resolve(path)
+    if folder.is_dir() and not imported.is_imported(folder) and not hub.is_hub(folder):
         folder, step = checkpoints.find(path)
         loaded, _ = checkpoints.load_raw(folder, step, names=("params", "teacher", "extra"))
         extra = loaded["extra"] or {}
-        return dict(params=loaded["params"], teacher=loaded["teacher"] or {}, stats=extra.get("stats", {}),
-                    teacher_stats=extra.get("teacher_stats", {}), pixels=pixels_of(folder.parent))  # fmt: skip
-    encode = load(path)
-    variables = dict(encode.variables)
-    params = {"backbone": variables.pop("params")}
-    return dict(params=params, teacher={}, stats={k: {"backbone": v} for k, v in variables.items()}, teacher_stats={},
-                pixels=(encode.mean, encode.std))  # fmt: skip
+        stats = {name: extra.get(name, {}) for name in ("stats", "teacher_stats")}
+        teacher, pixels = loaded["teacher"] or {}, pixels_of(folder.parent)
+        return dict(params=loaded["params"], teacher=teacher, extra={}, pixels=pixels, **stats)
+    network = imported.read(folder) if imported.is_imported(folder) else load_network(open_weights(path))
+    pixels = (network.pixels["mean"], network.pixels["std"])
+    return dict(params=network.params, teacher={}, stats=network.stats, teacher_stats={}, extra=network.extra,
+                pixels=pixels)  # fmt: skip
 
 
 def pixels_of(folder):
@@ -115,6 +119,7 @@ def start_from(init_from: str, state, settings, say=print):
     if not taken and "teacher" not in parts:
         raise UserError(f"init_from={init_from!r} holds none of {', '.join(state.params)}.")
     state = with_teacher(state, parts, given, settings.model)
+    state = state.replace(extra=with_memory(state.extra, given.get("", {"extra": {}})["extra"]))
     new = [name for name in state.params if name not in taken and jax.tree.leaves(state.params[name])]
     origin = ", ".join(f"{name} of {path}" for name, path in taken.items()) or f"the teacher of {parts['teacher']}"
     say(f"starting from {origin}" + (f"; new: {', '.join(new)} ({RECIPE})" if new else ""))
@@ -247,6 +252,15 @@ def fit(given, new, where: str, model):
             f"{where} has {left[0]}, which the network of this config does not have: set the model that it comes from."
         )
     return taken
+
+
+def with_memory(extra, given: dict):
+    """`extra` with the centers or the queue that a file brings, where this run has them in the same shape."""
+    ours = extra if isinstance(extra, dict) else {}
+    fits = {name: x for name, x in given.items() if name in ours and np.shape(ours[name]) == np.shape(x)}
+    check_finite(fits, "init_from, beside the parameters,")
+    taken = {name: jax.device_put(jnp.asarray(x), ours[name].sharding) for name, x in fits.items()}
+    return ours | taken if taken else extra
 
 
 def check_finite(tree, where: str) -> None:

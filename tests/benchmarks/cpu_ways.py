@@ -23,6 +23,7 @@ from jax_ssl import sharding, train  # noqa: E402
 from jax_ssl.benchmark.input import cores  # noqa: E402
 from jax_ssl.data import pipeline  # noqa: E402
 from jax_ssl.models import dense, dvae, resnet, transformer  # noqa: E402
+from jax_ssl.run import devices  # noqa: E402
 
 RESNET = ["model.stem=cifar", "model.depth=18", "model.stages=()", "model.width=1.0", "batch_size=128"]
 VIT = ["model.width=192", "model.depth=6", "model.heads=3", "method.decoder_width=128", "method.decoder_depth=2",
@@ -90,6 +91,7 @@ def main() -> None:
     flags.add_argument("--only", choices=tuple(TASKS), help="one of them")
     flags.add_argument("--rounds", type=int, default=8, help="turns of each program")
     args = flags.parse_args()
+    devices.check_devices()  # as a run starts
     load = f"load {os.getloadavg()[0]:.1f}"
     print(f"jax {jax.__version__}, {cores()} core(s), {load}, ms of a step, the fastest of {args.rounds}")
     for task in [args.only] if args.only else TASKS:

@@ -88,8 +88,6 @@ def test_a_child_ends_with_its_time(tmp_path):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_builds_at_both_sizes(name):
-    if name not in in_order(False):
-        pytest.skip("there is no choice of attention")
     config = config_of(name, small=False)
     train.build(config, 1000)
     assert config.batch_size == TASKS[name].batch and config.data.augment == "device"

@@ -23,6 +23,7 @@ from torch_side import CLOCK, ONE_CORE, Side, torch_side  # noqa: E402
 from jax_ssl import config as configs  # noqa: E402
 from jax_ssl import sharding, train  # noqa: E402
 from jax_ssl.data import pipeline  # noqa: E402
+from jax_ssl.run import devices  # noqa: E402
 
 BAR = 1.0  # on the fastest turns
 FLOAT32 = ["--config.data.name=embedded", "--config.data.augment=device", "--config.model.dtype=float32"]
@@ -101,9 +102,10 @@ def main() -> None:
     flags.add_argument("--steps", type=int, default=3, help="measured in a turn")
     flags.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     args = flags.parse_args()
+    devices.check_devices()  # as a run starts; PyTorch keeps freed memory as well, which makes it no slower
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     resnet = ["stem=cifar", "depth=18", "stages=()", f"width={args.width / 64}"]
-    vit = ["patch=4", "width=192", "depth=6", "heads=3", "remat=none"]
+    vit = ["patch=4", "width=192", "depth=6", "heads=3", "remat=none", "unroll=True"]
     decoder = ["decoder_width=128", "decoder_depth=2", "decoder_heads=4"]
     tasks = {
         "simclr": (f"SimCLR, ResNet-18 of width {args.width}", [f"--config.model.{setting}" for setting in resnet]),

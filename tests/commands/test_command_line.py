@@ -1,5 +1,9 @@
 """Every word of a command is used, or told as a mistake with the words to write instead; nothing is ignored."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import jax_ssl
@@ -80,7 +84,8 @@ def test_ctrl_c_is_one_line(verb, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(command.VERBS, verb, interrupted)
-    needed = {"train": ["--config=x"], "benchmark": ["--config=x"], "evaluate": ["--run=x"]}
+    needed = {"train": ["--config=x"], "benchmark": ["--config=x"], "evaluate": ["--run=x"],
+              "weights": ["inspect"]}  # fmt: skip
     assert command.main([verb, *needed.get(verb, [])]) == 130
     assert capsys.readouterr().err == "jax_ssl: interrupted\n"
 
@@ -89,3 +94,10 @@ def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch):
     monkeypatch.setitem(command.VERBS, "seals", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command.main(["seals"])
+
+
+def test_what_only_reads_records_does_not_wait_for_jax():
+    code = "import sys; from jax_ssl.__main__ import main; main(['seals']); main(['plan', '--published'])"
+    call = [sys.executable, "-c", f"{code}; sys.exit('jax' in sys.modules)"]
+    child = subprocess.run(call, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert child.returncode == 0 and child.stdout, child.stderr

@@ -22,7 +22,7 @@ def encoder(**overrides):
     settings = dict(patch=4, width=16, depth=3, heads=2, mlp_ratio=2.0, positions="learned", pool="cls", registers=3,
                     layer_scale=0.0, drop_path=0.0, epsilon=1e-6, remat="none", dtype="float32")  # fmt: skip
     backbone = vit.make(**settings | overrides)
-    params = backbone.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    params = jax.jit(backbone.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
     return Encoder(backbone, {"params": jax.tree.map(lambda x: 10 * x, params)}, size=16)
 
 

@@ -3,11 +3,10 @@ import re
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn
+from jax_ssl.sharding import batched, make_mesh, replicated
 
 
 def data(train=203, test=37, width=16, classes=7, seed=0):
@@ -75,18 +74,43 @@ def test_padding_never_votes():
     np.testing.assert_array_equal(found, 2)
 
 
-def test_sharded_queries_give_the_same_and_share_the_work():
-    train, labels, test, _ = data(train=500, test=160)
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-    placed = jax.device_put(test, NamedSharding(mesh, P("data")))
-    expected = knn.classify(train, labels, test, 20, 0.07, 7, query_block=40, bank_block=128)
-    found = knn.classify(train, labels, placed, 20, 0.07, 7, query_block=40, bank_block=128)
-    np.testing.assert_array_equal(found, expected)
-
-    static = dict(ks=(20,), classes=7, query_block=40, bank_block=128, sharding=placed.sharding)
-    program = knn._predictions.lower(train, labels, placed, 0.07, **static).compile().as_text()
+def test_every_device_searches_for_its_own_queries():
+    mesh = make_mesh()
+    with jax.set_mesh(mesh):
+        shapes = [((np.zeros((160, 20), np.float32), np.zeros((160, 20), np.int32)), batched(mesh)),
+                  (np.zeros((160, 16), np.float32), batched(mesh)), (np.zeros((128, 16), np.float32), replicated(mesh))]
+        arrays = [jax.device_put(*shape) for shape in shapes]
+        program = knn._merge.lower(*arrays, 0, 0, k=20, query_block=20).compile().as_text()
     assert "f32[20,148]" in program  # a device compares its 160 / 8 queries with 128 + 20 others
     assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", program)
+
+
+def test_one_device_finds_what_eight_do(monkeypatch):
+    train, labels, test, _ = data(train=500, test=161)
+    eight = knn.nearest(train, test, 20, query_block=40, bank_block=128)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    one = knn.nearest(train, test, 20, query_block=40, bank_block=128)
+    np.testing.assert_array_equal(one[1], eight[1])
+    np.testing.assert_allclose(one[0], eight[0], atol=1e-6)
+
+
+def test_neighbours_are_the_largest_cosines_and_among_equals_the_earlier_rows():
+    train, _, test, _ = data()
+    train[150] = train[20]  # another block
+    cosines, rows = knn.nearest(train, test, 203, bank_block=64)
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    truth = unit(test.astype(np.float64)) @ unit(train.astype(np.float64)).T
+    np.testing.assert_allclose(np.take_along_axis(truth, rows, 1), cosines, atol=1e-6)
+    assert (np.diff(cosines, axis=1) <= 0).all() and (np.sort(rows, axis=1) == np.arange(203)).all()
+    assert (np.argmax(rows == 20, axis=1) < np.argmax(rows == 150, axis=1)).all()
+
+
+def test_the_bank_may_be_a_file(tmp_path):
+    train, labels, test, _ = data()
+    np.save(tmp_path / "bank.npy", train)
+    bank = np.load(tmp_path / "bank.npy", mmap_mode="r")
+    found = knn.classify(bank, labels, test, 20, 0.07, 7, bank_block=64)
+    np.testing.assert_array_equal(found, knn.classify(train, labels, test, 20, 0.07, 7))
 
 
 def test_more_neighbours_than_features_is_refused():
@@ -96,8 +120,10 @@ def test_more_neighbours_than_features_is_refused():
 
 
 def test_similarities_are_multiplied_at_highest_precision():
-    train, labels, test, _ = data()
-    text = str(jax.make_jaxpr(lambda test: knn.predictions(train, labels, test, (5,), 0.07, 7))(test))
+    train, _, test, _ = data(test=40)
+    best = np.full((40, 5), -np.inf, np.float32), np.zeros((40, 5), np.int32)
+    with jax.set_mesh(make_mesh()):
+        text = str(jax.make_jaxpr(lambda *x: knn._merge(*x, 0, 0, k=5, query_block=5))(best, test, train))
     assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 1
 
 
@@ -114,3 +140,5 @@ def test_nothing_to_tell_apart_is_a_sentence():
         knn.accuracies(train, 0 * labels, test, test_labels, (5,))
     with pytest.raises(UserError, match="203 and 0"):
         knn.accuracies(train, labels, test[:0], test_labels[:0], (5,))
+    with pytest.raises(UserError, match="the same feature for all 203 images"):
+        knn.accuracies(0 * train + 1, labels, test, test_labels, (5,))

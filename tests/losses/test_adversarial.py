@@ -60,8 +60,8 @@ def params_of(golden, prefix="", suffix=""):
 
 def fresh_stats(golden):
     shapes = {"painter": golden["context"], "critic": golden["centre"]}
-    return {name: apply.init(net, jax.random.key(0), jnp.asarray(shapes[name]), train=True)[1]
-            for name, net in NETS.items()}  # fmt: skip
+    start = lambda name: apply.init(NETS[name], jax.random.key(0), jnp.asarray(shapes[name]), train=True)[1]
+    return jax.jit(lambda: {name: start(name) for name in NETS})()
 
 
 def play(params, golden, stats):

@@ -21,7 +21,8 @@ def test_mae_is_that_of_the_official_code(golden):
 @pytest.mark.seal(2, "mae")
 def test_the_gradient_is_that_of_the_mean_over_hidden_patches(golden):
     patches, mask = losses.patchify(jnp.asarray(golden["x"]), 8), golden["mask"]
-    gradient = jax.grad(lambda p: losses.mae(p, patches, jnp.asarray(mask), norm_pix=True))(jnp.asarray(golden["pred"]))
+    loss = lambda p: losses.mae(p, patches, jnp.asarray(mask), norm_pix=True)
+    gradient = jax.jit(jax.grad(loss))(jnp.asarray(golden["pred"]))
     target = np.asarray(patches, np.float64)
     target = (target - target.mean(-1, keepdims=True)) / np.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
     expected = 2 * (golden["pred"] - target) * mask[..., None] / (target.shape[-1] * mask.sum())
@@ -67,7 +68,7 @@ def hidden_at_random(shape):
 def test_simmim_is_the_mean_absolute_error_of_hidden_pixels_and_so_is_its_gradient():
     prediction, patches, mask = hidden_at_random((3, 8))
     expected = np.abs(prediction.astype(np.float64) - patches)[mask].mean()
-    value, gradient = jax.value_and_grad(losses.simmim)(jnp.asarray(prediction), patches, jnp.asarray(mask))
+    value, gradient = jax.jit(jax.value_and_grad(losses.simmim))(jnp.asarray(prediction), patches, jnp.asarray(mask))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     sign = np.sign(prediction - patches) * mask[..., None]
     np.testing.assert_allclose(gradient, sign / (mask.sum() * 12), rtol=1e-5, atol=1e-9)
@@ -85,7 +86,7 @@ def test_beit_is_the_mean_cross_entropy_of_the_codes_and_so_is_its_gradient():
     logits, codes = random.randn(3, 5, 7) * 3, random.randint(0, 7, (3, 5))
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     chosen = np.eye(7)[codes]
-    value, gradient = jax.value_and_grad(losses.beit)(jnp.asarray(logits, jnp.float32), jnp.asarray(codes))
+    value, gradient = jax.jit(jax.value_and_grad(losses.beit))(jnp.asarray(logits, jnp.float32), jnp.asarray(codes))
     np.testing.assert_allclose(value, -np.log((share * chosen).sum(-1)).mean(), rtol=1e-5)
     np.testing.assert_allclose(gradient, (share - chosen) / 15, rtol=1e-5, atol=1e-7)
 
@@ -103,7 +104,7 @@ def test_dvae_is_the_squared_error_and_the_divergence_from_a_uniform_choice(weig
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     divergence = (share * np.log(6 * share)).sum(-1).mean()
     arrays = [jnp.asarray(x, jnp.float32) for x in (painted, images, logits)]
-    value, (to_painted, to_logits) = jax.value_and_grad(losses.dvae, (0, 2))(*arrays, weight)
+    value, (to_painted, to_logits) = jax.jit(jax.value_and_grad(losses.dvae, (0, 2)))(*arrays, weight)
     np.testing.assert_allclose(value, np.mean((painted - images) ** 2) + weight * divergence, rtol=1e-5)
     np.testing.assert_allclose(to_painted, 2 * (painted - images) / painted.size, rtol=1e-5, atol=1e-8)
     logs = np.log(share)

@@ -36,7 +36,7 @@ def test_scores_loss_and_gradient_are_those_of_the_official_code(request):
         scores = net.apply({"params": params}, io["x"], io["mask"], places)
         return losses.beit(scores, codes), scores
 
-    (value, scores), gradient = jax.value_and_grad(evaluate, has_aux=True)(params)
+    (value, scores), gradient = jax.jit(jax.value_and_grad(evaluate, has_aux=True))(params)
     assert relative_error(scores.reshape(-1, 20), io["logits"]) <= 1e-5
     assert relative_error(value, io["loss"]) <= 1e-5
     assert relative_error(gradient["head"]["kernel"], io["dhead"].T) <= 1e-5
@@ -52,7 +52,8 @@ def folder(tmp_path_factory):
     """The folder of a tokenizer's run, as training leaves it."""
     path, settings = tmp_path_factory.mktemp("dvae"), small("dvae", "--config.data.std=(0.5,0.5,0.5)")
     method = train.build(settings, examples=320)[0]
-    state = core.create(method, TX, jax.random.key(3), {"views": jnp.zeros((2, 1, 32, 32, 3))})
+    create = jax.jit(lambda batch: core.create(method, TX, jax.random.key(3), batch))
+    state = create({"views": jnp.zeros((2, 1, 32, 32, 3))})
     keeper = checkpoints.Checkpoints(path / "checkpoints")
     keeper.save(1, state, wait=True)
     keeper.close()

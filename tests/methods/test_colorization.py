@@ -18,7 +18,7 @@ def made(*more):
     config = small("colorization", *more)
     data = pipeline.open_data(config)
     method, tx, _ = train.build(config, data.source.count)
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    batch = jax.jit(train.preparation(config))(next(data.batches(0)), data.resident)
     return method, jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch), batch
 
 
@@ -37,15 +37,15 @@ def test_the_loss_is_that_of_the_codes_of_every_fourth_pixel_with_grey_images_le
         colorization.input_stage(parts.make_backbone(config), lightness_unit=100.0),
         colorization.Colourer((8,), 313),
     )
-    scores, _ = net.apply({"params": state.params, **state.extra["stats"]}, views[:, 0], train=True,
-                          mutable=["batch_stats"])  # fmt: skip
+    network = jax.jit(lambda variables, images: net.apply(variables, images, train=True, mutable=["batch_stats"]))
+    scores, _ = network({"params": state.params, **state.extra["stats"]}, views[:, 0])
     ab = np.asarray(rgb_to_lab(jnp.asarray(views[:, 0])), np.float64)[:, ::4, ::4, 1:]
     bins, scores = losses.colour_bins().astype(np.float64), np.asarray(scores, np.float64)
     distance = np.square(ab[..., None, :] - bins).sum(-1)
     code = np.exp(-distance / 50) * (distance <= np.sort(distance, -1)[..., 9:10])
     surprise = -(code / code.sum(-1, keepdims=True) * (scores - np.log(np.exp(scores).sum(-1, keepdims=True)))).sum(-1)
     surprise[3] = 0
-    _, (_, metrics) = method.loss(state.params, state, {"views": jnp.asarray(views)}, jax.random.key(1))
+    _, (_, metrics) = jax.jit(method.loss)(state.params, state, {"views": jnp.asarray(views)}, jax.random.key(1))
     np.testing.assert_allclose(metrics["cross_entropy"], surprise.mean(), rtol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_the_network_is_read_on_grey_images(classes):
     assert network.protocol == {"input": "grey"}
     lab = rgb_to_lab(batch["views"][:, 0])
     variables = {"params": state.params["backbone"], "batch_stats": state.extra["stats"]["batch_stats"]["backbone"]}
-    read = lambda images: network.apply(variables, images).pooled
+    read = jax.jit(lambda images: network.apply(variables, images).pooled)
     grey = lab_to_rgb(lab * jnp.array([1.0, 0.0, 0.0]))
     np.testing.assert_allclose(read(batch["views"][:, 0]), read(grey), atol=1e-3)
 

@@ -23,7 +23,7 @@ def made(*more):
     config = small("context_encoder", *more)
     data = pipeline.open_data(config)
     method, tx, _ = train.build(config, data.source.count)
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    batch = jax.jit(train.preparation(config))(next(data.batches(0)), data.resident)
     return method, tx, jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch), batch
 
 

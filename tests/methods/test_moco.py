@@ -14,6 +14,7 @@ from jax_ssl.models import apply
 from tests.small import small
 
 LAST = 5  # steps
+train_network = jax.jit(apply.train, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def steps():
     config = small("moco", *plain)
     data = pipeline.open_data(config)
     method, _, _ = train.build(config, data.source.count)
-    tx, prepare, batches = optax.sgd(0.05), train.preparation(config), data.batches(0)
+    tx, prepare, batches = optax.sgd(0.05), jax.jit(train.preparation(config)), data.batches(0)
     made = [jax.tree.map(np.asarray, prepare(next(batches), data.resident)) for _ in range(LAST)]
     states = [jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(made[0])]
     advance = jax.jit(lambda s, b: core.train_step(method, tx, s, b))
@@ -35,7 +36,7 @@ def steps():
 def keys_of(config, state, batch):
     """The keys by the definition: the teacher's projections of the second views, in training mode, unit length."""
     net = moco.Projected(parts.make_backbone(config), moco.Mlp(config.method.projector))
-    return unit(apply.train(net, state.teacher, state.extra["teacher_stats"], batch["views"][:, 1])[0])
+    return unit(train_network(net, state.teacher, state.extra["teacher_stats"], batch["views"][:, 1])[0])
 
 
 @pytest.mark.seal(2, "moco")
@@ -66,7 +67,7 @@ def test_the_loss_is_info_nce_against_the_queue_before_this_batch(steps):
     method, _, _ = train.build(config, 5000)
     loss, _ = jax.jit(method.loss)(state.params, state, batch, jax.random.key(0))
     net = moco.Projected(parts.make_backbone(config), moco.Mlp(config.method.projector))
-    query = np.asarray(unit(apply.train(net, state.params, state.extra["stats"], batch["views"][:, 0])[0]))
+    query = np.asarray(unit(train_network(net, state.params, state.extra["stats"], batch["views"][:, 0])[0]))
     key, queue = np.asarray(keys_of(config, state, batch)), np.asarray(state.extra["queue"])
     logits = np.concatenate([(query * key).sum(1, keepdims=True), query @ queue.T], 1) / config.method.temperature
     expected = np.mean(np.log(np.exp(logits).sum(1)) - logits[:, 0])
@@ -75,13 +76,12 @@ def test_the_loss_is_info_nce_against_the_queue_before_this_batch(steps):
 
 def test_shuffling_gives_the_keys_back_in_order():
     """With one batch-norm group the order of encoding can not matter; with several it must."""
-    results = {}
+    results, data = {}, pipeline.open_data(small("moco"))
+    batch = jax.jit(train.preparation(small("moco")))(next(data.batches(0)), data.resident)
     for groups in (1, 4):
         for shuffle in (False, True):
             config = small("moco", f"--config.model.norm_groups={groups}", f"--config.method.shuffle={shuffle}")
-            data = pipeline.open_data(config)
             method, tx, _ = train.build(config, data.source.count)
-            batch = train.preparation(config)(next(data.batches(0)), data.resident)
             state = jax.jit(lambda b, m=method, t=tx: core.create(m, t, jax.random.key(0), b))(batch)
             _, (extra, _) = jax.jit(method.loss)(state.params, state, batch, jax.random.key(1))
             results[groups, shuffle] = np.asarray(extra["queue"][: len(batch["views"])])

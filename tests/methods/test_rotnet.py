@@ -18,7 +18,7 @@ def made():
     config = small("rotnet")
     data = pipeline.open_data(config)
     method, tx, _ = train.build(config, data.source.count)
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    batch = jax.jit(train.preparation(config))(next(data.batches(0)), data.resident)
     return method, jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch), batch
 
 

@@ -26,9 +26,9 @@ def started(name, *more):
     config, method, tx, batch = first_batch(name, *more)
     state = jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch)
     teacher = jax.tree.map(
-        lambda p: p + 0.02 * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), state.teacher
+        lambda p: np.asarray(p) + 0.02 * np.cos(np.arange(p.size, dtype=p.dtype)).reshape(p.shape), state.teacher
     )
-    center = lambda name, x: 0.1 * jnp.sin(jnp.arange(x.size, dtype=x.dtype)) if "center" in name else x
+    center = lambda name, x: 0.1 * np.sin(np.arange(x.size, dtype=x.dtype)) if "center" in name else x
     extra = {name: center(name, x) for name, x in state.extra.items()}
     return config, method, state.replace(teacher=teacher, extra=extra, step=jnp.int32(2)), batch
 
@@ -46,7 +46,7 @@ def everything(config, state, batch, mask):
     """All scores of student and teacher, images (V, B, K) and patches (2, B, N, K), and the student's features."""
     net, groups = tokens(config, True), [batch["views"], batch["local"]]
     every = jnp.broadcast_to(jnp.arange(mask.shape[-1]), mask.shape)
-    run = lambda params, groups, mask: net.apply({"params": params}, groups, mask, every)
+    run = jax.jit(lambda params, groups, mask: net.apply({"params": params}, groups, mask, every))
     images, patches, pooled = run(state.params, groups, mask)
     their_images, their_patches, _ = run(state.teacher, groups[:1], None)
     compare = lambda z, params, name: scores(jnp.moveaxis(z, 1, 0), matrix(params[name]))
@@ -63,8 +63,8 @@ def drawn(ratios, key, batch, patch, smallest):
     views = batch["views"]
     grid = (views.shape[2] // patch, views.shape[3] // patch)
     hidden = (ratios * grid[0] * grid[1]).astype(jnp.int32)
-    mask = masking.hide(masking.block_scores(key, 2 * len(views), grid, hidden, smallest=smallest), hidden)
-    return rearrange(mask, "(b v) n -> b v n", v=2)
+    scores = jax.jit(lambda hidden: masking.block_scores(key, 2 * len(views), grid, hidden, smallest=smallest))
+    return rearrange(masking.hide(scores(hidden), hidden), "(b v) n -> b v n", v=2)
 
 
 @pytest.mark.seal(2, "dino")
@@ -74,7 +74,7 @@ def test_dino_is_its_loss_on_all_scores_and_moves_its_center_afterwards():
     m = config.method
     net = heads.Crops(parts.make_backbone(config), DinoHead(m.prototypes, m.hidden, m.bottleneck, m.norm_last_layer))
     groups = [batch["views"], batch["local"]]
-    run = lambda params, groups: jnp.moveaxis(net.apply({"params": params}, groups), 1, 0)
+    run = jax.jit(lambda params, groups: jnp.moveaxis(net.apply({"params": params}, groups), 1, 0))
     student = scores(run(state.params, groups), matrix(state.params["projector"]))
     teacher = scores(run(state.teacher, groups[:1]), matrix(state.teacher["projector"]))
     expected = losses.dino(student, teacher, state.extra["center"], m.student_temp, m.teacher_temp)
@@ -150,16 +150,18 @@ def test_ijepa_targets_are_the_teachers_normalised_features_and_padding_counts_f
     images, m, patch = batch["views"][:, 0], config.method, config.model.patch
     grid = (images.shape[1] // patch, images.shape[2] // patch)
     kept = max(1, int(m.context_kept * grid[0] * grid[1]))
-    context, target, weight = masking.multi_block(
-        KEY, len(images), grid, m.targets, m.target_scale, m.target_ratio, m.context_scale, kept
+    draw = lambda key: masking.multi_block(
+        key, len(images), grid, m.targets, m.target_scale, m.target_ratio, m.context_scale, kept
     )
+    context, target, weight = jax.jit(draw)(KEY)
     net = parts.make_backbone(config)
-    features = net.apply({"params": state.teacher["backbone"]}, images).patches
+    features = jax.jit(net.apply)({"params": state.teacher["backbone"]}, images).patches
     mean, std = features.mean(-1, keepdims=True), jnp.sqrt(features.var(-1, keepdims=True) + 1e-5)
     goal = jnp.stack([whole[at] for whole, at in zip((features - mean) / std, target)])
     predictor = Predictor(m.predictor_width, m.predictor_depth, m.predictor_heads, net.width, initial=net.initial)
     real = int(weight.sum())  # as if the largest size had never been padded to
-    predicted = ijepa.Net(net, predictor).apply({"params": state.params}, images, context, target[:, :, :real])
+    apply = jax.jit(ijepa.Net(net, predictor).apply)
+    predicted = apply({"params": state.params}, images, context, target[:, :, :real])
     assert real < target.shape[-1], "take another key: this one draws the largest size"
     np.testing.assert_allclose(value, losses.smooth_l1(predicted, goal[:, :, :real]), rtol=1e-5)
     assert (weight[:real] == 1).all() and not weight[real:].any()

@@ -15,12 +15,13 @@ from tests.methods.test_contract import first_batch
 from tests.small import small
 
 CLOCK = schedules.Clock(10.0, 100)
+train_network = jax.jit(apply.train, static_argnums=0)
 
 
 def started(name, *more):
     """(config, method, state after the first step, views) of a method at its small size."""
     config, method, tx, batch = first_batch(name, *more)
-    state = core.create(method, tx, jax.random.key(0), batch)
+    state = jax.jit(lambda batch: core.create(method, tx, jax.random.key(0), batch))(batch)
     return config, method, tx, state, batch
 
 
@@ -52,7 +53,7 @@ def test_teachers_normalise_by_their_own_batch_and_average_no_statistics(name):
     net = byol.Projected(parts.make_backbone(config), byol.Mlp(**head(name, config)))
     stats = state.extra["teacher_stats"]
     for view in views:
-        _, stats = apply.train(net, state.teacher, stats, view)
+        _, stats = train_network(net, state.teacher, stats, view)
     np.testing.assert_allclose(mean(after.extra["teacher_stats"]), mean(stats), rtol=1e-4, atol=1e-6)
     assert "predictor" not in after.teacher and "predictor" in after.params
 
@@ -71,8 +72,9 @@ def test_moco_v3_draws_a_transformer_as_vits_py_does_and_leaves_its_patch_embedd
     np.testing.assert_allclose(np.abs(blocks["attention"]["out"]["kernel"]).max(), np.sqrt(6 / (2 * 64)), rtol=0.01)
     assert np.abs(state.params["backbone"]["cls_token"]).max() < 1e-5
     state = state.replace(step=jnp.int32(50))  # the learning rate of the first step is zero
+    advance = jax.jit(lambda s, b: core.train_step(method, tx, s, b))
     for _ in range(2):
-        state, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
+        state, _ = advance(state, batch)
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), start["backbone"], jax.device_get(state.params["backbone"]))
     assert not moved["embed"]["kernel"] and not moved["embed"]["bias"]
     assert moved["encoder"]["blocks"]["attention"]["qkv"]["kernel"]
@@ -140,7 +142,7 @@ def test_swav_queue_is_shifted_newest_first_and_used_once_full():
 def scores(net, state, batch):
     """Prototype scores of the large and the small crops; src/resnet50.py: a forward pass a size, one head for all."""
     params, stats = {k: state.params[k] for k in ("backbone", "projector")}, state.extra["stats"]
-    z, _ = apply.train(net, params, stats, [batch["views"], batch["local"]])
+    z, _ = train_network(net, params, stats, [batch["views"], batch["local"]])
     result = jnp.einsum("bvd,kd->vbk", losses.unit(z), state.params["prototypes"])
     return result[:2], result[2:]
 
@@ -150,16 +152,16 @@ def test_crops_of_a_size_share_a_forward_pass_and_all_sizes_share_the_head():
     config, _, _, state, batch = started("swav")
     backbone, projector = parts.make_backbone(config), heads.Mlp(config.method.projector, norm=True)
     params, stats = {k: state.params[k] for k in ("backbone", "projector")}, state.extra["stats"]
-    found, _ = apply.train(heads.Crops(backbone, projector), params, stats, [batch["views"], batch["local"]])
+    found, _ = train_network(heads.Crops(backbone, projector), params, stats, [batch["views"], batch["local"]])
     pooled = []
     for crops in (batch["views"], batch["local"]):
         flat = crops.reshape(-1, *crops.shape[2:])
         own = {name: tree["backbone"] for name, tree in stats.items()}
-        features, _ = apply.train(backbone, params["backbone"], own, flat)
+        features, _ = train_network(backbone, params["backbone"], own, flat)
         pooled.append(features.pooled.reshape(*crops.shape[:2], -1))
     pooled = jnp.concatenate(pooled, 1)
     own = {name: tree["projector"] for name, tree in stats.items()}
-    expected, _ = apply.train(projector, params["projector"], own, pooled.reshape(-1, pooled.shape[-1]))
+    expected, _ = train_network(projector, params["projector"], own, pooled.reshape(-1, pooled.shape[-1]))
     np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-4, atol=1e-5)
 
 

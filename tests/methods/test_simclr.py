@@ -16,7 +16,7 @@ def made():
     config = small("simclr")
     data = pipeline.open_data(config)
     method, _, _ = train.build(config, data.source.count)
-    batch = train.preparation(config)(next(data.batches(0)), data.resident)
+    batch = jax.jit(train.preparation(config))(next(data.batches(0)), data.resident)
     params, extra = jax.jit(method.init)(jax.random.key(0), batch)
     return config, method, batch, params, extra
 
@@ -31,7 +31,8 @@ def test_both_views_share_batch_statistics_as_in_one_forward_pass(made):
     views = batch["views"]
     mixed = views.reshape(-1, *views.shape[2:])
     stats = {"batch_stats": extra["stats"]["batch_stats"]["backbone"]}
-    _, changed = backbone.apply({"params": params["backbone"], **stats}, mixed, train=True, mutable=["batch_stats"])
+    see = jax.jit(lambda variables, images: backbone.apply(variables, images, train=True, mutable=["batch_stats"]))
+    _, changed = see({"params": params["backbone"], **stats}, mixed)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, new["stats"]["batch_stats"]["backbone"], changed["batch_stats"])
     assert 0 < float(loss) < 2 * np.log(2 * len(views))

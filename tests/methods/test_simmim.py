@@ -57,16 +57,17 @@ def test_as_many_cells_are_hidden_as_in_the_paper_and_each_as_a_whole(size, cell
     assert len(np.unique(hidden, axis=0)) == 6
 
 
-def method_of(*more):
-    config = small("simmim", *more)
-    return train.build(config, examples=320)[0], jax.random.uniform(jax.random.key(0), (4, 1, 32, 32, 3))
+def shown_by(*more):
+    """(views, function from views to the picture of a reconstruction) of a new network."""
+    config, views = small("simmim", *more), jax.random.uniform(jax.random.key(0), (4, 1, 32, 32, 3))
+    method, tx, _ = train.build(config, examples=320)
+    state = jax.jit(lambda x: core.create(method, tx, jax.random.key(0), {"views": x}))(views)
+    return views, jax.jit(lambda x: method.show(state.params, state, {"views": x}, state.rng)["reconstruction"])
 
 
 def test_what_a_person_sees_is_the_image_what_is_left_and_the_filled_holes():
-    method, views = method_of("--config.method.mask_ratio=0.5")
-    state = core.create(method, train.build(small("simmim"), 320)[1], jax.random.key(0), {"views": views})
-    shown = method.show(state.params, state, {"views": views}, state.rng)["reconstruction"]
-    image, left, filled = jnp.moveaxis(shown, 1, 0)
+    views, show = shown_by("--config.method.mask_ratio=0.5")
+    image, left, filled = np.moveaxis(show(views), 1, 0)
     holes = np.all(left == 0, axis=-1)
     np.testing.assert_array_equal(image, views[:, 0])
     np.testing.assert_array_equal(filled[~holes], image[~holes])
@@ -76,9 +77,7 @@ def test_what_a_person_sees_is_the_image_what_is_left_and_the_filled_holes():
 
 def test_only_what_a_mask_token_covers_is_unknown_to_the_encoder():
     """What is under the mask changes the target, never the prediction."""
-    method, views = method_of()
-    state = core.create(method, train.build(small("simmim"), 320)[1], jax.random.key(0), {"views": views})
-    show = lambda x: method.show(state.params, state, {"views": x}, state.rng)["reconstruction"]
+    views, show = shown_by()
     holes = np.all(np.asarray(show(views))[:, 1] == 0, axis=-1)[:, None, ..., None]
     np.testing.assert_allclose(show(jnp.where(holes, 1 - views, views))[:, 2], show(views)[:, 2], atol=1e-6)
 
@@ -89,8 +88,7 @@ def test_only_what_a_mask_token_covers_is_unknown_to_the_encoder():
 ])  # fmt: skip
 def test_wrong_masks_are_told(override, words):
     with pytest.raises(UserError, match=words):
-        method, views = method_of(f"--config.method.{override}")
-        jax.eval_shape(method.init, jax.random.key(0), {"views": views})
+        shown_by(f"--config.method.{override}")
 
 
 def test_a_network_without_patches_is_refused():

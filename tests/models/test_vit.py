@@ -132,6 +132,17 @@ def test_rematerialisation_changes_memory_and_not_gradients():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), gradient(remat), expected)
 
 
+def test_an_unrolled_stack_is_the_same_network_without_a_loop():
+    def program(unroll):
+        net, params = init(unroll=unroll)
+        lowered = jax.jit(jax.grad(lambda p: jnp.sum(net(p, IMAGES).patches ** 2 * jnp.arange(16.0)))).lower(params)
+        return lowered.as_text(), lowered.compile()(params)
+
+    (looped, expected), (flat, found) = program(False), program(True)
+    assert "stablehlo.while" in looped and "stablehlo.while" not in flat
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), found, expected)
+
+
 def test_blocks_differ_though_one_scanned_program_makes_them():
     net = vit.make(**SMALL)
     kernel = jax.jit(net.init)(jax.random.key(0), IMAGES)["params"]["encoder"]["blocks"]["mlp"]["fc1"]["kernel"]

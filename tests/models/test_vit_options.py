@@ -20,7 +20,7 @@ EIGHT = jax.random.normal(jax.random.key(3), (16, 8, 8, 3))  # 2 x 2 patches
 def fresh(**overrides):
     """The parameters that training starts from."""
     net = vit.make(**(SMALL | FRESH | overrides))
-    return net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
 
 
 def test_the_defaults_of_a_config_are_those_of_the_network():
@@ -210,7 +210,8 @@ def test_small_rates_and_odd_batches_drop_each_image_by_chance_at_the_same_rate_
     _, params = init(EIGHT[:1], pool="mean")
     net = vit.make(**(SMALL | dict(pool="mean", drop_path=rate, drop_path_uniform=True)))
     images = jnp.tile(EIGHT[:1], (batch, 1, 1, 1))
-    out = net.apply({"params": params}, images, True, rngs={"drop_path": jax.random.key(0)}).pooled
+    apply = jax.jit(lambda images: net.apply({"params": params}, images, True, rngs={"drop_path": jax.random.key(0)}))
+    out = apply(images).pooled
     outcomes, counts = np.unique(np.round(np.asarray(out), 3), axis=0, return_counts=True)
     assert len(outcomes) > 4  # two blocks of two branches, each of which may be missing
     assert abs(counts.max() / batch - (1 - rate) ** 4) < 0.08
@@ -247,11 +248,11 @@ def test_dropped_work_is_the_same_on_any_mesh_and_moves_nothing_between_devices(
 @pytest.mark.parametrize("remat", REMAT)
 def test_attention_of_the_last_block_comes_out(remat):
     settings = dict(remat=remat, registers=2)
-    net, params = init(**settings)
-    weights = vit.attention(vit.make(**(SMALL | settings)), {"params": params}, IMAGES)
+    (_, params), net = init(**settings), vit.make(**(SMALL | settings))
+    weights = vit.attention(net, {"params": params}, IMAGES)
     assert weights.shape == (3, 2, 19, 19) and weights.dtype == jnp.float32
     close(weights.sum(-1), np.ones((3, 2, 19)))
-    stacked = vit.make(**(SMALL | settings)).apply({"params": params}, IMAGES, mutable=["intermediates"])[1]
+    stacked = jax.jit(lambda params: net.apply({"params": params}, IMAGES, mutable=["intermediates"])[1])(params)
     (every,) = stacked["intermediates"]["encoder"]["blocks"]["attention"]["attention"]
     assert every.shape == (2, 3, 2, 19, 19)
     np.testing.assert_array_equal(every[-1], weights)

@@ -42,7 +42,7 @@ def test_a_bias_of_two_axes_is_still_a_bias():
 
 
 def updates_of(tx, gradient):
-    return tx.update(gradient, tx.init(gradient), gradient)[0]
+    return jax.jit(lambda gradient: tx.update(gradient, tx.init(gradient), gradient)[0])(gradient)
 
 
 def test_clipping_per_parameter_is_per_tensor_of_a_stack_too():

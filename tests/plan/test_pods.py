@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from jax_ssl import config as configs
-from jax_ssl import plan
 from jax_ssl.__main__ import main
 from jax_ssl.errors import UserError
+from jax_ssl.plan import pods
 from jax_ssl.study import seals
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pods.json").read_text())
@@ -28,7 +28,7 @@ SMALL = ["--config.model.stages=(1,)", "--config.model.width=0.125", "--config.d
 def compiled(spec: str, topology: str, slices: int = 1, quick: bool = False) -> dict:
     name, *overrides = shlex.split(spec)
     load = lambda more: configs.load(name, [*overrides, *more])
-    return plan.run(load, [topology], spec, slices, remedy=False, quick=quick)[0]
+    return pods.run(load, [topology], spec, slices, remedy=False, quick=quick)[0]
 
 
 def compare(report: dict, golden: dict) -> None:

@@ -97,6 +97,19 @@ def test_what_was_saved_comes_back(tmp_path):
     checkpoints.close()
 
 
+def test_only_large_arrays_are_cut_into_shares_to_be_written(tmp_path, monkeypatch):
+    """Each cut of each shape is a program to compile, eight for an array that eight devices have."""
+    cut, lengths = jax.lax.slice_in_dim, []
+    monkeypatch.setattr(jax.lax, "slice_in_dim", lambda x, *at, **how: lengths.append(len(x)) or cut(x, *at, **how))
+    state = {"small": np.ones((64, 16), np.float32), "large": np.ones((8, storage.LEAST_SLICE), np.uint8)}
+    mesh = sharding.make_mesh()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, sharding.replicate(state, mesh), wait=True)
+    checkpoints.close()
+    assert lengths == 8 * [8]
+    assert_equal(load_raw(tmp_path)[0], state)
+
+
 def test_a_relative_folder_is_as_good_as_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     state = make_state(2.0)

@@ -393,3 +393,17 @@ def test_lost_spread_is_an_alarm_only_where_the_loss_does_not_push_apart():
     assert off[:4] == [None] * 4 and "lost more than half of their spread" in off[4] and "stop_gradient" in off[4]
     assert not any(said({"method.stop_gradient": True}, steady))
     assert not any(said({"method.iterations": True}, falling))
+
+
+def test_a_resumed_run_measures_lost_spread_by_the_best_of_all_its_steps(tmp_path):
+    before = Writer(tmp_path)
+    for step, value in enumerate((-3.2, -1.3), 1):
+        before.update(step, {"uniformity": value})
+    before.close()
+    resumed, told = Writer(tmp_path, step=2), []
+    for best in (resumed.least("uniformity"), resumed.least("no such metric")):
+        alarm = collapse.Watch("simsiam", guards={"method.stop_gradient": False})
+        alarm.recall(best)
+        told.append([alarm.check(step, {"uniformity": -1.2}) for step in (3, 4, 5)][-1])
+    resumed.close()
+    assert "lost more than half of their spread" in told[0] and told[1] is None

@@ -5,11 +5,10 @@ import json
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import plan
 from jax_ssl.benchmark import step
 from jax_ssl.commands import benchmark
 from jax_ssl.errors import UserError
-from jax_ssl.plan import published
+from jax_ssl.plan import pods, published
 from jax_ssl.run import outputs
 from jax_ssl.study import gallery
 
@@ -26,7 +25,7 @@ VERBS = {
 @pytest.mark.parametrize("name", VERBS)
 @pytest.mark.parametrize("path", ["missing/x.json", "", "file/x.json"])
 def test_every_verb_asks_before_it_works(name, path, tmp_path, monkeypatch, capsys):
-    for module, work in ((step, "measure"), (plan, "run"), (benchmark.json, "dumps")):
+    for module, work in ((step, "measure"), (pods, "run"), (benchmark.json, "dumps")):
         monkeypatch.setattr(module, work, None)
     (tmp_path / "file").write_text("")
     arguments = [flag.format(f"{tmp_path}/{path}") for flag in VERBS[name]]

@@ -70,7 +70,8 @@ def test_streams_that_were_never_open(tmp_path):
 
 @pytest.mark.parametrize("arguments", ["seals", "ablate --list", "--help", "train --help", "plan --published"])
 def test_the_verbs_that_print_are_quiet_when_nobody_reads(arguments):
-    for line in ("| head -1", "| true", "2>&1 | true"):
+    slow = arguments == "ablate --list"  # it loads JAX: once will do
+    for line in ("2>&1 | true",) if slow else ("| head -1", "| true", "2>&1 | true"):
         found = shell(f"set -o pipefail; {sys.executable} -m jax_ssl {arguments} {line}")
         assert found.returncode == 0 and found.stderr == ""
 

@@ -30,25 +30,33 @@ time.sleep(1.5)  # out of its hands
 """
 
 
-def run(folder, how):
-    begun = time.time()
-    call = [sys.executable, "-c", HANGING, str(folder), how]
-    child = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=50)
-    assert child.stdout == "alive\n"
-    return child, time.time() - begun
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """{how: (exit code, what was said on stderr, seconds, folder)} of processes that mostly sleep: all at once."""
+    begun, running, found = time.time(), {}, {}
+    for how in ("waiting", "holding the lock", "off", "not at all"):
+        folder = tmp_path_factory.mktemp("hang")
+        call = [sys.executable, "-c", HANGING, str(folder), how]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running[how] = folder, subprocess.Popen(call, cwd=ROOT, **pipes)
+    for how, (folder, process) in running.items():
+        out, err = process.communicate(timeout=50)
+        assert out == "alive\n"
+        found[how] = process.returncode, err, time.time() - begun, folder
+    return found
 
 
 @pytest.mark.parametrize("how", ["waiting", "holding the lock"])
-def test_a_hanging_process_ends_with_its_stacks(how, tmp_path):
-    child, seconds = run(tmp_path, how)
-    assert child.returncode not in (0, 2) and seconds < 30
-    assert "in stuck" in child.stderr
+def test_a_hanging_process_ends_with_its_stacks(how, ended):
+    code, said, seconds, folder = ended[how]
+    assert code not in (0, 2) and seconds < 30
+    assert "in stuck" in said
     if how == "waiting":
-        assert child.returncode == 1 and "nothing has moved for 1 seconds" in child.stderr
-        assert "in stuck" in (tmp_path / "hang_of_process_3.txt").read_text()
+        assert code == 1 and "nothing has moved for 1 seconds" in said
+        assert "in stuck" in (folder / "hang_of_process_3.txt").read_text()
 
 
 @pytest.mark.parametrize("how", ["off", "not at all"])
-def test_a_process_that_goes_on_is_left_alone(how, tmp_path):
-    child, _ = run(tmp_path, how)
-    assert child.returncode == 0 and child.stderr == ""
+def test_a_process_that_goes_on_is_left_alone(how, ended):
+    code, said, _, _ = ended[how]
+    assert code == 0 and said == ""

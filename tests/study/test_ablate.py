@@ -10,10 +10,10 @@ from jax_ssl.configs import ablations
 
 from jax_ssl import __main__ as command
 from jax_ssl import config, train
-from jax_ssl.study import ablate
+from jax_ssl.study import ablate, budget, charts, frozen
 from tests.small import SMALL
 
-FLAGS = [*SMALL["simclr"], "--config.log_every=1", "--config.optim.warmup_epochs=0",
+FLAGS = [*SMALL["simclr"], "--config.model.stages=(1,)", "--config.log_every=1", "--config.optim.warmup_epochs=0",
          "--config.data.probe.train=200", "--config.data.probe.test=100"]  # fmt: skip
 MICRO = ablations.Suite(
     title="A title",
@@ -59,7 +59,7 @@ def test_a_suite_is_stopped_three_times_and_goes_on(micro, tmp_path, monkeypatch
     stops = [  # in the middle of training, in its last step, and while the frozen network is measured
         (train, "judge", signal.SIGTERM, at_step(2)),
         (train, "judge", signal.SIGHUP, at_step(4)),
-        (ablate.measure, "measure_frozen", signal.SIGINT, lambda *_: True),
+        (frozen, "measure_frozen", signal.SIGINT, lambda *_: True),
     ]
     for module, name, number, when in stops:
         with monkeypatch.context() as patched:
@@ -109,16 +109,6 @@ def runs_nothing_more(micro, tmp_path, monkeypatch, capsys):
     assert ablate.finished("micro", made, tmp_path / "ablations.jsonl") == {cell: {} for cell in MICRO.cells}
 
 
-def test_numbers_are_of_the_better_network_and_of_the_last_line():
-    lines = [{"step": 1, "knn": 0.9, "rankme": 3.0, "loss": 2.0}, {"step": 2, "loss": None}]
-    result = lambda task, value, k=None: {"task": task, "value": value, "k": k}
-    results = [result("knn", 0.5, 10), result("knn", 0.2, 20), result("knn", 0.3, 20), result("linear", 0.4)]
-    names = ("knn", "linear", "rankme", "loss", "collapsed", "absent")
-    expected = {"knn": 0.3, "linear": 0.4, "rankme": 3.0, "loss": None, "collapsed": True, "absent": None}
-    assert ablate.collect_numbers(lines, "simsiam looks collapsed at step 30", results, names) == expected
-    assert ablate.collect_numbers(lines, "", [], names)["collapsed"] is False
-
-
 def test_a_report_names_its_images_and_what_differs_from_its_suite(tmp_path):
     setting = lambda *flags: ablate.settings_line(ablate.jobs("mask_ratio", str(tmp_path), "0,1", flags), flags)
     assert setting() == "Images: tfds:cifar10."
@@ -130,6 +120,44 @@ def test_means_and_spreads():
     assert ablate.summary("knn", [0.42, 0.44]) == "43.0 ± 1.4 (42.0, 44.0)"
     assert ablate.summary("loss", [1.5]) == "1.500" and ablate.summary("loss", []) == "-"
     assert ablate.summary("collapsed", [True, False, True]) == "2 of 3"
+    assert ablate.summary("images", [70144]) == "70,144" and ablate.summary("weights", ["teacher"] * 2) == "teacher"
+
+
+TIMED = MICRO._replace(
+    cells={"pixels": ablations.Cell({}, baseline="pixels"), "batch, 32": ablations.Cell({}, x=2020)},
+    overrides={"data.name": "synthetic", "epochs": 1.0, "batch_size": 32},
+    numbers=("knn", "images", "tflop", "seconds"), seconds=180.0, probes=2, chart="curves",
+)  # fmt: skip
+
+
+def test_cells_of_equal_seconds(micro, tmp_path, monkeypatch, capsys):
+    """Four steps fit into three seconds here; what is measured in between is a curve, and pixels train nothing."""
+    monkeypatch.setitem(ablations.SUITES, "micro", TIMED)
+    speed = {"step_ms": 750.0, "flops": 5e11, "device_kind": "cpu", "examples": 1000}
+    monkeypatch.setattr(budget.step, "measure", lambda *_: speed)
+    assert micro("--seconds=3") == 0
+    pixels, trained = records(tmp_path)
+    assert pixels["steps"] == 0 and 0 < pixels["numbers"].pop("knn") < 1 and set(pixels["numbers"].values()) == {None}
+    assert trained["steps"] == 4 and trained["budget"] == 3 and trained["config"]["epochs"] == 1
+    assert trained["numbers"]["images"] == 128 and trained["numbers"]["tflop"] == 2
+    assert len(trained["curve"]) == 2 and trained["curve"][0][0] < trained["curve"][1][0] == trained["seconds"]
+    assert json.loads((tmp_path / "micro/batch_32-0/config.json").read_text())["epochs"] == 0.128
+    assert (tmp_path / "micro.png").stat().st_size > 5000
+
+    monkeypatch.setattr(train, "train", None)
+    capsys.readouterr()
+    assert micro("--seconds=3") == 0 and "| batch, 32 | 1     |" in capsys.readouterr().out
+    for flag, told in (("--seconds=4", "a run of 3 seconds"), ("--config.epochs=2", "override another key")):
+        assert micro(flag) == 2 and told in capsys.readouterr().err
+
+
+def test_years_are_the_order_of_a_table():
+    method = lambda year: ablations.Cell({}, x=year)
+    cells = {"b": method(2021), "pixels": ablations.Cell({}, baseline="pixels"), "a": method(2016)}
+    text = ablate.table(MICRO._replace(cells=cells, chart="years"), {cell: {} for cell in cells})
+    assert [line.split("|")[1:3] for line in text.splitlines()[2:]] == [
+        [" pixels ", "      "], [" a      ", " 2016 "], [" b      ", " 2021 "],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ablations.SUITES)
@@ -140,8 +168,9 @@ def test_the_shipped_suites_are_whole(name, tmp_path):
     assert all(job.settings.epochs == suite.overrides["epochs"] for job in made)
     assert name in ablate.listing() and all(cell in ablate.listing() for cell in suite.cells)
     numbers = {number: True if number == "collapsed" else 0.5 for number in suite.numbers}
-    found = {cell: {seed: {"numbers": numbers} for seed in (0, 1)} for cell in suite.cells}
-    ablate.plot(suite, found, tmp_path / "plot.png")
+    record = {"numbers": numbers, "curve": [(60.0, 0.3, 0.4), (120.0, 0.35, None)]}
+    found = {cell: {seed: record for seed in (0, 1)} for cell in suite.cells}
+    charts.plot(suite, found, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000 and "1 of 2" not in ablate.table(suite, found)
 
 
@@ -153,6 +182,9 @@ def test_the_shipped_suites_are_whole(name, tmp_path):
     (["--suite=negatives", "--seeds=1,1"], "different"),
     (["--suite=negatives", "--seeds=-1"], "whole numbers"),
     (["--suite=negatives", "--config.batch_size=64"], "override another key"),
+    (["--suite=negatives", "--seconds=3"], "cells of negatives have --config.epochs"),
+    (["--suite=history", "--seconds=0"], "give a positive number"),
+    (["--suite=history", "--config.epochs=1"], "override another key"),
     (["--suite=negatives", "--config.seed=3"], "override another key"),
     (["--suite=negatives", "--config.epoch=3"], "did you mean config.epochs?"),
     (["--suite=negatives", "--workdir=/dev/null/runs"], "choose another --workdir"),

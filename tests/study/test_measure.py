@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import config
+from jax_ssl import config, encoder
 from jax_ssl.data.pipeline import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import identity, results
-from jax_ssl.study import evaluation, measure
+from jax_ssl.study import evaluation, frozen, measure
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
@@ -41,22 +41,24 @@ def test_a_row_is_said_and_recorded_before_the_next_is_measured(runs, monkeypatc
         seen.append(len(results.read_results(run)) - before)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(offline, "measure", fail)
+    monkeypatch.setattr(encoder, "outputs", fail)
     said = []
     with pytest.raises(KeyboardInterrupt):
-        measure.measure_frozen(str(run), ("knn",), ("pixels", "student"), say=said.append, overrides=FEW)
+        frozen.measure_frozen(
+            str(run), ("knn",), ("pixels", "student"), say=said.append, overrides=[*FEW, "--config.data.eval_size=24"]
+        )
     assert seen == [2] and said[-1].startswith("raw pixels ")  # kNN of 10 and of 20
 
 
 def test_large_images_are_compared_by_small_pixels_and_small_ones_by_their_own():
     random = np.random.RandomState(0)
-    images, labels = random.randint(0, 256, (20, 96, 96, 3)).astype(np.uint8), np.arange(20) % 2
-    train, _ = offline.pixels(Probe(images, labels, images, labels, 2), (0.5,) * 3, (0.25,) * 3)
+    images = random.randint(0, 256, (20, 96, 96, 3)).astype(np.uint8)
+    train = offline.flat_pixels(images, (0.5,) * 3, (0.25,) * 3)
     assert train.shape == (20, 32 * 32 * 3) and train.dtype == np.float32
     mean = images.reshape(20, 32, 3, 32, 3, 3).mean((2, 4)).reshape(20, -1)
     np.testing.assert_allclose(train, (mean / 255 - 0.5) / 0.25, atol=1.1 / 255 / 0.25)  # it is rounded twice
     small = images[:, :32, :32]
-    train, _ = offline.pixels(Probe(small, labels, small, labels, 2), (0.5,) * 3, (0.25,) * 3)
+    train = offline.flat_pixels(small, (0.5,) * 3, (0.25,) * 3)
     expected = ((small / np.float32(255) - np.float32(0.5)) / np.float32(0.25)).reshape(20, -1)
     np.testing.assert_array_equal(train, expected)
 

@@ -31,8 +31,8 @@ def run_folder(tmp_path, method, seed, numbers, **where):
         task, _, k = task.partition("@")
         weights, _, statistics = weights.partition(", ")
         protocol = where | ({"batch_statistics": statistics} if statistics else {})
-        lines.append(dict(task=task, k=int(k) if k else None, weights=weights, value=value, protocol=protocol, step=10,
-                          data="tfds:cifar10"))  # fmt: skip
+        result = dict(task=task, metric="top1", k=int(k) if k else None, weights=weights, value=value)
+        lines.append(result | dict(protocol=protocol, step=10, data="tfds:cifar10"))
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(folder)
 

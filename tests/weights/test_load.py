@@ -13,7 +13,7 @@ from jax_ssl import core, encoder, parts
 from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints, identity
-from jax_ssl.weights import load, load_mae
+from jax_ssl.weights import load, load_mae, report
 from jax_ssl.weights.read import read
 
 
@@ -114,24 +114,33 @@ def test_a_width_without_published_heads_must_be_told(save):
     assert load(file, heads=8).backbone.heads == 8
 
 
-def test_every_unknown_name_and_every_unfilled_parameter_is_told_at_once(save):
+def test_every_unknown_name_and_every_unfilled_parameter_is_counted_at_once(save):
     arrays = timm(depth=3)
     for name in ("blocks.1.attn.qkv.weight", "blocks.1.mlp.fc2.bias", "norm.bias", "pos_embed"):
         del arrays[name]
-    arrays |= {"head.weight": np.ones(3), "blocks.0.ls.gamma": np.ones(3), "blocks.77777777.norm1.bias": np.ones(3)}
+    arrays |= {"adapter.weight": np.ones(3), "blocks.0.ls.gamma": np.ones(3), "blocks.77777777.norm1.bias": np.ones(3)}
     arrays["blocks.2.norm2.weight"] = np.ones((2, 2, 2), np.float32)
     arrays["patch_embed.proj.weight"] = np.ones((16, 12), np.float32)
     with pytest.raises(UserError) as caught:
         load(save(arrays))
     message = str(caught.value)
     for told in (
-        "head.weight", "blocks.0.ls.gamma", "blocks.77777777.norm1.bias",
-        "backbone/encoder/blocks/attention/qkv/kernel of block 1", "backbone/encoder/blocks/mlp/fc2/bias of block 1",
-        "backbone/norm/bias", "positions/backbone", "patch_embed.proj.weight (16, 12)", "blocks/norm2/scale",
+        "3 unknown names (adapter.weight, blocks.0.ls.gamma, blocks.77777777.norm1.bias)", "4 unfilled parameters",
+        "positions/backbone", "2 tensors of a wrong shape", "patch_embed.proj.weight (16, 12)",
     ):  # fmt: skip
         assert told in message
+    assert len(message) < 800
+    unfilled = list(report.inspect(save(arrays)))
+    for told in ("blocks/attention/qkv/kernel of block 1", "blocks/mlp/fc2/bias of block 1", "backbone/norm/bias"):
+        assert any(line.endswith(told) for line in unfilled)
     for fine in ("qkv/kernel of block 0", "fc2/bias of block 2", "backbone/norm/scale", "blocks/norm1/bias"):
-        assert fine not in message
+        assert not any(line.endswith(fine) for line in unfilled)
+
+
+def test_blocks_that_are_missing_as_a_whole_are_counted_and_not_listed(save):
+    arrays = timm(depth=1) | {"blocks.900.norm1.bias": np.ones(16, np.float32)}
+    with pytest.raises(UserError, match="1 unfilled parameters .backbone/encoder/blocks: 899 whole blocks"):
+        load(save(arrays))
 
 
 def test_a_shape_that_the_network_cannot_have_is_told(save):
@@ -140,7 +149,7 @@ def test_a_shape_that_the_network_cannot_have_is_told(save):
     with pytest.raises(UserError, match=r"norm/scale \(15,\) instead of \(16,\)"):
         load(save(arrays))
     arrays = timm()
-    arrays["pos_embed"] = arrays["pos_embed"][:, :-1]
+    arrays["pos_embed"] = arrays["pos_embed"][:, :-2]
     with pytest.raises(UserError, match="not a square grid and a class token"):
         load(save(arrays))
     arrays = timm()

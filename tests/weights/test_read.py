@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jax_ssl.errors import UserError
-from jax_ssl.weights.read import read
+from jax_ssl.weights.read import open_file, read
 
 
 def name(module, attribute):
@@ -102,8 +102,9 @@ def call(module, attribute, *arguments):
 
 
 @pytest.mark.parametrize("module, attribute", [
-    ("posix", "system"), ("builtins", "eval"), ("argparse", "Namespace"), ("torch", "load"), ("collections", "Counter"),
-    ("torch._utils", "_rebuild_tensor"), ("torch.storage", "_load_from_bytes"), ("numpy", "fromfile"),
+    ("posix", "system"), ("builtins", "eval"), ("builtins", "getattr"), ("torch", "load"), ("collections", "Counter"),
+    ("torch.nn.modules.linear", "Linear"), ("torch.storage", "_load_from_bytes"), ("numpy", "fromfile"),
+    ("lightning", "seed_everything"), ("functools", "partial"), ("operator", "methodcaller"),
 ])  # fmt: skip
 def test_a_pickle_that_names_anything_else_is_refused_before_it_is_called(file, tmp_path, module, attribute):
     trace = tmp_path / "trace"
@@ -111,6 +112,31 @@ def test_a_pickle_that_names_anything_else_is_refused_before_it_is_called(file, 
     with pytest.raises(UserError, match=f"{module}.{attribute}.*safetensors"):
         read(file)
     assert not trace.exists()
+
+
+def test_settings_and_numbers_beside_the_weights_are_plain_data(file):
+    """As argparse, NumPy and torch's Parameter leave them in a training checkpoint."""
+    weight = tensor("FloatStorage", "0", 1, (1,), (1,))
+    parameter = call("torch._utils", "_rebuild_parameter", weight, b"I01\n", name("collections", "OrderedDict") + b")R")
+    dtype = call("numpy", "dtype", text("f8"), b"I00\n", b"I01\n") + group(number(3), text("<"), b"NNN", number(-1),
+                                                                          number(-1), number(0)) + b"b"  # fmt: skip
+    raw = call("_codecs", "encode", text("\x00" * 6 + "\\u00f8?"), text("latin1"))
+    scalar = call("numpy._core.multiarray", "scalar", dtype, raw)
+    array = call("numpy.core.multiarray", "_reconstruct", name("numpy", "ndarray"), group(number(0)), raw)
+    array += group(number(1), group(number(1)), dtype, b"I00\n", raw) + b"b"
+    settings = name("argparse", "Namespace") + b")\x81" + mapping({"lr": scalar, "out": text("x")}) + b"b"
+    old = call("copy_reg", "_reconstructor", name("argparse", "Namespace"), name("__builtin__", "object"), b"N")
+    program = mapping({"model": mapping({"x": parameter, "y": array}), "args": settings, "old": old, "best": scalar})
+    opened = open_file(write(file, program, {"0": np.float32(3).tobytes()}))
+    assert opened.tree["best"] == 1.5 and opened.tree["args"] == {"lr": 1.5, "out": "x"}
+    arrays = read(file)
+    assert (arrays["x"], arrays["y"]) == (3, 1.5)
+
+
+def test_an_ordered_dict_with_torchs_metadata(file):
+    made = name("collections", "OrderedDict") + b")R(" + text("x") + tensor("FloatStorage", "0", 1, (1,), (1,)) + b"u"
+    made += mapping({"_metadata": mapping({})}) + b"b"
+    assert read(write(file, made, {"0": np.float32(3).tobytes()}))["x"] == 3
 
 
 def test_a_pickle_cannot_change_what_the_reader_lends_it(file):
@@ -184,7 +210,7 @@ def test_npz_without_pickles(tmp_path):
     np.savez(file, x=np.arange(3))
     np.testing.assert_array_equal(read(file)["x"], [0, 1, 2])
     np.savez(file, x=np.array([{}], object))
-    with pytest.raises(UserError, match="allow_pickle"):
+    with pytest.raises(UserError, match="Python objects, which could run code"):
         read(file)
 
 

@@ -112,7 +112,7 @@ def test_beit_before_fine_tuning_has_one_table_a_mask_token_and_a_norm_of_tokens
     np.testing.assert_array_equal(table, arrays["layers.0.relative_position_bias.relative_position_bias_table"])
     twice = shared(arrays) | {"layers.1.relative_position_bias.relative_position_bias_table": np.asarray(table)}
     twice["layers.0.relative_position_bias.relative_position_bias_table"] = np.asarray(table)
-    with pytest.raises(UserError, match="lacks: encoder/blocks/relative_bias/table"):
+    with pytest.raises(UserError, match="1 parameters that the network lacks .encoder/blocks/relative_bias/table"):
         load(save(twice))  # a network has one kind
 
 
@@ -145,7 +145,7 @@ def test_dinov2_in_chunks_of_blocks_and_from_many_devices(tensors, save):
 @pytest.mark.parametrize("name, tensor", [("dinov2_vit", "mlp.fc1"), ("dinov2_reg_swiglu", "mlp.w3")])
 def test_dinov2_with_a_hole_is_told(tensors, save, name, tensor):
     arrays = {key: array for key, array in tensors(name).items() if tensor not in key}
-    with pytest.raises(UserError, match="leaves parameters unfilled.*" + tensor.replace(".", "/")):
+    with pytest.raises(UserError, match="unfilled parameters.*" + tensor.replace(".", "/")):
         load(save(arrays))
 
 

@@ -1,5 +1,6 @@
 """Continued training: whole runs, parts of several, official files, other resolutions, and what does not fit."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -24,8 +25,14 @@ LEARNED = "--config.model.positions=learned"
 AS_OFFICIAL = ("--config.model.mlp_ratio=4.0", LEARNED)
 
 
+@functools.cache
+def made(name, *more):
+    return measure.untrained_state(small(name, *more))
+
+
 def state_of(name, *more, seed=7):
-    return measure.untrained_state(small(name, f"--config.seed={seed}", *more))
+    """The first state of a method, in dicts that the caller may change."""
+    return jax.tree.map(lambda x: x, made(name, f"--config.seed={seed}", *more))
 
 
 def equal(a, b):

@@ -1,0 +1,175 @@
+"""Logistic regression on frozen features: a linear layer that is fitted to the end, for a grid of regularisations.
+
+Protocol. Features are standardised by the mean and deviation of the training features. For each C of a grid, L-BFGS
+minimises C times the sum of the cross-entropies plus half the squared weights (biases are free), as scikit-learn does.
+C is chosen on a tenth of the training images that no fit has seen; with it, all of them are fitted again. The test
+images are used once. A C means something for one number of images only: the sum grows with them.
+
+Oquab et al. 2023 (DINOv2), `eval/log_regression.py`, which takes raw features and 45 values of C from 1e-6 to 1e5;
+Darcet et al. 2025 (CAPI) standardise, and take 8 on the same range.
+
+Letters: N features, D their width, K classes, H heads, one a value of C, B blocks of R rows.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import rules
+from jax_ssl.optim import lbfgs
+from jax_ssl.sharding import BATCH, make_mesh
+
+NEEDS = ("labels",)
+GRID = tuple(float(f"{10**power:.3g}") for power in np.linspace(-6, 5, 8))
+TOLERANCE = 1e-5  # of the gradient's norm, as a share of that at the start, where a fit ends; float32 reaches it
+BLOCK = 4096  # rows whose logits are in memory at a time
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Fit(NamedTuple):
+    """Heads on standardised features, logits x @ weights[:, :-1] + weights[:, -1], and how their fits ended."""
+
+    weights: jax.Array  # (H, D + 1, K), the biases last
+    iterations: jax.Array  # (H,)
+    gradient: jax.Array  # (H,) norm, as a share of that at zero
+
+
+def measure(case, seed, *, grid=GRID, iterations=200) -> tuple[dict, dict]:
+    """{"top1"}, and the protocol with what was chosen. Raises UserError for features or labels that can't be used."""
+    train, labels, test, truth = case.train.features, case.train.labels, case.test.features, case.test.labels
+    rules.check("Logistic regression", train, labels, test)
+    check(len(train), grid, iterations)
+    mean, deviation = moments(train)
+    standardise = lambda block: (np.asarray(block, np.float32) - mean) / deviation
+    order = np.random.RandomState(rules.seed32(seed)).permutation(len(train))
+    held_out = np.isin(np.arange(len(train)), order[: len(order) // 10])
+    mesh = make_mesh(devices=jax.local_devices())
+    with jax.set_mesh(mesh):
+        data = place(train, labels, standardise)
+        fitted = fit(data, ~held_out, grid, case.classes, iterations)
+        scores, losses = score(fitted, data, held_out)
+        # The best accuracy; among equals the smallest loss, which is NaN for a fit that failed.
+        best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -scores))[0])
+        final = fit(
+            data, np.ones(len(train), bool), (grid[best],), case.classes, iterations, fitted.weights[best][None]
+        )
+        right = score(final, place(test, truth, standardise), np.ones(len(test), bool))[0]
+    protocol = dict(
+        features="standardised", optimiser="lbfgs", grid=list(grid), selection="a tenth of the training features, then "
+        "all are fitted again", C=grid[best], held_out_top1=float(scores[best]), iterations=int(final.iterations[0]),
+        most_iterations=iterations, gradient=float(final.gradient[0]),
+    )  # fmt: skip
+    return {"top1": float(right[0])}, protocol
+
+
+def check(count: int, grid, iterations: int) -> None:
+    """Raises UserError for options or a number of images that nothing can be fitted with."""
+    if count < 10:
+        raise UserError(f"Logistic regression needs at least 10 labelled images, not {count}: label some more.")
+    if not grid or min(grid) <= 0 or iterations < 1:
+        raise UserError(f"Logistic regression with grid={grid} and iterations={iterations}: each must be above 0.")
+
+
+def moments(features) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each feature, two float32 (D,), in double precision over blocks. features: (N, D)."""
+    mean = sum(np.asarray(block, np.float64).sum(0) for block in rules.blocks(features)) / len(features)
+    square = sum(((block - mean) ** 2).sum(0) for block in rules.blocks(features)) / len(features)
+    return mean.astype(np.float32), np.sqrt(square + 1e-6).astype(np.float32)
+
+
+class Data(NamedTuple):
+    """Features and labels in blocks, whose rows are split over the devices; the last block is filled with zeros."""
+
+    x: jax.Array  # (B, R, D) float32
+    labels: jax.Array  # (B, R) int32
+    count: int  # N
+
+
+def place(features, labels, standardise) -> Data:
+    """The Data of features (N, D) and labels (N,), on the devices of the mesh that is set."""
+    mesh = jax.sharding.get_mesh()
+    rows = -(-min(BLOCK, len(features)) // mesh.size) * mesh.size
+    count = -(-len(features) // rows)
+    x, y = np.zeros((count, rows, features.shape[1]), np.float32), np.zeros((count, rows), np.int32)
+    for number in range(count):
+        block = features[number * rows : (number + 1) * rows]
+        x[number, : len(block)] = standardise(block)
+        y[number, : len(block)] = labels[number * rows : (number + 1) * rows]
+    split = NamedSharding(mesh, P(None, *BATCH))
+    return Data(jax.device_put(x, split), jax.device_put(y, split), len(features))
+
+
+def in_blocks(data: Data, chosen: np.ndarray) -> jax.Array:
+    """Which rows count, as weights 0 and 1: bool (N,) -> float32 (B, R)."""
+    weight = np.zeros(data.labels.size, np.float32)
+    weight[: data.count] = chosen
+    return jax.device_put(weight.reshape(data.labels.shape), data.labels.sharding)
+
+
+def fit(data: Data, chosen: np.ndarray, grid, classes: int, iterations: int, start=None) -> Fit:
+    """A head for each C of `grid`, fitted to the `chosen` rows, bool (N,). start: weights (H, D + 1, K), else zeros."""
+    start = np.zeros((len(grid), data.x.shape[-1] + 1, classes), np.float32) if start is None else np.asarray(start)
+    return Fit(*_fit(data.x, data.labels, in_blocks(data, chosen), jnp.asarray(grid, jnp.float32), start, iterations))
+
+
+@jax.jit
+def _fit(x, labels, weight, grid, start, iterations):
+    shape = start.shape
+
+    def loss(flat):
+        value, gradient = losses(flat.reshape(shape), x, labels, weight, grid)
+        return value, gradient.reshape(flat.shape)
+
+    weights, *how = lbfgs.minimise(loss, start.reshape(shape[0], -1), iterations, TOLERANCE)
+    return weights.reshape(shape), *how
+
+
+def losses(weights, x, labels, weight, grid):
+    """Value (H,) and gradient (H, D + 1, K): mean cross-entropy of the rows of weight 1, plus |kernel|^2 / 2C rows.
+
+    Both come from one pass over the blocks, so that the logits of one block are in memory and not of all.
+    """
+    kernel, bias = weights[:, :-1], weights[:, -1]
+
+    def add(carry, block):
+        value, of_kernel, of_bias = carry
+        rows, truth, counts = block
+        scores = jax.nn.log_softmax(jnp.einsum("rd,hdk->rhk", rows, kernel, precision=HIGHEST) + bias)
+        right = jax.nn.one_hot(truth, bias.shape[-1])[:, None]
+        error = counts[:, None, None] * (jnp.exp(scores) - right)
+        value -= jnp.sum(counts[:, None, None] * scores * right, axis=(0, 2))
+        of_kernel += jnp.einsum("rd,rhk->hdk", rows, error, precision=HIGHEST)
+        return (value, of_kernel, of_bias + error.sum(0)), None
+
+    zeros = jnp.zeros(len(weights)), jnp.zeros_like(kernel), jnp.zeros_like(bias)
+    (value, of_kernel, of_bias), _ = jax.lax.scan(add, zeros, (x, labels, weight))
+    value += jnp.sum(kernel**2, axis=(1, 2)) / (2 * grid)
+    gradient = jnp.concatenate([of_kernel + kernel / grid[:, None, None], of_bias[:, None]], axis=1)
+    return value / weight.sum(), gradient / weight.sum()
+
+
+def score(fitted: Fit, data: Data, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy and mean cross-entropy of each head on the `chosen` rows, two (H,)."""
+    found = _score(fitted.weights, data.x, data.labels, in_blocks(data, chosen))
+    right, loss = (np.asarray(x, np.float64) for x in found)
+    return np.round(right) / np.sum(chosen), loss / np.sum(chosen)
+
+
+@jax.jit
+def _score(weights, x, labels, weight):
+    def one(head):
+        def add(carry, block):
+            rows, truth, counts = block
+            scores = jax.nn.log_softmax(jnp.matmul(rows, head[:-1], precision=HIGHEST) + head[-1])
+            right = jnp.sum(counts * (jnp.argmax(scores, axis=1) == truth))
+            loss = -jnp.sum(counts * jnp.take_along_axis(scores, truth[:, None], axis=1)[:, 0])
+            return (carry[0] + right, carry[1] + loss), None
+
+        return jax.lax.scan(add, (0.0, 0.0), (x, labels, weight))[0]
+
+    return jax.lax.map(one, weights)

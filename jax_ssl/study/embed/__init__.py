@@ -1,0 +1,1 @@
+"""Features of a folder of images as a file: made batch by batch, taken up again after a kill, in three formats."""

@@ -1,0 +1,74 @@
+"""A network, and all images of a folder, for `embed` and `find`."""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jax_ssl.data import selection
+from jax_ssl.data.about import digest, printable
+from jax_ssl.data.broken import Broken
+from jax_ssl.data.decode import decode
+from jax_ssl.data.disk import read_bytes
+from jax_ssl.data.source import Source
+from jax_ssl.data.split import Split
+from jax_ssl.encoder import Encoder, at_depth
+from jax_ssl.errors import UserError
+from jax_ssl.study import features, measure
+
+THUMB = 64  # pixels of a thumbnail
+
+
+class Network(NamedTuple):
+    """encode: frozen, at the depth of the settings. settings: how its images are made. digest: of its weights."""
+
+    encode: Encoder
+    settings: ConfigDict
+    digest: str
+    name: str
+    out: str  # where features may be kept
+
+
+def open_network(run, weights, which, size, out, say=print) -> Network:
+    """The Network of --run, with `which` of its networks, or of the file --weights. Raises UserError."""
+    if (run is None) == (weights is None):
+        raise UserError("Give the network: --run=FOLDER of a run, or --weights=FILE.")
+    overrides = [f"--config.data.eval_size={size}"] if size else []
+    if run is not None:
+        found = measure.choose(measure.open_run(run, overrides, out, say), [which or "student"], say)
+    else:
+        found = measure.open_file(weights, out, which, overrides, say)
+    name = found.names[-1]
+    encode = at_depth(measure.trained(found, name), found.settings.feature_depth)
+    return Network(encode, found.settings, features.fingerprint(encode), name, found.out)
+
+
+def source_of(folder: str) -> Source:
+    """All images below a folder, in the order of their names, whatever their folders are called."""
+    root, names = selection.names_in(folder)
+    return Source(
+        name=f"folder:{printable(folder)}", count=len(names), labels=None, classes=0, images=None,
+        read=lambda record, *reduction: decode(read_bytes(root, names[record]), names[record], *reduction),
+        describe=lambda record: printable(names[record]), identity=digest("\0".join(names)),
+    )  # fmt: skip
+
+
+def split_of(source: Source, settings: ConfigDict, first: int = 0, say=print) -> Split:
+    """The images from number `first` on, as the network gets them. One that can't be read is left out, and said."""
+    broken = Broken(source.name, source.count, 1.0, say)
+    return Split(source, np.arange(first, source.count), settings.data, broken)
+
+
+def label_of(file: str) -> str:
+    """The name of the folder that a file is in, "" at the top."""
+    return file.rpartition("/")[0].rpartition("/")[2]
+
+
+def thumbnail(image: np.ndarray) -> bytes:
+    """A small JPEG of an image, uint8 (S, S, 3)."""
+    picture, coded = Image.fromarray(image), io.BytesIO()
+    picture.thumbnail((THUMB, THUMB), Image.Resampling.BOX)
+    picture.save(coded, "JPEG", quality=85)
+    return coded.getvalue()

@@ -1,0 +1,30 @@
+"""A stand-in for a network, which costs nothing: its patches are the pixels of 4 x 4, and its vector is their mean."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from jax_ssl.evaluate.case import Case
+from jax_ssl.models.features import Features
+
+PATCH = 4
+
+
+def features(images) -> Features:
+    """Of uint8 images (B, S, S, 3): pooled (B, 48), patches (B, S / 4 squared, 48)."""
+    count, grid = len(images), images.shape[1] // PATCH
+    cells = (images / 255).astype(np.float32).reshape(count, grid, PATCH, grid, PATCH, 3).swapaxes(2, 3)
+    patches = cells.reshape(count, grid * grid, -1)
+    return Features(patches.mean(1), patches, patches[:, :0])
+
+
+class Patched(Case):
+    """A Case of it."""
+
+    def __init__(self, train=None, test=None, classes=0, side=16):
+        encode = SimpleNamespace(size=side, backbone=SimpleNamespace(pool="cls"))
+        super().__init__("student", train, test, classes)
+        self.encode = encode
+
+    def outputs(self, batches, read):
+        return (np.asarray(read(features(batch))) for batch in batches)

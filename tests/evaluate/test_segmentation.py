@@ -1,0 +1,131 @@
+"""mIoU against scikit-learn, the vote pixel for pixel against the definition, and three layouts of folders."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+from jax_ssl.errors import UserError
+from jax_ssl.evaluate import masks, segmentation
+from tests.evaluate.patched import Patched
+
+
+def test_mean_iou_is_scikit_learns_where_classes_are_absent():
+    random = np.random.RandomState(0)
+    truth, guess = random.randint(0, 4, (3, 50)), random.randint(0, 3, (3, 50))
+    truth[truth == 2] = 1  # 2 is only predicted, 3 only true, 4 neither
+    truth[0, :9] = 255
+    table = segmentation.confusion(guess, truth, 5, (255,))
+    counted = truth != 255
+    expected = jaccard_score(truth[counted], guess[counted], average="macro")
+    assert segmentation.mean_iou(table) == pytest.approx(expected)
+    assert table.sum() == counted.sum() and table[2].sum() == 0 < table[:, 2].sum()
+
+
+def test_patches_are_cut_row_by_row():
+    labels = np.arange(2 * 6 * 6).reshape(2, 6, 6)
+    found = segmentation.cut(labels, 3)
+    assert found.shape == (2, 9, 4)
+    np.testing.assert_array_equal(found[1, 5], labels[1, 2:4, 4:6].ravel())
+
+
+def test_the_most_frequent_class_of_a_patch():
+    labels = np.array([[1, 1, 2, 2], [255, 255, 255, 1], [0, 3, 3, 0]], np.uint8)
+    np.testing.assert_array_equal(segmentation.most_frequent(labels, 4, (255,)), [1, -1, 0])
+    np.testing.assert_array_equal(segmentation.most_frequent(labels, 4, (0, 255)), [1, -1, -1])
+
+
+def test_the_vote_is_pixel_for_pixel_among_the_nearest():
+    random = np.random.RandomState(0)
+    train, test = random.randn(4, 9, 5).astype(np.float32), random.randn(2, 9, 5).astype(np.float32)
+    labels = random.randint(1, 4, (4, 9, 6)).astype(np.uint8)
+    labels[0, :3] = 255
+    labels[1, 2:5, :2] = 255
+    bank, pixels = train.reshape(-1, 5).astype(np.float64), labels.reshape(-1, 6)
+    kept = (pixels == 255).sum(1) < 6
+    mean, deviation = bank[kept].mean(0), bank[kept].std(0)
+    bank, queries = ((x - mean) / deviation for x in (bank[kept], test.reshape(-1, 5)))
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    nearest = np.argsort(-(unit(queries) @ unit(bank).T), axis=1)
+    for k, found in zip((1, 5), segmentation.vote(train, labels, test, (1, 5), 4, (0, 255)), strict=True):
+        expected = [
+            [np.bincount(column[column != 255], minlength=4).argmax() for column in pixels[kept][rows[:k]].T]
+            for rows in nearest
+        ]
+        if k == 5:  # at k = 1 a pixel that does not count has no vote at all
+            np.testing.assert_array_equal(found.reshape(18, 6), expected)
+        assert found.max() < 4
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if options.get("palette"):
+        image.putpalette([255 - i // 3 for i in range(768)])
+    image.save(path)
+
+
+def scenes(count, seed):
+    """A red square (class 1) and a blue one (2) on grey (0), each 8 of 16 pixels wide."""
+    random = np.random.RandomState(seed)
+    for number in range(count):
+        image, mask = np.full((16, 16, 3), 128, np.uint8), np.zeros((16, 16), np.uint8)
+        for label, channel in ((1, 0), (2, 2)):
+            top, left = 8 * random.randint(0, 2), 8 * (label - 1)
+            image[top : top + 8, left : left + 8] = 0
+            image[top : top + 8, left : left + 8, channel] = random.randint(150, 256)
+            mask[top : top + 8, left : left + 8] = label
+        yield number, image, mask
+
+
+def folder(root, splits=("train", "val"), kind="masks"):
+    for seed, split in enumerate(splits):
+        for number, image, mask in scenes(12, seed):
+            save(root / "images" / split / f"{number}.png", image)
+            save(root / kind / split / f"{number}.png", mask)
+    return root
+
+
+def test_the_ruler_segments_squares(tmp_path):
+    case = Patched()
+    found, protocol = segmentation.measure(case, 0, folder=str(folder(tmp_path)), side=16)
+    assert found["miou_pixels"] == found["miou"] == found["accuracy"] == 1  # colours say it all
+    assert set(segmentation.SHOWN) <= set(found) and protocol["classes"] == 3 and protocol["patches"] == 4
+    assert protocol["segmentation_images"] == [12, 12] and protocol["ignored"] == [255]
+
+
+def test_layouts_of_ade20k_and_voc(tmp_path):
+    found = masks.find(str(folder(tmp_path / "ade", ("training", "validation"), "annotations")))
+    assert found.layout == "ade20k" and found.ignored == (0, 255) and len(found.train) == len(found.test) == 12
+    voc = tmp_path / "voc"
+    for number, image, mask in scenes(3, 0):
+        save(voc / "JPEGImages" / f"{number}.jpg", image)
+        save(voc / "SegmentationClass" / f"{number}.png", mask, palette=True)
+    for split, names in (("train", "0\n2\n"), ("val", "1\n")):
+        path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(names)
+    found = masks.find(str(voc))
+    assert found.layout == "voc" and [image.name for image, _ in found.train] == ["0.jpg", "2.jpg"]
+    image, mask = masks.read(found.test[0], 16)
+    assert image.shape == (16, 16, 3) and set(np.unique(mask)) == {0, 1, 2}  # numbers, not the palette's colours
+
+
+def test_what_is_no_set_of_masks_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="has no masks"):
+        masks.find(str(tmp_path))
+    root = folder(tmp_path / "set")
+    (root / "masks" / "val" / "3.png").unlink()
+    with pytest.raises(UserError, match="3.png is missing"):
+        masks.find(str(root))
+    pair = masks.find(str(folder(root))).train[0]
+    save(root / "masks" / "train" / "0.png", np.zeros((8, 16), np.uint8))
+    with pytest.raises(UserError, match="16 x 8 pixels and its image 16 x 16"):
+        masks.read(pair, 16)
+    save(root / "masks" / "train" / "0.png", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match="in colours"):
+        masks.read(pair, 16)
+    with pytest.raises(UserError, match="--config.segmentation.folder=FOLDER"):
+        segmentation.measure(Patched(), 0)
+    with pytest.raises(UserError, match="two classes"):
+        segmentation._classes(np.zeros(4, np.uint8), np.zeros(4, np.uint8), (255,))

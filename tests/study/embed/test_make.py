@@ -1,0 +1,92 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from jax_ssl import __main__ as command
+from jax_ssl.study.embed import make
+from jax_ssl.study.embed.store import Store
+from tests.runs import save_run
+from tests.study.report.example import make_images
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images in folders; one is a copy of another, and one is no image."""
+    images = make_images(tmp_path_factory.mktemp("embed") / "images", each=9)
+    shutil.copy(next((images / "cats & dogs").iterdir()), images / "copy.png")
+    (images / "broken.jpg").write_bytes(b"no image")
+    return images
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("embed") / "run", "moco")
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(make, "BATCH", 8)
+
+
+def embed(run, folder, out):
+    return command.main(["embed", f"--run={run}", f"--images={folder}", f"--out={out}"])
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
+def test_a_killed_call_is_taken_up_and_ends_with_the_same_bytes(run, folder, tmp_path, monkeypatch, capsys, name):
+    if name == "x.parquet":
+        pytest.importorskip("pyarrow")
+    assert embed(run, folder, tmp_path / f"whole_{name}") == 0
+    add = Store.add
+
+    def killed(store, *batch):
+        if store.done >= 16:
+            raise KeyboardInterrupt
+        add(store, *batch)
+
+    monkeypatch.setattr(Store, "add", killed)
+    assert embed(run, folder, tmp_path / name) == 130
+    assert not (tmp_path / name).exists()
+    monkeypatch.setattr(Store, "add", add)
+    capsys.readouterr()
+    assert embed(run, folder, tmp_path / name) == 0
+    told = capsys.readouterr().out
+    assert "going on from image 16 of 29" in told and "1 images could not be read" in told
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+def test_names_labels_and_features_belong_together(run, folder, tmp_path):
+    assert embed(run, folder, tmp_path / "x.npz") == 0
+    found = np.load(tmp_path / "x.npz")
+    assert found["features"].shape[0] == 28 and found["files"].tolist() == sorted(found["files"].tolist())
+    by_file = dict(zip(found["files"].tolist(), found["features"]))
+    twin = next(file for file in by_file if file.startswith("cats & dogs/") and np.allclose(
+        by_file[file], by_file["copy.png"], atol=1e-5))  # fmt: skip
+    assert dict(zip(found["files"].tolist(), found["labels"].tolist()))[twin] == "cats & dogs"
+    assert "broken.jpg" not in by_file
+
+
+def test_find_an_image_and_its_copy(run, folder, tmp_path, capsys):
+    out, words = tmp_path / "found.png", ["find", f"--run={run}", f"--images={folder}"]
+    assert command.main([*words, f"--query={folder / 'copy.png'}", "--count=3", f"--out={out}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.lstrip()[:2] in ("1.", "0.")]
+    assert len(lines) == 3 and lines[0].startswith(" 1.000") and lines[1].startswith(" 1.000")
+    assert any("copy.png" in line for line in lines[:2]) and out.exists()
+    assert command.main([*words, "--duplicates", "--least=0.99999", f"--out={out}"]) == 0
+    assert "copy.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["embed", "--images=x", "--out=x.npz"], "Give the network"),
+    (["embed", "--images=x", "--out=x.csv", "--run=x"], "ends in .npz or .parquet"),
+    (["embed", "--images=x", "--out=nowhere/x.npz", "--run=x"], "there is no folder"),
+    (["find", "--images=x", "--run=x"], "--query=IMAGE, or --duplicates"),
+    (["find", "--images=x", "--run=x", "--duplicates", "--count=2"], "--count belongs to --query"),
+    (["find", "--images=x", "--run=x", "--query=x", "--least=2"], "--least belongs to --duplicates"),
+])  # fmt: skip
+def test_mistakes(words, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(words) == 2
+    assert told in capsys.readouterr().err
