@@ -1,5 +1,6 @@
 """What surrounds the steps: saved first and measured then, a failed probe is a warning, and the first lines tell."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_what_fails_beside_training_is_one_line_and_training_goes_on(tmp_path, m
     monkeypatch.setattr(shown, "save", fail)
     assert run(tmp_path, 4, "--config.log_every=1", "--config.probe_every=2", "--config.picture_every=2") == 0
     said = [line for line in log(tmp_path).splitlines() if "failed, and training goes on" in line]
-    assert [line.split(" failed")[0] for line in said] == [
+    assert [line.partition("  ")[2].split(" failed")[0] for line in said] == [
         f"The {work} of step {step}" for step in (2, 4) for work in ("probe", "pictures")
     ]
     assert all(line.endswith("ValueError: no room") for line in said)
@@ -51,6 +52,7 @@ def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
     order, save, measure, draw = [], checkpoints.Checkpoints.save, train.measure, train.draw
     make, compiled = simclr.make, []
 
+    @functools.wraps(make)  # its keywords are the keys of a config
     def make_noting(*args, **keywords):
         method = make(*args, **keywords)
         return method._replace(show=lambda *given: compiled.append(1) or method.show(*given))

@@ -49,11 +49,11 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
     record = dict(
         suite=name, cell=job.cell, seed=job.seed, config=config.to_dict(job.settings), overrides=job.flags,
         numbers=collect_numbers(lines, log, results, suite.numbers, spent), steps=steps, budget=job.seconds,
-        seconds=round(times[-1], 1), date=datetime.date.today().isoformat(), hardware=measure.hardware(),
+        seconds=round(times[-1], 2), date=datetime.date.today().isoformat(), hardware=measure.hardware(),
     )  # fmt: skip
     if suite.probes:
         found = [(second, line) for second, line in zip(times[1:], lines) if "knn" in line]
-        record["curve"] = [[round(second, 1), line["knn"], line.get("linear")] for second, line in found]
+        record["curve"] = [[round(second, 2), line["knn"], line.get("linear")] for second, line in found]
     return record
 
 
