@@ -23,8 +23,8 @@ def write_page(workdir: str, command: str, look: bool, say) -> None:
         return
     try:
         facts.record_start(workdir, command, versions(), measure.hardware())
-        path = page.write(workdir, look=look and jax.process_count() == 1, say=say)
-        say(f"a page with all of it: {path}")
+        page.write(workdir, look=look and jax.process_count() == 1, say=say)
+        say(f"a page with all of it: {workdir}/{page.NAME}")
     except Exception as error:
         cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         say(f"The run is finished and saved, but its page is not written: {cause} (report --run={workdir} tries again)")
