@@ -24,7 +24,7 @@ def test_error_of_bins_by_hand():
     assert found == pytest.approx((abs(1.82 - 1) + abs(1.25 - 2)) / 4)
     assert calibration.expected_calibration_error(chances, labels, bins=1) == pytest.approx(abs(1.82 + 1.25 - 3) / 4)
     edge = np.array([[0.5, 0.5], [0.49, 0.51]])  # 0.5 belongs to the lower of two bins
-    assert calibration.expected_calibration_error(edge, [1, 0], bins=2) == pytest.approx((0.5 + 0.51) / 2)
+    assert calibration.expected_calibration_error(edge, [0, 0], bins=2) == pytest.approx((0.5 + 0.51) / 2)
 
 
 def test_likelihood_and_brier_are_scikit_learns():

@@ -53,6 +53,13 @@ def test_equal_partitions_agree_wholly_and_random_ones_by_chance():
     assert abs(agreement.adjusted_mutual_information(table)) < 0.02
 
 
+def test_parts_that_hold_most_images_overlap_at_least_so_much():
+    labels, guess = [0, 0, 0, 1], [0, 0, 1, 0]  # two parts of three of four images share at least two
+    table = agreement.contingency(np.array(labels), np.array(guess), (2, 2))
+    expected = metrics.adjusted_mutual_info_score(labels, guess)
+    assert agreement.adjusted_mutual_information(table) == pytest.approx(expected, abs=1e-9)
+
+
 def test_classes_of_clusters_by_hand():
     table = np.array([[5, 4, 0, 0], [0, 3, 2, 0]])
     np.testing.assert_array_equal(agreement.majority(table), [0, 0, 1, -1])

@@ -26,6 +26,10 @@ def test_separation_is_scikit_learns(decimals):
     assert found["aupr_out"] == pytest.approx(average_precision_score(1 - truth, -scores))
 
 
+def test_the_threshold_lets_at_least_95_of_100_known_ones_pass():
+    assert ood.separation(np.arange(1, 11), [0.5, 1.5])["fpr95"] == 0.5  # of ten that is all: the threshold is 1
+
+
 def test_scores_are_minus_the_distance_to_the_kth_neighbour():
     bank, queries = features(50, 0), features(300, 1)
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True).astype(np.float64) for x in (bank, queries))
