@@ -20,7 +20,7 @@ import optax
 
 from jax_ssl.encoder import at_depth, outputs
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import emergence, linear, rules
+from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
 
 NEEDS = ("labels", "network")
@@ -32,7 +32,8 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     """{top1, held_out_top1} of the best head after `steps` batches; of small sets the batch is an eighth of the set."""
-    emergence.check_class_token(case.encode.backbone)
+    if getattr(case.encode.backbone, "pool", "mean") == "mean":
+        raise UserError("DINOv2's linear probe reads the class token, and this network has none: take --task=linear.")
     images, labels = case.train.images, case.train.labels
     rules.check("The linear probe of DINOv2", case.train.features, labels, case.test.features)
     held_out, fitted = linear.split(len(labels), seed)
