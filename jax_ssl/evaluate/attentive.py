@@ -110,7 +110,7 @@ def fit(patches, labels, classes: int, steps: int, seed: int) -> tuple[Probe, di
     first, shuffle = jax.random.split(jax.random.key(rules.seed32(seed)))
     probes = train(patches, labels, fitted, grid, start(first, patches.shape[-1], classes), shuffle, steps, batch)
     scores, losses = _score(probes, patches[held_out], labels[held_out])
-    best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
+    best = rules.best_of(scores, losses)
     chosen = {"learning_rate": RATES[best // len(DECAYS)], "weight_decay": DECAYS[best % len(DECAYS)]}
     return jax.tree.map(lambda x: x[best], probes), chosen | {"held_out_top1": float(scores[best])}
 

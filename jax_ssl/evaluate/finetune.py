@@ -87,6 +87,14 @@ def finetune(
     return result | {"train_top1": accuracy(state, images, labels, recipe)} | chosen
 
 
+def options_of(backbone) -> dict:
+    """The keywords of `finetune` that a network without a stack of blocks needs; {} for others.
+
+    Layer decay needs such a stack; a network without one also pools its features itself.
+    """
+    return {} if hasattr(backbone, "depth") else {"layer_decay": 1.0, "pool": "own"}
+
+
 def fewshot(labels, count: int, seed: int = 0) -> np.ndarray:
     """Sorted indices of a class-balanced choice of images, int (count,); a smaller count gives a subset of a larger."""
     labels = np.asarray(labels)

@@ -76,8 +76,7 @@ def fit(features, labels, classes, learning_rates=LEARNING_RATES, epochs=100, se
     x, rates, key = _standardise(x, mean, inverse_std), jnp.asarray(learning_rates), jax.random.key(seed)
     kernels, biases = train_heads(x, labels[fitted], rates, key, classes, epochs, batch)
     scores, losses = _score(kernels, biases, _standardise(features[held_out], mean, inverse_std), labels[held_out])
-    # The best accuracy; among equals the smallest loss, which is NaN for a head that diverged.
-    best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
+    best = rules.best_of(scores, losses)
     chosen = learning_rates[best], float(scores[best]), epochs
     return Probe(mean, inverse_std, kernels[best], biases[best], *chosen)
 

@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import rules
+from jax_ssl.evaluate import linear, rules
 from jax_ssl.optim import lbfgs
 from jax_ssl.sharding import BATCH, make_mesh
 
@@ -46,15 +46,13 @@ def measure(case, seed, *, grid=GRID, iterations=200) -> tuple[dict, dict]:
     check(len(train), grid, iterations)
     mean, deviation = moments(train)
     standardise = lambda block: (np.asarray(block, np.float32) - mean) / deviation
-    order = np.random.RandomState(rules.seed32(seed)).permutation(len(train))
-    held_out = np.isin(np.arange(len(train)), order[: len(order) // 10])
+    held_out = np.isin(np.arange(len(train)), linear.split(len(train), seed)[0])
     mesh = make_mesh(devices=jax.local_devices())
     with jax.set_mesh(mesh):
         data = place(train, labels, standardise)
         fitted = fit(data, ~held_out, grid, case.classes, iterations)
         scores, losses = score(fitted, data, held_out)
-        # The best accuracy; among equals the smallest loss, which is NaN for a fit that failed.
-        best = int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -scores))[0])
+        best = rules.best_of(scores, losses)
         final = fit(
             data, np.ones(len(train), bool), (grid[best],), case.classes, iterations, fitted.weights[best][None]
         )

@@ -25,14 +25,13 @@ def measure(
         raise UserError(f"--config.lowshot.percent={percent}: give numbers above 0, up to 100.")
     rows = rules.some(len(case.test.labels), test_images, seed)
     test = case.test.images[rows], case.test.labels[rows]
-    # Layer decay needs a stack of blocks; a network without one also pools its features itself.
-    plain = {} if hasattr(case.encode.backbone, "depth") else {"layer_decay": 1.0, "pool": "own"}
     numbers, chosen = {}, {}
     for share in percent:
         few = finetune.fewshot(labels, max(round(len(labels) * share / 100), len(names)), seed)
         train = case.train.images[few], labels[few]
         for fresh in (False, True)[: 1 + scratch]:
-            options = dict(scratch=fresh, epochs=epochs, base_lr=rates, seed=seed) | plain
+            options = dict(scratch=fresh, epochs=epochs, base_lr=rates, seed=seed)
+            options |= finetune.options_of(case.encode.backbone)
             found = finetune.finetune(case.encode, *train, *test, case.classes, **options)
             name = f"{'scratch' if fresh else 'top1'}_{share}_percent"
             numbers[name], chosen[name] = found["top1"], found["learning_rate"]

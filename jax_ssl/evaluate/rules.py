@@ -55,6 +55,11 @@ def some(count: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed32(seed)).permutation(count)[:most])
 
 
+def best_of(scores, losses) -> int:
+    """Which of several heads is taken: the best accuracy; among equals the smallest loss, NaN for one that diverged."""
+    return int(np.lexsort((np.nan_to_num(losses, nan=np.inf), -np.asarray(scores)))[0])
+
+
 def seed32(seed: int) -> int:
     """Any integer as a seed that NumPy and JAX accept; those from 0 to 2^32 - 1 stay unchanged."""
     return seed % 2**32

@@ -164,14 +164,11 @@ def measure_finetuned(
         raise UserError(f"--labels={labels}: there are {count} labelled images to learn from; take so many or fewer.")
     chosen = finetune.fewshot(data.train_labels, min(LABELS, count) if labels is None else labels, seed)
     arrays = (data.train_images[chosen], data.train_labels[chosen], data.test_images, data.test_labels, data.classes)
-    options = dict(epochs=epochs, base_lr=RATES, seed=seed)
     say(f"\n{measure.introduction(networks, data)}")
     records, encoders = [], dict(measure.encoders(networks, data.train_images))
     first = next(iter(encoders.values()))
+    options = dict(epochs=epochs, base_lr=RATES, seed=seed) | finetune.options_of(first.backbone)
     trained = {name: encode for name, encode in encoders.items() if name.partition(",")[0] != "untrained"}
-    if not hasattr(first.backbone, "depth"):
-        # Layer decay needs a stack of blocks; a network without one also pools its features itself.
-        options |= dict(layer_decay=1.0, pool="own")
     for weights, encode in (({"scratch": first} if scratch else {}) | trained).items():
         begun = time.time()
         result = finetune.finetune(encode, *arrays, scratch=weights == "scratch", **options)

@@ -9,6 +9,7 @@ encode: a frozen network; data: the labelled images, as for kNN, in memory. Eith
 table and records in results.jsonl as soon as it is measured.
 """
 
+import functools
 import importlib
 import inspect
 import math
@@ -28,6 +29,7 @@ from jax_ssl.study import cases, measure
 WIDTH = 10  # columns of a number, at least
 
 
+@functools.cache
 def names() -> list[str]:
     """The rulers of this package: files of evaluate/ with NEEDS. They are read, as importing all takes seconds."""
     files = paths.resolve(evaluate.__path__[0]).glob("*.py")

@@ -11,7 +11,7 @@ from jax_ssl.weights.convert import assign
 from jax_ssl.weights.find import Found, choose, find, schemes_of
 from jax_ssl.weights.load import load_network, open_weights
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import networks
+from jax_ssl.weights.read import Tensor, networks
 
 UNITS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1, ""))
 
@@ -32,7 +32,7 @@ def inspect(path, which: str | None = None, heads: int | None = None, family: st
         known = [f for f in found if f.label == where or f.label.startswith(f"{where}." if where else "")]
         told = "; ".join(f"{f.label or 'the whole file'}: named as {f.scheme.name}" for f in known) or "names not known"
         yield f"  {where or 'tensors'}: {len(tensors)} of {count(size)} numbers ({told})"
-    rest = [str(name) for name, value in file.tree.items() if name not in there and not is_tensor(value)]
+    rest = [str(name) for name, value in file.tree.items() if name not in there and not isinstance(value, Tensor)]
     if rest:
         yield f"also in the file: {', '.join(rest[:20])}"
     one = choose(file, which, schemes_of(family))
@@ -41,10 +41,6 @@ def inspect(path, which: str | None = None, heads: int | None = None, family: st
         yield from about(load_network(file, which, heads, family))
     except UserError as error:
         yield f"it cannot be imported as it is: {error}"
-
-
-def is_tensor(value) -> bool:
-    return hasattr(value, "fetch")
 
 
 def about(network: Network):

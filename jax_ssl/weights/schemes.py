@@ -186,5 +186,5 @@ def beit(name: str, prefix: str, **image) -> Scheme:
     )
 
 
-BEIT = beit("BEiT", r".*", **dict(pixels=INCEPTION))
+BEIT = beit("BEiT", r".*", pixels=INCEPTION)
 SIMMIM = beit("SimMIM", r"(?:.*\.)?encoder\.")

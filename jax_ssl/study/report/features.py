@@ -7,7 +7,7 @@ import numpy as np
 from jax_ssl.data import pipeline
 from jax_ssl.data.split import open_splits
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import knn, linear, offline
+from jax_ssl.evaluate import agreement, knn, linear, offline
 from jax_ssl.study import cases, measure
 from jax_ssl.study.neighbours import nearest_others
 from jax_ssl.study.report import project
@@ -97,6 +97,5 @@ def confuse(bank, bank_labels, test, labels, classes: int, seed: int) -> Confusi
         k = min(K, len(bank))
         probe = f"kNN classifier, k = {k}"
         predicted = np.asarray(knn.classify(bank, bank_labels, test, k, knn.TEMPERATURE, classes))
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
+    counts = agreement.contingency(labels, predicted, (classes, classes))
     return Confusion(counts, probe, float((predicted == labels).mean()))
