@@ -109,12 +109,12 @@ def write_projector(path: Path, table: Table) -> str:
     path.mkdir(exist_ok=True)
     count = min(len(table.files), MOST_POINTS)
     chosen = np.unique(np.round(np.linspace(0, len(table.files) - 1, count)).astype(int))
-    with open(path / "tensors.tsv", "w") as file:
+    with open(path / "tensors.tsv", "w", encoding="utf-8") as file:
         for number in chosen:
             file.write("\t".join(f"{value:.6g}" for value in table.features[number]) + "\n")
     clean = lambda text: " ".join(text.split())
     several = any(table.labels)
-    with open(path / "metadata.tsv", "w") as file:
+    with open(path / "metadata.tsv", "w", encoding="utf-8") as file:
         if several:  # TensorBoard takes the first line of a single column for data
             file.write("file\tlabel\n")
         for number in chosen:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl.study.embed import make
+from jax_ssl import encoder
 from jax_ssl.study.embed.store import Store
 from tests.runs import save_run
 from tests.study.report.example import make_images
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(make, "BATCH", 8)
+    monkeypatch.setattr(encoder, "batch_size", lambda encode, side: 8)
 
 
 def embed(run, folder, out):
