@@ -20,7 +20,7 @@ from jax_ssl import config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.run import identity, metrics, outputs, stop
 from jax_ssl.run.checks import check
-from jax_ssl.study import budget, charts
+from jax_ssl.study import budget, charts, evaluation
 from jax_ssl.study.cell import PROBED, Job, run_cell
 from jax_ssl.study.report import compare
 
@@ -163,7 +163,7 @@ def compare_runs(folders: list[epath.Path], out: epath.Path) -> None:
     try:
         print(f"its runs on one page: {compare.write(measured, out, with_work=False)}")
     except Exception as error:
-        print(f"there is no page over these runs: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        print(f"there is no page over these runs: {evaluation.sentence_of(error)}")
 
 
 def settings_line(made: list[Job], overrides) -> str:

@@ -158,7 +158,7 @@ def shares(parts: Sequence[tuple[str, float]], label: str) -> Html:
         length = width * share
         drawn.append(tag("rect", x=place(x), y=0, width=place(max(length - 1.5, 0.5)), height=16,
                          class_=f"bar s{number % 8}"))  # fmt: skip
-        if length > 7 * len(name) + 10:
+        if length > 6 * len(name) + 6:
             drawn.append(text(x + length / 2, 29, name))
         x += length
     return svg(drawn, label=label, width=width, height=32, class_="chart shares")
@@ -166,7 +166,7 @@ def shares(parts: Sequence[tuple[str, float]], label: str) -> Html:
 
 def matrix(counts: Sequence[Sequence[int]], names: Sequence[str], label: str) -> Html:
     """A confusion matrix: rows are true classes, shades and numbers the share of a row, in per cent."""
-    cell, left, top = 38, 104, 74
+    cell, left, top = 38, 96, 70
     size = cell * len(names)
     drawn = []
     for row, (name, own) in enumerate(zip(names, counts)):
@@ -183,7 +183,7 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str], label: str) ->
             if count:
                 kind = "on" if share > 0.55 else None
                 drawn.append(text(at[0] + cell / 2, at[1] + cell / 2 + 4, f"{100 * share:.0f}", class_=kind))
-    return svg(drawn, label=label, width=left + size + 40, height=top + size + 4, class_="chart matrix")
+    return svg(drawn, label=label, width=left + size + 24, height=top + size + 4, class_="chart matrix")
 
 
 def clip(name: str, most: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from jax_ssl import config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.plan import compile, flops
-from jax_ssl.study.report import charts, facts, page, sections, summary
+from jax_ssl.study.report import charts, facts, numbers, page, sections, summary
 from jax_ssl.study.report.charts import Line, Spot
 from jax_ssl.study.report.facts import Facts
 from jax_ssl.study.report.html import Html, behind, table, tag
@@ -112,7 +112,7 @@ def work_of(run: Facts) -> float:
 def protocol_key(record: dict) -> str:
     """What two numbers must have in common to be compared, as JSON."""
     protocol = {key: value for key, value in summary.protocol_of(record).items() if key not in ASIDE}
-    protocol |= {key: value for key, value in record.items() if key not in (*sections.KNOWN, *ASIDE)}
+    protocol |= {key: value for key, value in record.items() if key not in (*numbers.KNOWN, *ASIDE)}
     return json.dumps(protocol | {"data": record.get("data"), "split": record.get("split"), "k": record.get("k")},
                       sort_keys=True, default=str)  # fmt: skip
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
-VOID = {"meta", "link", "img", "input", "br", "line", "path", "circle", "rect", "polygon"}  # without an end tag
+OF_HTML = {"meta", "link", "img", "input", "br", "source"}  # without an end tag
+VOID = OF_HTML | {"line", "path", "circle", "rect", "polygon"}
 
 
 class Html(str):
@@ -42,7 +43,7 @@ def tag(name: str, /, *children, **attributes) -> Html:
         words.append(key if value is True else f'{key}="{escape(value)}"')
     opened = "<" + " ".join(words)
     if name in VOID and not children:
-        return Html(f"{opened}/>" if name not in ("meta", "link", "img", "input", "br") else f"{opened}>")
+        return Html(f"{opened}/>" if name not in OF_HTML else f"{opened}>")
     return Html(f"{opened}>{join(*children)}</{name}>")
 
 

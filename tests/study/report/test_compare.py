@@ -87,4 +87,4 @@ def test_a_suite_has_a_page_over_its_runs(run, tmp_path, capsys):
     assert capsys.readouterr().out == "" and not (tmp_path / "one.html").exists()
     (folders[0] / "config.json").write_text("{")
     ablate.compare_runs(folders, tmp_path / "broken.html")
-    assert capsys.readouterr().out.startswith("there is no page over these runs: UserError")
+    assert capsys.readouterr().out.startswith(f"there is no page over these runs: {folders[0]}/config.json")
