@@ -11,6 +11,7 @@ A label is the name of the folder that an image is in, "" at the top.
 import io
 import math
 import os
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,8 +72,14 @@ def write(kind: str, out: Path, table: Table) -> str:
 
 
 def write_npz(path: Path, table: Table) -> str:
-    with open(path, "wb") as file:
-        np.savez(file, features=table.features, files=np.array(table.files), labels=np.array(table.labels))
+    """As `numpy.savez`, with the names compressed: NumPy gives each the room of the longest."""
+    arrays = {"features": table.features, "files": np.array(table.files), "labels": np.array(table.labels)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # without a clock
+            entry.compress_type = zipfile.ZIP_STORED if name == "features" else zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
     return ""
 
 

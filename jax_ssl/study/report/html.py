@@ -59,12 +59,17 @@ def table(header: Iterable, rows: Iterable[Iterable], caption: str, numbers: Ite
     ]  # fmt: skip
     inner = tag("table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", head)), tag("tbody", body))
     # A wide table scrolls inside its frame, and a frame that scrolls has to be reached by the keyboard.
-    return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=f"Table: {caption}")
 
 
 def behind(summary: str, *content) -> Html:
     """Content that the reader opens."""
     return tag("details", tag("summary", summary), *content)
+
+
+def shell(command: str) -> Html:
+    """A command whose words are not broken at their hyphens."""
+    return Html(" ".join(tag("span", word, class_="word") for word in command.split(" ")))
 
 
 def plain(text: Html) -> str:

@@ -32,15 +32,17 @@ def task_table(task: str, records: list[dict]) -> Html:
     """Networks by measures of one task. What all share of their protocol is below, what differs is in the row."""
     fields = [fields_of(record) for record in records]
     shared = {name: value for name, value in fields[0].items() if all(own.get(name) == value for own in fields)}
+    per_cent = all(record.get("metric") in summary.PER_CENT for record in records)
     rows, columns = {}, {}
     for record, own in zip(records, fields):
         differs = {name: value for name, value in own.items() if name not in (*shared, *OF_A_NUMBER, *IN_A_NAME)}
-        column = columns.setdefault(column_name(record), len(columns))
+        column = columns.setdefault(column_name(record, per_cent), len(columns))
         rows.setdefault((summary.network_name(record), text_of(differs)), {})[column] = shown_value(record)
     cells = [(row_name(*key), *(own.get(column, "–") for column in columns.values())) for key, own in rows.items()]
     name = summary.TASKS.get(task, task.replace("_", " "))
     title = name if name[:1] != name[:1].lower() or name == "kNN" else name[:1].upper() + name[1:]
-    whole = table(("network", *columns), cells, f"{title} of each network", range(1, len(columns) + 1))
+    title += ", accuracy in per cent" if per_cent else ""
+    whole = table(("network", *columns), cells, f"{title}, of each network", range(1, len(columns) + 1))
     told = text_of({name: value for name, value in shared.items() if name not in OF_A_NUMBER})
     return tag("div", tag("h3", title), whole, tag("p", f"Protocol: {told}.", class_="fine"))
 
@@ -53,12 +55,12 @@ def fields_of(record: dict) -> dict:
         summary.protocol_of(record))  # fmt: skip
 
 
-def column_name(record: dict) -> str:
-    """`k = 20, %`: the measure of a record."""
+def column_name(record: dict, per_cent: bool) -> str:
+    """`k = 20` or `recall, k = 5`: the measure of a record. per_cent: whether all of the table are accuracies."""
     metric = {"top1": "accuracy"}.get(record.get("metric"), str(record.get("metric")).replace("_", " "))
     k = f"k = {record['k']}" if record.get("k") else ""
     name = ", ".join(filter(None, [metric if metric != "accuracy" or not k else "", k]))
-    return f"{name}, %" if record.get("metric") in summary.PER_CENT else name
+    return f"{name}, %" if record.get("metric") in summary.PER_CENT and not per_cent else name
 
 
 def row_name(network: str, differs: str):

@@ -4,7 +4,7 @@ import json
 import shlex
 
 from jax_ssl.study.report.facts import Facts, nearest_preset
-from jax_ssl.study.report.html import Html, behind, join, table, tag
+from jax_ssl.study.report.html import Html, behind, join, shell, table, tag
 from jax_ssl.study.report.sections import folder_of, section
 
 COMMIT = 12  # letters of a commit that name it
@@ -44,6 +44,6 @@ def reproduce(facts: Facts) -> Html:
     rows = [tag("div", tag("dt", name), tag("dd", version[:COMMIT if name == "commit" else None]))
             for name, version in versions.items() if version]  # fmt: skip
     rows.append(tag("div", tag("dt", "seed"), tag("dd", facts.config.get("seed", 0))))
-    again = f"The page again: python -m jax_ssl report --run={folder_of(facts)}"
-    return section("reproduce", "How to reproduce it", tag("p", told), tag("pre", command, tabindex="0"),
+    again = ["The page again: ", shell(f"python -m jax_ssl report --run={folder_of(facts)}")]
+    return section("reproduce", "How to reproduce it", tag("p", told), tag("pre", shell(command), tabindex="0"),
                    tag("dl", rows, class_="facts many"), tag("p", again, class_="fine"))  # fmt: skip

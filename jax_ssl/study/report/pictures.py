@@ -12,6 +12,7 @@ from jax_ssl.study.report.html import Html, tag
 from jax_ssl.study.report.sections import section
 
 PICTURE_WIDTH = 1400  # pixels
+BROAD = 700  # pixels of width from which a picture has many columns, and gets more of the page
 PICTURES_BYTES = 1_500_000  # of all, before base64
 QUALITIES = 88, 75, 60, 45  # of JPEGs, until they fit
 LIGHT, DARK = (252, 252, 250), (22, 24, 27)  # the page in both schemes, page.css
@@ -116,4 +117,8 @@ def picture_figure(title: str, picture: Image.Image, coded: bytes, dark: bytes |
     if dark is not None:
         media = "screen and (prefers-color-scheme: dark)"
         image = tag("picture", tag("source", srcset=data_uri(dark), media=media), image)
-    return tag("figure", tag("figcaption", tag("strong", name), " ", tag("span", known)), image)
+    broad = picture.width > BROAD and picture.width > 1.2 * picture.height
+    if broad:  # on a telephone it scrolls, as its titles could not be read
+        image = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=f"Picture: {name}")
+    caption = tag("figcaption", tag("strong", name), " ", tag("span", known))
+    return tag("figure", caption, image, class_="broad" if broad else None)

@@ -43,7 +43,8 @@ def images_name(facts: Facts) -> str:
     """What a title calls the training images: the name of a data set, the last part of a path."""
     kind, _, name = str(facts.data.get("name") or facts.config["data"]["name"]).partition(":")
     known = {"embedded": "the embedded photographs", "synthetic": "synthetic images"}
-    return known.get(kind) or name.rstrip("/").rpartition("/")[2] or kind
+    parts = [part for part in name.split("/") if part]
+    return known.get(kind) or next((part for part in reversed(parts) if part != "train"), kind)
 
 
 def result(facts: Facts) -> Html:

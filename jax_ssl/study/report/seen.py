@@ -85,7 +85,8 @@ def sprite(images: np.ndarray) -> tuple[str, int, int]:
 def map_data(seen: Seen, names: list[str]) -> str:
     """What the page's program needs, as JSON that can stand inside a script element."""
     image, side, columns = sprite(seen.images)
-    points = np.clip(np.round(seen.plane.points * GRID), 0, GRID).astype(int)
+    points = seen.plane.points - seen.plane.points.min(0)  # each axis fills the canvas: its unit means nothing
+    points = np.round(points / np.maximum(points.max(0), 1e-12) * GRID).astype(int)
     data = {
         "x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "near": seen.neighbours.tolist(),
         "cosines": np.round(seen.similarities, 3).tolist(), "clusters": seen.clusters.tolist(),
@@ -155,7 +156,7 @@ def confusion(seen: Seen, names: list[str]) -> Html | None:
     told = f"The {probe} on the frozen features is right for {100 * accuracy:.1f} % of the test images."
     if rows:
         told += f" The most frequent confusion: {rows[0][3]} % of the class {rows[0][0]} are taken for {rows[0][1]}."
-    pairs = table(("is", "taken for", "images", "% of the class"), rows, "Confused pairs", (2, 3))
+    pairs = table(("is", "taken for", "images", "% of it"), rows, "Confused pairs", (2, 3))
     worst = tag("div", tag("h3", "Confused most often"), pairs) if rows else None
     content = [tag("p", told)]
     present = np.flatnonzero(counts.sum(0) + counts.sum(1))
