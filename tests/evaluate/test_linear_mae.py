@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import augmented, linear_mae
+from jax_ssl.evaluate import augmented, linear, linear_mae
 from jax_ssl.evaluate.case import Side
 from tests.evaluate.patched import Patched, features
 
@@ -64,11 +64,19 @@ def test_crops_pass_in_parts_and_the_probe_learns(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_with_one_rate_nothing_is_held_out(monkeypatch):
-    seen = []
-    monkeypatch.setattr(linear_mae, "steps_of", lambda count, *_: seen.append(count) or iter(()))
-    found, protocol = linear_mae.measure(case(), 0, epochs=1, rates=(0.1,))
-    assert seen == [48] and "held_out_top1" not in found and protocol["selection"] == "none"
+def test_images_that_choose_the_rate_are_not_trained_on(monkeypatch):
+    trained_on = []
+
+    def recorded(own, plan, epochs, peaks, seed):
+        trained_on.append(set(np.concatenate([rows for _, rows in plan])))
+        return linear_mae.start(jax.random.key(0), 48, 2, len(peaks))
+
+    monkeypatch.setattr(linear_mae, "trained", recorded)
+    held_out, fitted = linear.split(48, 0)
+    several, alone = (linear_mae.measure(case(), 0, epochs=3, rates=rates) for rates in ((0.1, 1.0), (0.1,)))
+    assert trained_on == [set(fitted), set(range(48))] and len(held_out) == 4
+    assert "held_out_top1" in several[0] and several[1]["selection"] == "a tenth of the training images"
+    assert "held_out_top1" not in alone[0] and alone[1]["selection"] == "none"
 
 
 def test_what_cannot_be_probed_is_a_sentence():
