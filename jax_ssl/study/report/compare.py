@@ -16,7 +16,6 @@ from jax_ssl.study.report.html import Html, behind, table, tag
 from jax_ssl.study.report.sections import figure, section
 
 TASKS = {"knn": "kNN", "linear": "Linear probe", "finetune": "Fine-tuning"}
-RUN = "run", "untrained, %", "trained, %", "rise", "each seed"
 NAMED = 3  # runs that are named as equally good
 MANY = 8  # runs from which the curves are behind a line to open
 SHOWN = 60  # cells of the table of configs, above which the reader opens it
@@ -104,20 +103,18 @@ def task_section(name: str, title: str, found: dict[str, list[Point]], baselines
         ((key, points),) = found.items()
         return section(name, title, protocol_part(title, points, baselines_of(key, baselines)))
     rows = [(field, *values) for field, values in differing(list(found))]
-    header = ("field", *(f"protocol {number}" for number in range(1, len(found) + 1)))
+    alone = [points[0] for points in list(found.values())[1:] if len(points) == 1]
+    shared = [f"protocol {number}" for number in range(1, len(found) - len(alone) + 1)]
+    header = ("field", *shared, *(named(point.group.name) for point in alone))
     told = f"{len(found)} protocols were used, and their numbers are not joined. They differ in:"
     content = [tag("p", told, " ", ", ".join(field.replace("_", " ") for field, *_ in rows), "."),
                behind("The protocols", table(header, rows, f"Protocols of {title}"))]  # fmt: skip
-    alone = []
     for number, (key, points) in enumerate(found.items(), 1):
-        if len(points) == 1 and number > 1:
-            alone.append((f"{number}", *run_row(points[0])))
-            continue
-        own = protocol_part(f"{title}, protocol {number}", points, baselines_of(key, baselines))
-        content += [tag("h3", f"Protocol {number}"), own]
+        if len(points) > 1 or number == 1:
+            own = protocol_part(f"{title}, protocol {number}", points, baselines_of(key, baselines))
+            content += [tag("h3", f"Protocol {number}"), own]
     if alone:
-        whole = table(("protocol", *RUN), alone, f"{title} of runs alone in their protocol", (2, 3, 4))
-        content += [tag("h3", "Alone in their protocol"), whole]
+        content += [tag("h3", "Alone in their protocol"), runs_of(alone, [], f"{title}, of runs with other protocols")]
     return section(name, title, content)
 
 
@@ -125,19 +122,27 @@ def baselines_of(key: str, baselines: list[dict]) -> list[dict]:
     return [record for record in baselines if protocol_key(record) == key]
 
 
-def run_row(point: Point) -> tuple:
-    """A row of a table with the header RUN."""
-    before, rise = "–", "–"
-    if point.before is not None:
-        before, rise = f"{point.before:.1f}", f"{point.mean - point.before:+.1f}".replace("-", "−")
-    each = ", ".join(f"{value:.1f}" for value in point.values)
-    return named(point.group.name), before, spread_text(point), rise, each if len(point.values) > 1 else ""
+def runs_of(points: list[Point], baselines: list[dict], caption: str) -> Html:
+    """A table of runs, with what was measured of them: their untrained networks, several seeds. Baselines are last."""
+    compared, several = any(p.before is not None for p in points), any(len(p.values) > 1 for p in points)
+    rows = []
+    for point in points:
+        before = ("–", "–") if point.before is None else (
+            f"{point.before:.1f}", f"{point.mean - point.before:+.1f}".replace("-", "−"))  # fmt: skip
+        each = ", ".join(f"{value:.1f}" for value in point.values)
+        rows.append((named(point.group.name), *[before[0]] * compared, spread_text(point), *[before[1]] * compared,
+                     *[each] * several))  # fmt: skip
+    for record in baselines:
+        own = (f"{100 * record['value']:.1f}", *["–", "–"] * compared, *[""] * several)
+        rows.append((summary.network_name(record), *own))
+    header = ("run", *["untrained, %"] * compared, "trained, %" if compared else "accuracy, %", *["rise"] * compared,
+              *["each seed"] * several)  # fmt: skip
+    return table(header, rows, caption, range(1, 4 if compared else 2))
 
 
 def protocol_part(title: str, points: list[Point], baselines: list[dict]) -> list[Html]:
     """The table of one protocol, the best first and baselines last, and its charts."""
-    rows = [run_row(point) for point in sorted(points, key=lambda point: -point.mean)]
-    rows += [(summary.network_name(record), f"{100 * record['value']:.1f}", "–", "–", "") for record in baselines]
+    whole = runs_of(sorted(points, key=lambda point: -point.mean), baselines, f"{title}, of each run")
     plots = []
     for x_title, x_of in (("seconds of training", lambda g: g.seconds), ("FLOPs", lambda g: g.work)):
         spots = [Spot(p.group.name, x_of(p.group), p.mean, p.deviation, p.group.place)
@@ -150,7 +155,6 @@ def protocol_part(title: str, points: list[Point], baselines: list[dict]) -> lis
             data = [(s.name, charts.short(s.x), f"{s.y:.1f}") for s in spots]
             behind_it = behind("Table", table(("run", x_title, "per cent"), data, f"{title}, {x_title}", (1, 2)))
             plots.append(figure(chart, title, note, behind_it))
-    whole = table(RUN, rows, f"{title}, of each run", (1, 2, 3))
     return [whole, tag("div", plots, class_="charts wide") if plots else None]
 
 
