@@ -21,10 +21,10 @@ from jax_ssl.data import selection
 from jax_ssl.data.sources import open_source
 from jax_ssl.run import checkpoints, metrics, profiling
 from jax_ssl.study import seals
-from jax_ssl.weights.read import read
 from tests import fake_gcs
 from tests.small import overrides
 from tests.test_train import stop_at
+from tests.weights.arrays import read
 
 STEP = 32 / 5000  # epochs of one step of 32 embedded images
 GOLDEN = Path(__file__).parent / "golden"
