@@ -91,9 +91,10 @@ def open_file(path) -> File:
     """
     official = zoo.find(path)
     path = zoo.get(path) if official else paths.resolve(path)
-    if path.suffix in (".index", ".meta") or path.with_name(f"{path.name}.index").exists():
+    there = path.exists() and not path.is_dir()
+    if path.suffix in (".index", ".meta") or (not there and path.with_name(f"{path.name}.index").exists()):
         raise UserError(f"{path} is a checkpoint of TensorFlow: {ARRAYS}.")
-    if not path.exists() or path.is_dir():
+    if not there:
         raise UserError(f"There is no weights file {path}; check the path, or see `python -m jax_ssl weights list`.")
     kinds = {suffix: ("torch", _open_torch) for suffix in TORCH}
     kinds |= {".safetensors": ("safetensors", _open_safetensors), ".npz": ("npz", _open_npz)}
