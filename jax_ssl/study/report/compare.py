@@ -15,23 +15,28 @@ import numpy as np
 from jax_ssl import config, paths
 from jax_ssl.errors import UserError
 from jax_ssl.plan import compile, flops
-from jax_ssl.study.report import charts, facts, page, sections, summary
+from jax_ssl.study.report import charts, facts, numbers, page, sections, summary
 from jax_ssl.study.report.charts import Line, Spot
 from jax_ssl.study.report.facts import Facts
 from jax_ssl.study.report.html import Html, behind, table, tag
 from jax_ssl.study.report.sections import figure, section
 
 TASKS = {"knn": "kNN", "linear": "Linear probe", "finetune": "Fine-tuning"}
+SHOWN = 60  # cells of the table of configs, above which the reader opens it
 ASIDE = (*summary.CHOSEN, "hardware")  # of a protocol: what may differ between numbers that are compared
 
 
 class Group(NamedTuple):
-    """Runs that differ in their seed alone. seconds: of training; work: FLOPs, NaN if unknown; both of one run."""
+    """Runs that differ in their seed alone. seconds: of training; work: FLOPs, NaN if unknown; both of one run.
+
+    place: among all groups, which says its colour.
+    """
 
     name: str
     runs: list[Facts]
     seconds: float
     work: float
+    place: int = 0
 
 
 class Point(NamedTuple):
@@ -51,17 +56,18 @@ class Point(NamedTuple):
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
 
-def write(folders: list, out, with_work: bool = True):
+def write(folders: list, out, with_work: bool = True, baselines: list[dict] = ()):
     """Writes the page over these runs to a file. Raises UserError for a folder that is no run, or is given twice.
 
-    with_work: with FLOPs, for which the program of each is traced, some seconds of work.
+    with_work: with FLOPs, for which the program of each is traced, some seconds of work. baselines: records of raw
+    pixels or of an untrained network that belong to no run.
     """
     resolved = [str(paths.resolve(folder)) for folder in folders]
     if len(set(resolved)) < len(folders) or len(folders) < 2:
         raise UserError("--compare needs the folders of two runs or more, each once.")
     groups = grouped([facts.read(folder) for folder in folders], with_work)
     path = paths.resolve(out)
-    paths.write(path, compare_page(groups))
+    paths.write(path, compare_page(groups, baselines))
     return path
 
 
@@ -73,8 +79,8 @@ def grouped(runs: list[Facts], with_work: bool = True) -> list[Group]:
         found.setdefault(key, []).append(run)
     names = unique([common_name(own) for own in found.values()])
     work = work_of if with_work else lambda run: math.nan
-    return [Group(name, own, float(np.mean([training_seconds(run) for run in own])), work(own[0]))
-            for name, own in zip(names, found.values())]  # fmt: skip
+    return [Group(name, own, float(np.mean([training_seconds(run) for run in own])), work(own[0]), place)
+            for place, (name, own) in enumerate(zip(names, found.values()))]  # fmt: skip
 
 
 def common_name(runs: list[Facts]) -> str:
@@ -112,7 +118,7 @@ def work_of(run: Facts) -> float:
 def protocol_key(record: dict) -> str:
     """What two numbers must have in common to be compared, as JSON."""
     protocol = {key: value for key, value in summary.protocol_of(record).items() if key not in ASIDE}
-    protocol |= {key: value for key, value in record.items() if key not in (*sections.KNOWN, *ASIDE)}
+    protocol |= {key: value for key, value in record.items() if key not in (*numbers.KNOWN, *ASIDE)}
     return json.dumps(protocol | {"data": record.get("data"), "split": record.get("split"), "k": record.get("k")},
                       sort_keys=True, default=str)  # fmt: skip
 
@@ -147,10 +153,9 @@ def differing(keys: list[str]) -> list[tuple[str, list[str]]]:
 # ---- the page
 
 
-def compare_page(groups: list[Group]) -> str:
-    parts = [runs_table(groups)]
-    parts += [task_section(name, title, points_of(groups, name)) for name, title in TASKS.items()]
-    parts += [curves(groups), config_table(groups)]
+def compare_page(groups: list[Group], baselines: list[dict] = ()) -> str:
+    parts = [task_section(name, title, points_of(groups, name), baselines) for name, title in TASKS.items()]
+    parts += [curves(groups), runs_table(groups), config_table(groups)]
     title = f"{sum(len(group.runs) for group in groups)} runs compared"
     header = tag("header", tag("p", "comparison", class_="kicker"), tag("h1", title),
                  tag("p", headline(groups), class_="result"))  # fmt: skip
@@ -175,20 +180,26 @@ def spread_text(point: Point) -> str:
 
 
 def runs_table(groups: list[Group]) -> Html:
-    header = ("run", "method", "seeds", "steps", "seconds of training", "FLOPs", "hardware")
-    rows = [(group.name, group.runs[0].method, ", ".join(str(run.config.get("seed", 0)) for run in group.runs),
-             f"{group.runs[0].step:,}", f"{group.seconds:,.0f}", flops_text(group.work), hardware(group))
-            for group in groups]  # fmt: skip
-    notes = []
-    if len({hardware(group) for group in groups}) > 1:
-        notes.append(tag("p", "The runs were made on different hardware, so their seconds can't be compared."))
+    machines = [hardware(group) for group in groups]
+    several = len(set(machines)) > 1
+    header = ("run", "method", "seeds", "steps", "seconds", "FLOPs", *["hardware"] * several)
+    rows = [(named(group.name), group.runs[0].method, ", ".join(str(run.config.get("seed", 0)) for run in group.runs),
+             f"{group.runs[0].step:,}", f"{group.seconds:,.0f}", flops_text(group.work), *[machine] * several)
+            for group, machine in zip(groups, machines)]  # fmt: skip
+    note = ("The runs were made on different hardware, so their seconds can't be compared." if several else
+            f"All were made on the same hardware: {machines[0]}.")  # fmt: skip
     told = ("Seconds are those of steps and of waiting for images. FLOPs are those of the matrix products and the "
             "convolutions of all steps.")  # fmt: skip
-    return section("runs", "Runs", tag("p", told), notes, table(header, rows, "Runs", (3, 4, 5)))
+    return section("runs", "Runs", table(header, rows, "Runs", (3, 4, 5)), tag("p", f"{note} {told}", class_="fine"))
+
+
+def named(name: str) -> Html:
+    """The name of a run in a table, which is not broken at its hyphens."""
+    return tag("span", name, class_="word")
 
 
 def flops_text(work: float) -> str:
-    return "–" if math.isnan(work) else f"{work:.2e}"
+    return "–" if math.isnan(work) else charts.short(work)
 
 
 def hardware(group: Group) -> str:
@@ -197,8 +208,9 @@ def hardware(group: Group) -> str:
     return "; ".join(sorted(filter(None, found))) or "not recorded"
 
 
-def task_section(name: str, title: str, found: dict[str, list[Point]]) -> Html | None:
+def task_section(name: str, title: str, found: dict[str, list[Point]], baselines: list[dict]) -> Html | None:
     """A table and two charts for each protocol; and in what the protocols differ, if there are several."""
+    baselines = [record for record in summary.newest(baselines) if record.get("task") == name]
     if not found:
         return None
     content, several = [], len(found) > 1
@@ -207,28 +219,35 @@ def task_section(name: str, title: str, found: dict[str, list[Point]]) -> Html |
         header = ("field", *(f"protocol {number}" for number in range(1, len(found) + 1)))
         told = "These numbers were measured by different protocols, and are not joined. They differ in:"
         content += [tag("p", told), table(header, rows, f"Protocols of {title}")]
-    for number, points in enumerate(found.values(), 1):
+    for number, (key, points) in enumerate(found.items(), 1):
         if several:
             content.append(tag("h3", f"Protocol {number}"))
-        content += protocol_part(title, points)
+        content += protocol_part(title, points, [record for record in baselines if protocol_key(record) == key])
     return section(name, title, content)
 
 
-def protocol_part(title: str, points: list[Point]) -> list[Html]:
-    rows = [(point.group.name, "–" if point.before is None else f"{point.before:.1f}", spread_text(point),
-             ", ".join(f"{value:.1f}" for value in point.values)) for point in points]  # fmt: skip
-    header = ("run", "untrained, %", "trained, %", "each seed")
+def protocol_part(title: str, points: list[Point], baselines: list[dict]) -> list[Html]:
+    """The table of one protocol, the best first and baselines last, and its charts."""
+    best = sorted(points, key=lambda point: -point.mean)
+    rows = [(named(point.group.name), "–" if point.before is None else f"{point.before:.1f}", spread_text(point),
+             "–" if point.before is None else f"{point.mean - point.before:+.1f}".replace("-", "−"),
+             ", ".join(f"{value:.1f}" for value in point.values)) for point in best]  # fmt: skip
+    rows += [(summary.network_name(record), f"{100 * record['value']:.1f}", "–", "–", "–") for record in baselines]
+    header = ("run", "untrained, %", "trained, %", "rise", "each seed")
     plots = []
     for x_title, x_of in (("seconds of training", lambda g: g.seconds), ("FLOPs", lambda g: g.work)):
-        spots = [Spot(p.group.name, x_of(p.group), p.mean, p.deviation) for p in points if x_of(p.group) > 0]
-        if spots:
-            told = "; ".join(f"{spot.name} {spot.y:.1f} % at {spot.x:.3g}" for spot in spots)
+        spots = [Spot(p.group.name, x_of(p.group), p.mean, p.deviation, p.group.place)
+                 for p in points if x_of(p.group) > 0]  # fmt: skip
+        if len(spots) > 1:
+            told = "; ".join(f"{spot.name} {spot.y:.1f} % at {charts.short(spot.x)}" for spot in spots)
             chart = charts.scatter(spots, f"{title} against {x_title}: {told}", x_title)
-            note = f"per cent against {x_title}; the axis of {x_title} is logarithmic; bars: deviation over seeds"
-            data = [(s.name, f"{s.x:.4g}", f"{s.y:.1f}") for s in spots]
+            bars = "; bars: deviation over seeds" if any(spot.bar for spot in spots) else ""
+            note = f"per cent against {x_title}, on a logarithmic axis{bars}"
+            data = [(s.name, charts.short(s.x), f"{s.y:.1f}") for s in spots]
             behind_it = behind("Table", table(("run", x_title, "per cent"), data, f"{title}, {x_title}", (1, 2)))
             plots.append(figure(chart, title, note, behind_it))
-    return [table(header, rows, f"{title} of each run", (1, 2)), tag("div", plots, class_="charts wide")]
+    whole = table(header, rows, f"{title} of each run", (1, 2, 3))
+    return [whole, tag("div", plots, class_="charts wide") if plots else None]
 
 
 def curves(groups: list[Group]) -> Html | None:
@@ -247,11 +266,11 @@ def curves(groups: list[Group]) -> Html | None:
 def curve_of(groups: list[Group], name: str, title: str) -> Html | None:
     """One metric of the first seed of each group."""
     lines = []
-    for number, group in enumerate(groups):
+    for group in groups:
         scale = 100 if name in ("knn", "linear") else 1
         points = [(step, scale * value) for step, value in group.runs[0].series(name)]
         if len(points) > 1:
-            lines.append(Line(group.name, points, f"s{number % 8}"))
+            lines.append(Line(group.name, points, f"s{group.place % 8}"))
     if not lines:
         return None
     told = "; ".join(summary.direction(line.name, line.points) for line in lines)
@@ -267,5 +286,8 @@ def config_table(groups: list[Group]) -> Html:
     rows = [(key, *values) for key in keys if len(set(values := [show(own, key) for own in flat])) > 1]
     if not rows:
         return section("config", "Config", tag("p", "The configs are the same."))
-    header = ("key", *(group.name for group in groups))
-    return section("config", "Config", tag("p", "Keys in which the runs differ."), table(header, rows, "Configs"))
+    header = ("key", *(named(group.name) for group in groups))
+    told = f"{len(rows)} keys in which the runs differ"
+    whole = table(header, rows, "Configs")
+    many = len(groups) * len(rows) > SHOWN
+    return section("config", "Config", behind(told, whole) if many else [tag("p", f"{told}:"), whole])

@@ -151,7 +151,7 @@ def remarks(facts: Facts) -> list[str]:
         found.append(sentence("The linear probe", linear))
     first = knn or linear
     if first and first.before is not None:
-        found.append("The untrained network counts with its better number; only the difference to it was learned.")
+        found.append("The first number is the untrained network's best: only what comes on top was learned.")
     if first and first.tested:
         error = standard_error(first)
         found.append(f"With {first.tested:,} test images, one standard error is {error:.1f} points.")

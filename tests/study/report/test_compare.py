@@ -80,11 +80,14 @@ def test_a_suite_has_a_page_over_its_runs(run, tmp_path, capsys):
     from jax_ssl.study import ablate
 
     folders = [facts.paths.resolve(run(name, 0.4, seed)) for name, seed in (("cell-0", 0), ("cell-1", 1))]
-    ablate.compare_runs([*folders, tmp_path / "not run"], tmp_path / "suite.html")
+    (tmp_path / "raw pixels").mkdir()  # the cell of a baseline has no run
+    record_accuracies(tmp_path / "raw pixels", "pixels", 0.35)
+    ablate.compare_runs([*folders, tmp_path / "not run", tmp_path / "raw pixels"], tmp_path / "suite.html")
     assert "1 runs" not in (text := (tmp_path / "suite.html").read_text()) and "2 runs compared" in text
+    assert '<th scope="row">raw pixels</th><td class="number">35.0</td><td class="number">–' in text
     assert capsys.readouterr().out == f"its runs on one page: {tmp_path / 'suite.html'}\n"
     ablate.compare_runs(folders[:1], tmp_path / "one.html")
     assert capsys.readouterr().out == "" and not (tmp_path / "one.html").exists()
     (folders[0] / "config.json").write_text("{")
     ablate.compare_runs(folders, tmp_path / "broken.html")
-    assert capsys.readouterr().out.startswith("there is no page over these runs: UserError")
+    assert capsys.readouterr().out.startswith(f"there is no page over these runs: {folders[0]}/config.json")
