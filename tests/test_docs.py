@@ -15,7 +15,7 @@ import pytest
 from jax_ssl import __main__ as command
 from jax_ssl import config, methods
 from jax_ssl.commands import evaluate
-from jax_ssl.study import rulers, seals
+from jax_ssl.study import ablate, rulers, seals
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -233,6 +233,16 @@ def test_the_page_of_evidence_is_what_seals_writes(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(seals, "EVIDENCE", copy)
     assert command.main(["seals"]) == 0 and "| simclr " in capsys.readouterr().out
     assert copy.read_text() == page.read_text(), "run `python -m jax_ssl seals`"
+
+
+def test_the_history_is_that_of_the_records():
+    from jax_ssl.configs.ablations import SUITES
+
+    found = {cell: {} for cell in SUITES["history"].cells}
+    for record in seals.read("ablations.jsonl"):
+        if record["suite"] == "history":
+            found[record["cell"]][record["seed"]] = record
+    assert ablate.table(SUITES["history"], found) in (ROOT / "docs" / "history.md").read_text()
 
 
 @pytest.mark.parametrize("line, told", [("ablate --list", "crop+colour"), ("plan --published", "SimCLR, ResNet-50")])

@@ -32,7 +32,8 @@ MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
     "commands": {"benchmark", "config", "plan", "run", "study", "train", "weights", "__version__"},
     "__main__": {"commands", "run"},
 }  # fmt: skip
-TENSORFLOW = ("data", "views/host.py")  # which a device pipeline, a laptop and the other rooms do without
+# What a device pipeline, a laptop and the other rooms do without.
+TENSORFLOW = ("data", "views/host.py", "weights/saved_model.py")
 WITHOUT_JAX = {  # what is read before jax is loaded, or has no arrays
     "errors", "bounds", "paths", "config", "data", "run/manifest", "run/progress", "run/metrics", "run/stop",
     "run/terminal", "run/outputs", "run/collapse", "run/goodput", "run/watchdog", "run/disk", "run/lock",

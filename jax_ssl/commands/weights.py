@@ -4,14 +4,15 @@ from jax_ssl import paths
 from jax_ssl.commands.command_line import at_least, refuse, refuse_flags
 from jax_ssl.errors import UserError
 
-FORMS = ("safetensors", "torch", "timm", "huggingface")
+FORMS = ("safetensors", "torch", "timm", "huggingface", "saved_model")
+SUFFIXES = {"torch": ".pth", "safetensors": ".safetensors", "timm": ".safetensors"}  # the others are folders
 HELP = "look into, import, export and fetch released weights"
 WHAT = {  # the flags that each of them takes
     "inspect": ("as", "which", "heads"),
     "import": ("as", "which", "heads", "out"),
     "list": (),
     "get": ("from",),
-    "export": ("as", "which", "heads", "out", "run", "weights", "to"),
+    "export": ("as", "which", "heads", "out", "run", "weights", "to", "size"),
 }
 
 
@@ -24,10 +25,13 @@ def add_flags(parser) -> None:
                            "moco, simclr ...")  # fmt: skip
     parser.add_argument("--which", help="the network to take of several: student, teacher, or what `inspect` calls it")
     parser.add_argument("--heads", type=at_least(1), help="number of attention heads, where it is not the usual one")
-    parser.add_argument("--out", help="import: a new folder; export: a file, or a folder for Transformers")
+    parser.add_argument("--out", help="import: a new folder; export: a file, or a folder for Transformers and "
+                           "TensorFlow")  # fmt: skip
     parser.add_argument("--run", help="export: a run's folder")
     parser.add_argument("--weights", help="export: a file, or a folder that was imported")
-    parser.add_argument("--to", choices=FORMS, help="export: the names and the kind of file")
+    parser.add_argument("--to", help=f"export: the names and the kind of file, {', '.join(FORMS)}")
+    parser.add_argument("--size", type=at_least(1), help="export --to=saved_model: the side of its images in pixels, "
+                           "if it is not the network's own")  # fmt: skip
 
 
 def run(args, overrides) -> None:
@@ -60,33 +64,55 @@ def import_file(args) -> None:
 
     if not args.out:
         raise UserError("weights import needs --out=FOLDER for the imported network.")
-    if paths.resolve(args.out).exists() and any(paths.resolve(args.out).iterdir()):
-        raise UserError(f"--out={args.out} is not empty: name a new folder.")
-    folder = paths.make_writable(args.out, "choose another --out")
+    folder = new_folder(args.out)
     lines, network = report.take(name_file(args), **options(args))
     imported.write(folder, network, file=paths.resolve(args.file).name)
     print(*lines, *report.about(network), f"->  {folder}", sep="\n")
 
 
+def new_folder(out: str):
+    """The folder of --out, made. Raises UserError if there is something in it, or if it can't be written to."""
+    if paths.resolve(out).exists() and any(paths.resolve(out).iterdir()):
+        raise UserError(f"--out={out} is not empty: name a new folder.")
+    return paths.make_writable(out, "choose another --out")
+
+
 def export(args) -> None:
-    from jax_ssl.run import outputs
     from jax_ssl.weights import export as out
 
-    if (args.run is None) == (args.weights is None) or args.file:
-        raise UserError("weights export needs one of --run=FOLDER and --weights=FILE.")
-    if not args.to or not args.out:
-        raise UserError(f"weights export needs --to, one of {', '.join(FORMS)}, and --out=PATH.")
+    check_export(args)
     if args.run is not None:
-        refuse_flags(args, ("as", "heads"), "is for a file: the config of a run says it")
         network = out.of_run(args.run, args.which)
     else:
         network = out.open_network(args.weights, **options(args))
-    if args.to != "huggingface":
-        suffix = ".pth" if args.to == "torch" else ".safetensors"
-        if not args.out.endswith(suffix):
-            raise UserError(f"--out={args.out} must end in {suffix} for --to={args.to}.")
+    if args.to == "saved_model":
+        from jax_ssl.weights import saved_model
+
+        about = saved_model.write(network, new_folder(args.out), args.size)
+    else:
+        about = out.export(network, args.to, args.out)
+    print(*about, f"->  {paths.resolve(args.out)}", sep="\n")
+
+
+def check_export(args) -> None:
+    """Raises UserError for flags that do not go together, before anything is read."""
+    from jax_ssl.run import outputs
+
+    if args.to == "onnx":
+        raise UserError("No kept converter takes a JAX network to ONNX: export --to=timm or --to=huggingface, and take "
+                        "torch.onnx from there.")  # fmt: skip
+    if (args.run is None) == (args.weights is None) or args.file:
+        raise UserError("weights export needs one of --run=FOLDER and --weights=FILE.")
+    if args.to not in FORMS or not args.out:
+        raise UserError(f"weights export needs --to, one of {', '.join(FORMS)}, and --out=PATH.")
+    if args.run is not None:
+        refuse_flags(args, ("as", "heads"), "is for a file: the config of a run says it")
+    if args.to != "saved_model":
+        refuse_flags(args, ("size",), "is for --to=saved_model: other forms take images of many sizes")
+    if args.to in SUFFIXES:
+        if not args.out.endswith(SUFFIXES[args.to]):
+            raise UserError(f"--out={args.out} must end in {SUFFIXES[args.to]} for --to={args.to}.")
         outputs.check_file("--out", args.out)
-    print(*out.export(network, args.to, args.out), f"->  {paths.resolve(args.out)}", sep="\n")
 
 
 def list_files(args) -> None:

@@ -142,11 +142,15 @@ def tuned(networks, which):
     return networks.only(which or ("student",)).only(measure.TRAINED)
 
 
-def measure_at_end(folder: str, say=measure.print_now) -> None:
-    """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
+def measure_at_end(folder: str, say=measure.print_now) -> frozen.Table | None:
+    """Measures a finished run; returns its table, if there is one.
+
+    Any error is only a warning, as the run itself is finished and saved.
+    """
+    table = None
     try:
         networks = measure.open_run(folder, say=say)
-        frozen.measure_rows(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
+        table = frozen.measure_table(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
         if pretext.has_task(networks.settings):
             pretext.measure_pretext(networks, say=say)
     except Exception as error:
@@ -154,6 +158,7 @@ def measure_at_end(folder: str, say=measure.print_now) -> None:
             f"The run is finished and saved, but not measured: {sentence_of(error)} (evaluate --run={folder} tries "
             "again)"
         )
+    return table
 
 
 def measure_finetuned(

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from jax_ssl.weights import load
-from jax_ssl.weights.read import read
+from tests.weights.arrays import read
 from tests.weights.test_import import equal, golden, run  # noqa: F401
 
 ROUND = ("dino_vit", "dinov2_vit", "dinov2_reg_swiglu", "official_mae", "ijepa_encoder", "resnet18",
@@ -89,6 +90,20 @@ def test_timm_has_dinov2_with_registers_in_its_own_way(golden, tmp_path, capfd):
     np.testing.assert_array_equal(after["blocks.0.mlp.fc1.weight"], before["blocks.0.mlp.w12.weight"])
 
 
+def test_a_saved_model_gives_the_same_features_of_any_number_of_images(golden, tmp_path, capfd):  # noqa: F811
+    """A GELU has erf in it, which TensorFlow reads in an older dialect only; 48 pixels need other positions."""
+    out, encode = tmp_path / "saved", load(golden / "dino_vit.pth")
+    flags = (f"--weights={golden}/dino_vit.pth", "--to=saved_model", "--size=48", f"--out={out}")
+    code, told = run(capfd, "export", *flags)
+    assert code == 0 and "images uint8 (B, 48, 48, 3) -> patches (B, 36, 32), pooled (B, 32)" in told
+    there = tf.saved_model.load(str(out)).signatures["serving_default"]
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    ours = encode(encode.normalise(images))
+    for name, value in there(images=tf.constant(images)).items():
+        np.testing.assert_allclose(value, getattr(ours, name), rtol=0, atol=1e-4)
+    assert there(images=tf.constant(images[:1]))["pooled"].shape == (1, 32)
+
+
 @pytest.mark.parametrize("name", ["mae", "moco"])
 def test_a_run_goes_out(runs, name, tmp_path, capfd):
     out = tmp_path / "out.pth"
@@ -108,7 +123,11 @@ def test_what_export_refuses(golden, tmp_path, capfd):  # noqa: F811
         ((file, "--to=torch"), "--out=PATH"),
         (("--to=torch", "--out=x.pth"), "needs one of --run"),
         ((file, "--to=torch", f"--out={tmp_path / 'x.safetensors'}"), "must end in .pth"),
-        ((file, "--to=onnx", "--out=x"), "invalid choice"),
+        ((file, "--to=onnx", "--out=x"), "take torch.onnx from there"),
+        ((file, "--to=onxn", "--out=x"), "one of safetensors, torch, timm, huggingface, saved_model"),
+        ((file, "--to=torch", "--size=48", "--out=x.pth"), "is for --to=saved_model"),
+        ((file, "--to=saved_model", "--size=30", f"--out={tmp_path / 'new'}"), "--size=30 is not a multiple"),
+        ((file, "--to=saved_model", f"--out={file[10:-12]}"), "is not empty"),
         ((f"--weights={golden / 'hf_beit.pth'}", "--to=huggingface", f"--out={tmp_path / 'x'}"), "take --to=torch"),
     ):
         code, out = run(capfd, "export", *words)
