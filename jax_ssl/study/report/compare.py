@@ -78,7 +78,8 @@ def runs_table(groups: list[Group]) -> Html:
             f"All were made on the same hardware: {machines[0]}.")  # fmt: skip
     told = "Seconds are those of steps and of waiting for images."
     told += " FLOPs are those of the matrix products and the convolutions of all steps." * worked
-    return section("runs", "Runs", table(header, rows, "Runs", range(3, 5 + worked)), tag("p", f"{note} {told}", class_="fine"))
+    whole = table(header, rows, "Runs", range(3, 5 + worked))
+    return section("runs", "Runs", whole, tag("p", f"{note} {told}", class_="fine"))
 
 
 def named(name: str) -> Html:
