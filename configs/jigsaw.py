@@ -4,8 +4,8 @@
 
 paper     ImageNet, 350 000 steps: 2.5 days on a Titan X; VOC 2007 detection 53.2 %, 71 % of the puzzles
 resnet50  100 permutations, eight an image, 35 epochs, as google/revisiting-self-supervised trains it
-cifar     CIFAR-10 with a small network: five minutes on a CPU core; 80 % of the puzzles of 24 permutations, by the
-          mean colours of the tiles 31; prepare the data with tensorflow-datasets
+cifar     CIFAR-10 with a small network: a quarter of an hour on a CPU core; 92 % of the puzzles of 24 permutations, by
+          the mean colours of the tiles 31; prepare the data with tensorflow-datasets
 tiny      the embedded images, under two minutes on two CPU cores
 """
 
@@ -49,9 +49,10 @@ def cifar():
     """Gap and jitter are a fifth of a cell, in pixels of the image. Channels stay: 2 of 255 pixels are 0.25 here.
 
     Four times as many steps of a quarter of the images teach more in the same minutes. Bottlenecks give a tile 512
-    numbers instead of 128, for half as much work again. As many images are grey as in JigsawPuzzlePytorch.
+    numbers instead of 128, for half as much work again. As many images are grey as in JigsawPuzzlePytorch. After two
+    epochs kNN is not above that of the untrained network on whole images; after four it is.
     """
-    config = common.cifar(2.0, [crops.jigsaw(32, grey=0.3, flip=0.5)])
+    config = common.cifar(8.0, [crops.jigsaw(32, grey=0.3, flip=0.5)])
     config.batch_size = 64
     config.model = common.small_cpu_resnet(depth=50)
     config.method = dict(

@@ -15,7 +15,7 @@ import pytest
 from jax_ssl import __main__ as command
 from jax_ssl import config, methods
 from jax_ssl.commands import evaluate
-from jax_ssl.study import rulers, seals
+from jax_ssl.study import ablate, rulers, seals
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,6 +24,7 @@ QUESTIONS = ("data", "runs", "evaluation", "pictures", "collapse", "pods", "perf
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 EXAMPLE = re.compile(r"(?:^`([\w/]+\.py)`\n\n```python\n|^```python\n# ([\w/]+\.py)\n)(.*?)^```$", re.M | re.S)
 OURS = re.compile(r"-m jax_ssl\b|\bjax-ssl\b|launch\.sh")
+LOOP = re.compile(r"^for (\w+) in ([^;]+); do$", re.M)
 ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "<"}  # of one command of a line
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -55,11 +56,19 @@ def commands(text: str) -> list[list[str]]:
     """The arguments of every jax_ssl command: in fenced blocks, and in `inline code` that names a config or a run."""
     found = []
     for language, content in blocks(text):
-        for line in content.replace("\\\n", " ").splitlines() if language != "python" else ():
+        for line in unrolled(content.replace("\\\n", " ")) if language != "python" else ():
             found += commands_in(line) if OURS.search(line) else []
     inline = [code.removeprefix("python -m jax_ssl ") for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text))]
     verbs = "|".join(command.VERBS)
     return found + [shlex.split(code) for code in inline if re.match(rf"({verbs}) --", code) and not is_sketch(code)]
+
+
+def unrolled(content: str) -> list[str]:
+    """Its lines; one with the variable of a loop, `for NAME in A B; do`, comes once with each of the values."""
+    lines = content.splitlines()
+    for name, values in LOOP.findall(content):
+        lines = [new for line in lines for new in dict.fromkeys(line.replace(f"${name}", x) for x in values.split())]
+    return lines
 
 
 def is_sketch(code: str) -> bool:
@@ -147,6 +156,8 @@ def test_commands_are_found_in_lines_and_tables():
     text = "```bash\njax-ssl seals | head -3; .venv/bin/python -m jax_ssl plan --published  # told\n```\n"
     text += "| `train --config=simclr:tiny` | `plan --quick` |\n"
     assert commands(text) == [["seals"], ["plan", "--published"], ["train", "--config=simclr:tiny"]]
+    loop = "```bash\nfor run in a b; do\n    jax-ssl report --run=$run\ndone\n```\n"
+    assert commands(loop) == [["report", "--run=a"], ["report", "--run=b"]]
 
 
 @by_page
@@ -222,6 +233,16 @@ def test_the_page_of_evidence_is_what_seals_writes(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(seals, "EVIDENCE", copy)
     assert command.main(["seals"]) == 0 and "| simclr " in capsys.readouterr().out
     assert copy.read_text() == page.read_text(), "run `python -m jax_ssl seals`"
+
+
+def test_the_history_is_that_of_the_records():
+    from jax_ssl.configs.ablations import SUITES
+
+    found = {cell: {} for cell in SUITES["history"].cells}
+    for record in seals.read("ablations.jsonl"):
+        if record["suite"] == "history":
+            found[record["cell"]][record["seed"]] = record
+    assert ablate.table(SUITES["history"], found) in (ROOT / "docs" / "history.md").read_text()
 
 
 @pytest.mark.parametrize("line, told", [("ablate --list", "crop+colour"), ("plan --published", "SimCLR, ResNet-50")])

@@ -42,10 +42,11 @@ def run(args, overrides) -> int:
         command = ["python", "-m", "jax_ssl", "train", f"--config={args.config}", f"--workdir={workdir}", *overrides]
 
         def conclude():
+            table = None
             if settings.evaluate_at_end and hosts.from_first(not measure.has_table(workdir)):
-                evaluation.measure_at_end(workdir, say)
+                table = evaluation.measure_at_end(workdir, say)
                 say(f"\ncurves and pictures in {workdir}/pictures, numbers in {workdir}/results.jsonl")
-            at_end.write_page(workdir, shlex.join(command), settings.evaluate_at_end, say)
+            at_end.write_page(workdir, shlex.join(command), settings.evaluate_at_end, table, say)
 
         finished = train(settings, workdir, profile, args.extend, conclude)
     return 0 if finished else args.stopped_exit

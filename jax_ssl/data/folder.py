@@ -74,10 +74,6 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
     def read(record: int, *reduction) -> Image.Image:
         return decode(read_bytes(root, part.names[record]), part.names[record], *reduction)
 
-    def state() -> str:
-        status = ((resolve(root) / file).stat() for file in part.names)
-        return digest(root, *(f"{one.length} {one.mtime}" for one in status))
-
     return Source(
         name=name,
         count=len(part.names),
@@ -88,5 +84,11 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
         describe=lambda record: printable(part.names[record]),
         class_names=tuple(map(printable, classes)) if part.classes else (),
         identity=digest("\0".join(part.names), labels if labels is not None else "no labels"),
-        state=None if is_remote(root) else state,
+        state=None if is_remote(root) else lambda: state_of(root, part.names),
     )
+
+
+def state_of(root: str, names: list[str]) -> str:
+    """A digest of where files lie, their sizes and when they were changed: that of a `Source`."""
+    status = ((resolve(root) / file).stat() for file in names)
+    return digest(root, *(f"{one.length} {one.mtime}" for one in status))

@@ -59,19 +59,22 @@ class Split:
         with ThreadPoolExecutor(self.workers) as pool:
             return _stacked(list(pool.map(self._read, self.records[chosen])), self.size)[0]
 
-    def batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(
+        self, size: int, part: tuple[int, int] = (0, 1), start: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of `size` of all images in order, the last one smaller: (images, bool (b,): which could be read).
 
         part: (i, n) reads only the i-th of n equal parts of each batch; the last parts are filled with black images.
+        start: the place of the first image.
         """
         index, parts = part
         share = size // parts
-        starts = iter(range(0, len(self.all), size))
+        starts = iter(range(start, len(self.all), size))
         pool, waiting = ThreadPoolExecutor(self.workers), collections.deque()
         try:
             while True:
-                while len(waiting) <= AHEAD and (start := next(starts, None)) is not None:
-                    places = range(start + index * share, min(start + (index + 1) * share, len(self.all)))
+                while len(waiting) <= AHEAD and (first := next(starts, None)) is not None:
+                    places = range(first + index * share, min(first + (index + 1) * share, len(self.all)))
                     waiting.append([pool.submit(self._read_place, place) for place in places])
                 if not waiting:
                     return

@@ -15,6 +15,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 
 NEEDS = ("labels",)
+DECIDES = "ece_scaled"
 SHOWN = ("top1", "ece", "ece_scaled", "nll", "nll_scaled", "brier", "brier_scaled")
 BINS = 15
 RANGE = (-5.0, 5.0)  # of the logarithm of the temperature

@@ -17,6 +17,7 @@ from jax_ssl.evaluate import knn, linear
 from jax_ssl.losses.diagnostics import feature_std, rankme
 
 TASKS = ("knn", "linear")
+K = 20  # of the kNN that is shown; where it was not measured, the k nearest to it
 ROWS = 2048  # of which the spread and the rank of features are taken
 ABSENT = "-"  # in a table, for what could not be measured
 PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit into 0.6 GB, at 224 into 30
@@ -74,7 +75,7 @@ def scores(measured: Measured) -> dict[str, float]:
     if measured.linear:
         found["linear"] = measured.linear["top1"]
     if measured.knn:
-        found["knn"] = measured.knn[min(measured.knn, key=lambda k: abs(k - 20))]
+        found["knn"] = measured.knn[min(measured.knn, key=lambda k: abs(k - K))]
     return found
 
 
@@ -111,7 +112,7 @@ def row(label: str, measured: Measured, tasks) -> str:
     """A line of the table: accuracies in per cent, and RankMe."""
     knn, numbers = measured.knn, []
     if "knn" in tasks:
-        nearest_k = min(knn, key=lambda k: abs(k - 20), default=None)
+        nearest_k = min(knn, key=lambda k: abs(k - K), default=None)
         numbers += [100 * knn[nearest_k], 100 * max(knn.values())] if knn else [None, None]
     if "linear" in tasks:
         numbers.append(100 * measured.linear["top1"] if measured.linear else None)

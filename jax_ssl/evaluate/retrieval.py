@@ -24,6 +24,7 @@ from jax_ssl.evaluate import rules
 from jax_ssl.losses import unit
 
 NEEDS = ("labels",)
+DECIDES = "map"
 KS = (1, 5, 10)
 BLOCK = 64  # queries whose similarities are ranked at a time
 HIGHEST = jax.lax.Precision.HIGHEST

@@ -18,6 +18,7 @@ from jax_ssl.evaluate import corruptions, knn, offline, rules, severities, weath
 from jax_ssl.evaluate.resampling import sample
 
 NEEDS = ("labels",)
+DECIDES = "error_corrupted"
 SHOWN = ("error_clean", "error_corrupted", "mce", "mce_14", "hidden", "shuffled", "turned")
 K = 20  # nearest neighbours that classify
 HIDDEN = tuple(share / 10 for share in range(10))

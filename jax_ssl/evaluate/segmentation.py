@@ -1,11 +1,14 @@
-"""Do patches know what they show? Semantic segmentation by the nearest patches of training images, or a linear layer.
+"""Do patches know what they show? Semantic segmentation by the nearest patches of training images, or one layer.
 
 Protocol `segmentation-knn`, after CAPI: images are squashed to squares, not cropped; features of patches are
 standardised by those of the training patches; each patch of a test image gets its pixels' classes by a vote of its k
 most similar training patches, pixel for pixel. k is chosen on a tenth of the training images. Training patches whose
 most frequent class does not count are left out. Other than in CAPI the similarity is the cosine alone, and pixels that
-do not count have no vote. Protocol `segmentation-linear`: the linear layer of linear.py on the same patches, which
-learns their most frequent class and gives it to all of their pixels.
+do not count have no vote.
+
+Beside it two layers that learn the most frequent class of a patch, and give it to all of its pixels: the logistic
+regression of logreg.py, which is CAPI's second classifier, its C chosen on the same tenth by mIoU, then fitted again to
+all patches; and the linear layer of linear.py.
 
 miou: intersection over union, each summed over all test images, mean over classes. A class that is neither in the truth
 nor predicted is left out; one that is only predicted counts as 0. Size of images and patches changes it by points.
@@ -17,18 +20,19 @@ eval_segmentation.py. Letters: N images, S their side, P patches of each, p pixe
 import numpy as np
 
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import correspondence, knn, linear, masks, rules
+from jax_ssl.evaluate import correspondence, knn, linear, logreg, masks, rules
 
 NEEDS = ("network",)
-SHOWN = ("miou", "miou_linear", "miou_pixels", "accuracy")
+SHOWN = ("miou", "miou_logreg", "miou_linear", "miou_pixels", "accuracy")
 KS = (1, 3, 10, 30)
 BLOCK = 32  # images that the network gets at a time
 
 
-def measure(case, seed, *, folder="", side=0, images=500) -> tuple[dict, dict]:
-    """{miou, accuracy, miou_linear, miou_pixels} on a `folder` of images and masks, see masks.py.
+def measure(case, seed, *, folder="", side=0, images=500, iterations=200) -> tuple[dict, dict]:
+    """{miou, accuracy, miou_logreg, miou_linear, miou_pixels} on a `folder` of images and masks, see masks.py.
 
-    side: of the images, 0 = the network's own. images: of each split at most, drawn by the seed, 0 = all.
+    side: of the images, 0 = the network's own. images: of each split at most, drawn by the seed, 0 = all. iterations:
+    of the logistic regression, at most.
     """
     if not folder:
         raise UserError("--task=segmentation needs --config.segmentation.folder=FOLDER, of images and their masks.")
@@ -37,15 +41,18 @@ def measure(case, seed, *, folder="", side=0, images=500) -> tuple[dict, dict]:
     (train, truth_train, pixels), (test, truth, test_pixels) = (_read(case, pairs, side) for pairs in splits)
     rules.check_features("Segmentation", *(x.reshape(-1, x.shape[-1]) for x in (train, test)))
     classes = _classes(truth_train, truth, found.ignored)
-    numbers, chosen = by_neighbours(train, truth_train, test, truth, classes, found.ignored, seed)
-    numbers["miou_linear"] = by_layer(train, truth_train, test, truth, classes, found.ignored, seed)
+    sets = train, truth_train, test, truth, classes, found.ignored, seed
+    numbers, chosen = by_neighbours(*sets)
+    numbers["miou_logreg"], of_logreg = by_regression(*sets, iterations)
+    numbers["miou_linear"] = by_layer(*sets)
     of_pixels, _ = by_neighbours(pixels, truth_train, test_pixels, truth, classes, found.ignored, seed)
     numbers["miou_pixels"] = of_pixels["miou"]
     protocol = {
         "name": "segmentation-knn", "layout": found.layout, "side": side, "patches": round(train.shape[1] ** 0.5),
         "segmentation_images": [len(split) for split in splits], "classes": classes, "ignored": list(found.ignored),
         "features": "standardised", "similarity": "cosine", "k": chosen, "grid": list(KS), "votes": "pixel for pixel",
-        "selection": "a tenth of the training images", "folder": folder,
+        "selection": "a tenth of the training images", "logreg": of_logreg | {"grid": list(logreg.GRID)},
+        "folder": folder,
     }  # fmt: skip
     return numbers, protocol
 
@@ -95,9 +102,7 @@ def most_frequent(labels: np.ndarray, classes: int, ignored) -> np.ndarray:
 
 def by_neighbours(train, truth_train, test, truth, classes: int, ignored, seed: int) -> tuple[dict, int]:
     """{miou, accuracy} of the vote of the nearest patches, and the chosen k. Arrays (N, P, D) and (N, P, p)."""
-    held_out, fitted = linear.split(len(train), seed)
-    if not len(held_out):
-        held_out = fitted  # of fewer than ten images
+    held_out, fitted = _split(len(train), seed)
     scores = [
         mean_iou(confusion(guess, truth_train[held_out], classes, ignored))
         for guess in vote(train[fitted], truth_train[fitted], train[held_out], KS, classes, ignored)
@@ -105,6 +110,12 @@ def by_neighbours(train, truth_train, test, truth, classes: int, ignored, seed: 
     k = KS[int(np.argmax(scores))]
     table = confusion(next(vote(train, truth_train, test, (k,), classes, ignored)), truth, classes, ignored)
     return {"miou": mean_iou(table), "accuracy": float(np.trace(table) / table.sum())}, k
+
+
+def _split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training images by which is chosen, and the others; of fewer than ten images, all are both."""
+    held_out, fitted = linear.split(count, seed)
+    return (held_out, fitted) if len(held_out) else (fitted, fitted)
 
 
 def vote(train, labels, test, ks, classes: int, ignored):
@@ -134,6 +145,29 @@ def _count(labels: np.ndarray, classes: int, ignored) -> np.ndarray:
         votes[rows, pixels, neighbour] += 1
     votes[..., list(ignored)] = 0
     return votes[..., :classes].argmax(-1).astype(np.uint8)
+
+
+def by_regression(
+    train, truth_train, test, truth, classes: int, ignored, seed: int, iterations: int
+) -> tuple[float, dict]:  # fmt: skip
+    """miou of the logistic regression, and how its C was found."""
+    held_out, fitted = _split(len(train), seed)
+    names = most_frequent(truth_train.reshape(-1, truth_train.shape[-1]), classes, ignored)
+    kept = names >= 0
+    of_image = np.repeat(np.arange(len(train)), train.shape[1])[kept]
+
+    def score(regression, patches, pixels):
+        guess = regression.predict(patches.reshape(-1, patches.shape[-1])).reshape(*pixels.shape[:2], 1)
+        return mean_iou(confusion(np.broadcast_to(guess, pixels.shape), pixels, classes, ignored))
+
+    def best_of(heads, data, regressions):
+        scores = [score(regression, train[held_out], truth_train[held_out]) for regression in regressions]
+        return int(np.argmax(scores)), max(scores)
+
+    patches, hidden = train.reshape(-1, train.shape[-1])[kept], ~np.isin(of_image, fitted)
+    found, chosen = logreg.fit_best(patches, names[kept], hidden, classes, logreg.GRID, iterations, best_of)
+    chosen["held_out_miou"] = chosen.pop("held_out")
+    return score(found, test, truth), chosen
 
 
 def by_layer(train, truth_train, test, truth, classes: int, ignored, seed: int) -> float:

@@ -18,7 +18,7 @@ from jax_ssl.models import apply, dvae
 from jax_ssl.models.dense import Dense
 from jax_ssl.models.transformer import cut_normal, rescale_residuals
 from jax_ssl.optim.schedules import cosine
-from jax_ssl.weights.tokenizer import Tokenizer, load_tokenizer
+from jax_ssl.weights.tokenizer import Tokenizer, load_tokenizer, only_planned, without_weights
 
 
 class Net(nn.Module):
@@ -43,12 +43,12 @@ def resize(pixels, side):
 
 
 def own_tokenizer(mean, std, *, temperature, final_temperature, **network) -> Tokenizer:
-    """A tokenizer without weights, to be trained together with the transformer, on images normalised alike."""
+    """The tokenizer of `method.beside`, on images normalised alike, to be trained together with the transformer."""
     try:
         encoder = dvae.make(**network)
     except UserError as error:  # its keys are those of a tokenizer in a run of its own
         raise UserError(str(error).replace("model.", "method.beside.")) from None
-    return Tokenizer(dvae.DVae(encoder), dict, mean, std)
+    return without_weights(dvae.DVae(encoder), mean, std)
 
 
 def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3) -> Method:
@@ -64,7 +64,8 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
     bounds.bounded("method.", dict(std=std), above=0)
     temperatures = dict(temperature=beside["temperature"], final_temperature=beside["final_temperature"])
     bounds.bounded("method.beside.", temperatures, above=0)
-    teacher = load_tokenizer(tokenizer) if tokenizer else own_tokenizer(mean, std, **beside)
+    is_there = tokenizer and not only_planned(tokenizer)
+    teacher = load_tokenizer(tokenizer) if is_there else own_tokenizer(mean, std, **beside)
     codes = teacher.net.backbone
     patch, stride, vocabulary = backbone.patch, codes.stride, codes.vocabulary
     if stride > patch:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_ssl.models import pointwise
 from jax_ssl.sharding import batch_constraint
 
 
@@ -24,18 +25,18 @@ class BatchNorm(nn.Module):
     scale_spread: float = 0.0  # gamma starts around 1 with this deviation (DCGAN)
 
     @nn.compact
-    def __call__(self, x, train: bool):
-        """x (B, ..., C), any float dtype; returned in the same dtype."""
-        width = x.shape[-1]
+    def __call__(self, x, train: bool, kernel=None):
+        """x (B, ..., C), any float dtype; returned in the same dtype.
+
+        kernel (1, 1, D, C): normalises the convolution of x (B, H, W, D) with it, see `pointwise`; only with one group.
+        """
+        width = (x if kernel is None else kernel).shape[-1]
         mean_run = self.variable("batch_stats", "mean", lambda: jnp.zeros(width, jnp.float32))
         var_run = self.variable("batch_stats", "var", lambda: jnp.ones(width, jnp.float32))
         grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]) if train else x[None]
         if train:
-            axes = tuple(range(1, grouped.ndim - 1))
-            mean = jnp.mean(grouped, axes, dtype=jnp.float32)  # (G, C)
-            # One pass over x, as XLA fuses both sums; the second pass of the textbook formula doubles the traffic.
-            square = jnp.mean(jnp.square(grouped.astype(jnp.float32)), axes)
-            var = jnp.maximum(square - jnp.square(mean), 0)
+            found = moments(grouped) if kernel is None else pointwise.moments(x, kernel)
+            mean, var = (moment.reshape(-1, width) for moment in found)  # (G, C)
             if not self.is_initializing():
                 mean_run.value = self.momentum * mean_run.value + (1 - self.momentum) * mean.mean(0)
                 var_run.value = self.momentum * var_run.value + (1 - self.momentum) * var.mean(0)
@@ -49,9 +50,20 @@ class BatchNorm(nn.Module):
         shift = -mean * factor
         if self.use_bias:
             shift = shift + self.param("bias", nn.initializers.zeros, (width,), jnp.float32)
+        if kernel is not None:
+            return batch_constraint(pointwise.scaled(x, kernel, factor[0], shift[0]))
         spread = (factor.shape[0],) + (1,) * (grouped.ndim - 2) + (width,)
         y = grouped.astype(jnp.float32) * factor.reshape(spread) + shift.reshape(spread)
         return batch_constraint(y.reshape(x.shape).astype(x.dtype))
+
+
+def moments(grouped):
+    """(mean, variance) of the channels of each group, float32 (G, C). grouped: (G, B, ..., C)."""
+    axes = tuple(range(1, grouped.ndim - 1))
+    mean = jnp.mean(grouped, axes, dtype=jnp.float32)
+    # One pass over x, as XLA fuses both sums; the second pass of the textbook formula doubles the traffic.
+    square = jnp.mean(jnp.square(grouped.astype(jnp.float32)), axes)
+    return mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 class LayerNorm(nn.Module):

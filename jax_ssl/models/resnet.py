@@ -40,14 +40,21 @@ class Block(nn.Module):
         if self.bottleneck:
             y = nn.relu(self.norm()(self.conv(self.width, (1, 1))(x), train))
             y = nn.relu(self.norm()(self.conv(self.width, (3, 3), self.stride)(y), train))
-            y = self.conv(out, (1, 1))(y)
+            y = self.widened(y, out, train)
         else:
             y = nn.relu(self.norm()(self.conv(self.width, (3, 3), self.stride)(x), train))
-            y = self.conv(out, (3, 3))(y)
-        y = self.norm(zero_scale=self.zero_init)(y, train)
+            y = self.norm(zero_scale=self.zero_init)(self.conv(out, (3, 3))(y), train)
         if shortcut.shape != y.shape:
             shortcut = self.norm()(self.conv(out, (1, 1), self.stride)(x), train)
         return nn.relu(y + shortcut)
+
+    def widened(self, x, out: int, train: bool):
+        """The bottleneck's last 1x1 convolution and its norm, in one where the norm is of the whole batch."""
+        norm = self.norm(zero_scale=self.zero_init)
+        if getattr(norm, "groups", 0) != 1:
+            return norm(self.conv(out, (1, 1))(x), train)
+        inside = lambda x, kernel, *_, **__: norm(x, train, kernel)
+        return self.conv(out, (1, 1), conv_general_dilated=inside)(x)
 
 
 class ResNet(nn.Module):
@@ -72,7 +79,7 @@ class ResNet(nn.Module):
         norm = LayerNorm if self.normalisation == "layer" else partial(BatchNorm, groups=self.norm_groups)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
-            x = nn.relu(norm()(_padded(conv, self.padding, self.width, (7, 7), 2)(x), train))
+            x = nn.relu(norm()(_padded(conv, self.width, (7, 7), 2, self.padding)(x), train))
             sides = "SAME" if self.padding != "symmetric" else ((1, 1), (1, 1))
             x = nn.max_pool(x, (3, 3), (2, 2), padding=sides)
         elif self.stem == "cifar":
@@ -82,7 +89,7 @@ class ResNet(nn.Module):
             x = nn.relu(norm()(nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x), train))
         for stage, blocks in enumerate(self.stages):
             for block in range(blocks):
-                padded = partial(_padded, conv, self.padding)
+                padded = partial(_padded, conv, padding=self.padding)
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Block(self.width * 2**stage, stride, self.bottleneck, self.zero_init, padded, norm)(x, train)
         x = x.astype(jnp.float32)
@@ -98,10 +105,10 @@ class ResNet(nn.Module):
         return self.clone(stages=self.stages[:depth]), first_layers(variables, Block=sum(self.stages[:depth]))
 
 
-def _padded(conv, padding, features, kernel, stride=1):
+def _padded(conv, features, kernel, stride=1, padding="symmetric", **more):
     side = kernel[0] // 2  # on each side, as in torch: XLA's SAME pads a strided convolution on one side only
     same = padding == "same" and stride > 1
-    return conv(features, kernel, stride, padding="SAME" if same else ((side, side), (side, side)))
+    return conv(features, kernel, stride, padding="SAME" if same else ((side, side), (side, side)), **more)
 
 
 def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm_groups: int,

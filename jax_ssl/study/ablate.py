@@ -18,9 +18,9 @@ from etils import epath
 
 from jax_ssl import config, paths
 from jax_ssl.errors import UserError
-from jax_ssl.run import identity, metrics, outputs, stop
+from jax_ssl.run import identity, metrics, outputs, results, stop
 from jax_ssl.run.checks import check
-from jax_ssl.study import budget, charts
+from jax_ssl.study import budget, charts, evaluation
 from jax_ssl.study.cell import PROBED, Job, run_cell
 from jax_ssl.study.report import compare
 
@@ -158,12 +158,14 @@ def compare_runs(folders: list[epath.Path], out: epath.Path) -> None:
     Any error is one line: the suite itself is finished, and recorded.
     """
     measured = [folder for folder in folders if (folder / "results.jsonl").exists()]
-    if len(measured) < 2:
+    runs = [folder for folder in measured if (folder / "config.json").exists()]  # cells of baselines train nothing
+    if len(runs) < 2:
         return
     try:
-        print(f"its runs on one page: {compare.write(measured, out, with_work=False)}")
+        baselines = [record for folder in measured if folder not in runs for record in results.read_results(folder)]
+        print(f"its runs on one page: {compare.write(runs, out, with_work=False, baselines=baselines)}")
     except Exception as error:
-        print(f"there is no page over these runs: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        print(f"there is no page over these runs: {evaluation.sentence_of(error)}")
 
 
 def settings_line(made: list[Job], overrides) -> str:

@@ -13,7 +13,7 @@ from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.evaluate.case import Case, Side
-from jax_ssl.study import features, measure
+from jax_ssl.study import cost, features, measure
 
 NO_LABELS = "There are no labels to measure with: name a labelled set by --data."
 
@@ -74,7 +74,11 @@ def network_row(networks: measure.Networks, splits: Splits, say, label: str, mak
     making = features.Making(stream, lambda: encoder.batch_size(encode(), splits.train.size))
     side = functools.partial(make_side, networks, say, label, weights, making)
     name = label.partition(", ")[0]
-    case = Case(name, side("train", splits.train), side("test", splits.test), splits.classes, encode=encode)
+    case = Case(
+        name, side("train", splits.train), side("test", splits.test), splits.classes, encode=encode,
+        flops=lambda: cost.flops_of_image(encode(), splits.test.size),
+        training=functools.partial(cost.training_of, networks) if name == "student" and not networks.encode else None,
+    )  # fmt: skip
     return Row(label, case, measure.protocol_of(label, networks))
 
 

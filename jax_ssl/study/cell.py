@@ -5,12 +5,12 @@ import datetime
 import os
 from typing import NamedTuple
 
-import numpy as np
 from etils import epath
 
 from jax_ssl import config, paths, train
 from jax_ssl.evaluate import offline
 from jax_ssl.study import budget, cases, evaluation, frozen, measure
+from jax_ssl.study.cost import seconds_up_to
 
 # Fractions, measured at the end on the frozen network, or by fine-tuning it; shown in per cent.
 PROBED = {"knn": "kNN", "linear": "linear", "finetune": "fine-tuned"}
@@ -55,16 +55,6 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
         found = [(second, line) for second, line in zip(times[1:], lines) if "knn" in line]
         record["curve"] = [[round(second, 2), line["knn"], line.get("linear")] for second, line in found]
     return record
-
-
-def seconds_up_to(lines: list[dict]) -> list[float]:
-    """Seconds of training steps up to each line of metrics.jsonl, after a zero for the start.
-
-    Of all steps and not of this call: an interrupted cell was run by several calls.
-    """
-    counts = np.diff([0, *(line["step"] for line in lines)])
-    each = [count * line.get("step_seconds", 0) for count, line in zip(counts, lines)]
-    return [float(second) for second in np.cumsum([0, *each])]
 
 
 def measure_trained(job: Job, numbers: set) -> list[dict]:

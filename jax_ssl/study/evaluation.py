@@ -12,7 +12,7 @@ from collections.abc import Callable
 from jax_ssl.data import cutouts
 from jax_ssl.errors import DataError, RunError, UserError
 from jax_ssl.evaluate import emergence, finetune, offline
-from jax_ssl.study import cases, frozen, layers, measure, pretext, rulers
+from jax_ssl.study import cases, frozen, layers, measure, overview, pretext, rulers
 
 TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
 NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}; of a ruler, NEEDS says it
@@ -64,7 +64,7 @@ def evaluate(
     for task in tasks:
         if task not in offline.TASKS:
             jobs[task] = functools.partial(rest.get(task) or (own if "." in task else of_file), task)
-    run_each(jobs, networks.out, say)
+    run_each(jobs, networks, say)
 
 
 def check_words(tasks, which, images, labels, epochs) -> None:
@@ -89,12 +89,16 @@ def check_words(tasks, which, images, labels, epochs) -> None:
             raise UserError(f"--{flag}={value}: fine-tuning needs at least 1.")
 
 
-def run_each(jobs: dict[str, Callable], out: str, say) -> None:
-    """Runs one job after the other; one that fails ends itself alone. Raises its error, or at the end a summary."""
-    failed, bugs = [], []
+def run_each(jobs: dict[str, Callable], networks, say) -> None:
+    """Runs one job after the other and prints all in one table; one that fails ends itself alone, with its reason.
+
+    jobs: {name: what returns its records}. Raises the error of an only job; of several, one at the end with the names.
+    """
+    failed, bugs, found, seconds = [], [], {}, {}
     for name, work in jobs.items():
+        begun, found[name] = time.time(), []
         try:
-            work()
+            found[name] = work()
         except (DataError, RunError):  # the images or the disk: the others would meet the same
             raise
         except Exception as error:
@@ -103,11 +107,15 @@ def run_each(jobs: dict[str, Callable], out: str, say) -> None:
             failed.append(name)
             bugs += [] if isinstance(error, UserError) else [error]
             say(f"{name} is not measured: {sentence_of(error)}")
+        seconds[name] = time.time() - begun
+    if len(jobs) > 1:
+        say("\n" + "\n".join(overview.table(found, seconds, networks.names)))
     if bugs:
         raise bugs[0]
     if failed:
         raise UserError(
-            f"Not measured: {', '.join(failed)}. The reasons are above, and the other numbers in {out}/results.jsonl."
+            f"Not measured: {', '.join(failed)}. The reasons are above, and the other numbers in "
+            f"{networks.out}/results.jsonl."
         )
 
 
@@ -134,11 +142,15 @@ def tuned(networks, which):
     return networks.only(which or ("student",)).only(measure.TRAINED)
 
 
-def measure_at_end(folder: str, say=measure.print_now) -> None:
-    """Measures a finished run. Any error is only a warning, as the run itself is finished and saved."""
+def measure_at_end(folder: str, say=measure.print_now) -> frozen.Table | None:
+    """Measures a finished run; returns its table, if there is one.
+
+    Any error is only a warning, as the run itself is finished and saved.
+    """
+    table = None
     try:
         networks = measure.open_run(folder, say=say)
-        frozen.measure_rows(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
+        table = frozen.measure_table(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
         if pretext.has_task(networks.settings):
             pretext.measure_pretext(networks, say=say)
     except Exception as error:
@@ -146,6 +158,7 @@ def measure_at_end(folder: str, say=measure.print_now) -> None:
             f"The run is finished and saved, but not measured: {sentence_of(error)} (evaluate --run={folder} tries "
             "again)"
         )
+    return table
 
 
 def measure_finetuned(

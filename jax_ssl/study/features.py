@@ -2,8 +2,9 @@
 
 `OUT/features/KEY.npy` has the features, float32 (N, D), `KEY.labels.npy` the labels, and `KEY.json` says of what they
 are. KEY is a digest of the weights, the images, their size and crop. A file is written under another name and renamed
-when it is whole; the folder may be deleted at any time. Where OUT is a bucket or can't be written to, the cache of data
-sets has the files. Several processes share the work, and each has a file of its own, which is gone when it ends.
+when it is whole, and goes on where a kill left it: unfinished.py. The folder may be deleted at any time. Where OUT is a
+bucket or can't be written to, the cache of data sets has the files. Several processes share the work, and each has a
+file of its own, which is gone when it ends.
 """
 
 import collections
@@ -13,7 +14,6 @@ import json
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from jax_ssl.data.split import Split
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.run.progress import Counter
+from jax_ssl.study.unfinished import Unfinished, opened
 
 VERSION = "1"  # of what the files mean
 
@@ -69,17 +70,15 @@ def make_or_load(making: Making, images: Split, weights: str, out: str, facts: d
     found = load(folder, key, images)
     if found is not None:
         return found
-    made = folder / f"{key}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(made, "wb+") as file:
-            rows = write(file, making, images, say, facts)
-        facts |= {"images": rows, "left_out": sorted(images.left_out), "size": images.size, "crop": images.crop}
+    with opened(folder, key) as (part, path):
+        if part.done:
+            say(f"going on from image {part.done:,} of {len(images.all):,}")
+        write(part, making, images, say, facts)
+        facts |= {"images": part.rows, "left_out": sorted(images.left_out), "size": images.size, "crop": images.crop}
         paths.write(paths.resolve(folder / f"{key}.json"), json.dumps(facts) + "\n")
         if images.labels is not None:
             np.save(folder / f"{key}.labels.npy", images.labels)
-        os.replace(made, folder / f"{key}.npy")
-    finally:
-        made.unlink(missing_ok=True)
+        os.replace(path, folder / f"{key}.npy")
     return np.load(folder / f"{key}.npy", mmap_mode="r")
 
 
@@ -104,37 +103,27 @@ def load(folder: Path, key: str, images: Split) -> np.ndarray | None:
     return found
 
 
-def write(file, making: Making, images: Split, say, facts: dict) -> int:
-    """Writes the features as an .npy file, and leaves out of `images` what can't be read; returns the rows."""
-    flags, rows, place, shape = collections.deque(), 0, 0, (0, 1)
+def write(part: Unfinished, making: Making, images: Split, say, facts: dict) -> None:
+    """Writes the features that are still missing, and leaves out of `images` what can't be read."""
+    images.left_out |= set(np.flatnonzero(~part.read).tolist())
+    flags, begin, count = collections.deque(), part.done, len(images.all)
     what = f"features of {facts.get('weights', 'the network')}, {facts.get('split', '')} images"
-    counter, parts = Counter(what, len(images.all), say), jax.process_count() if making.shared else 1
+    counter, parts = Counter(what, count - begin, say), jax.process_count() if making.shared else 1
 
     def batches():
         size = making.batch()
         size = -(-size // jax.device_count()) * jax.device_count() if parts > 1 else size
-        for batch, good in images.batches(size, (jax.process_index() if parts > 1 else 0, parts)):
+        for batch, good in images.batches(size, (jax.process_index() if parts > 1 else 0, parts), begin):
             flags.append(good if parts == 1 else np.concatenate(multihost_utils.process_allgather(good)))
             yield batch if parts == 1 else sharding.shard_batch(batch, sharding.make_mesh())
 
     for found in making.stream(batches()):
         good = flags.popleft()
-        if not rows:
-            shape = (len(images.all), found.shape[1])
-            _write_head(file, shape)
-        file.write(np.ascontiguousarray(found[good], np.float32).data)
-        images.left_out |= {place + int(i) for i in np.flatnonzero(~good) if place + i < len(images.all)}
-        place, rows = place + len(good), rows + int(good.sum())
+        images.left_out |= {part.done + int(i) for i in np.flatnonzero(~good) if part.done + i < count}
+        part.add(found[good], good[: count - part.done])
         counter.add(len(good))
     counter.close()
-    file.seek(0)
-    _write_head(file, (rows, shape[1]))
-    return rows
-
-
-def _write_head(file, shape: tuple[int, int]) -> None:
-    """The head of an .npy file. NumPy leaves room for any number of rows, so that its length is always the same."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    part.finish()
 
 
 def _silent(line: str) -> None:
@@ -144,6 +133,5 @@ def _silent(line: str) -> None:
 def _in_own_file(making: Making, images: Split, say, facts: dict) -> np.ndarray:
     """The features in a file that only this process has: it has no name any more when it is mapped."""
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        write(file, making, images, say, facts)
-        file.flush()
+        write(Unfinished(file), making, images, say, facts)
         return np.load(file.name, mmap_mode="r")

@@ -4,13 +4,32 @@ Each number is printed and recorded as soon as it is measured, so that a later e
 can't be measured, one sentence says why; if nothing can, a UserError does.
 """
 
+from typing import NamedTuple
+
 import jax
 
 from jax_ssl.data.pipeline import Probe
+from jax_ssl.data.split import Splits
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear, offline
 from jax_ssl.run import results
 from jax_ssl.study import cases, measure
+
+
+class Line(NamedTuple):
+    """A line of the table: a network, its measures, and their records, which are also in results.jsonl."""
+
+    row: cases.Row
+    measured: offline.Measured
+    records: list[dict]
+
+
+class Table(NamedTuple):
+    """A measured table, with the networks and the images that were opened for it."""
+
+    networks: measure.Networks
+    splits: Splits
+    lines: list[Line]
 
 
 def measure_frozen(
@@ -23,27 +42,32 @@ def measure_frozen(
 
 
 def measure_rows(networks, splits, rows: list[cases.Row], tasks, seed=None, say=measure.print_now) -> list[dict]:
-    """Measures kNN and linear probe (or one) of each row. Prints a table, returns the records.
+    """The records of `measure_table`."""
+    return [record for line in measure_table(networks, splits, rows, tasks, seed, say).lines for record in line.records]
 
-    The records are also in results.jsonl. seed: of the probe, default the run's. Raises UserError.
+
+def measure_table(networks, splits, rows: list[cases.Row], tasks, seed=None, say=measure.print_now) -> Table:
+    """Measures kNN and linear probe (or one) of each row, prints a table and returns it.
+
+    seed: of the probe, default the run's. Raises UserError.
     """
     tasks = tuple(task for task in offline.TASKS if task in tasks)
     seed = networks.settings.seed if seed is None else seed
     say(f"\n{measure.introduction(networks, splits)}")
     say(offline.heading(tasks))
-    records, notes = [], []
+    lines, notes = [], []
     for row in rows:
         case = row.case
         labels = Probe(None, case.train.labels, None, case.test.labels, case.classes)
         measured = offline.measure_features(case.train.features, case.test.features, labels, seed, tasks)
         say(offline.row(row.label, measured, tasks))
-        records += record_row(networks, splits, row, measured, seed)
+        lines.append(Line(row, measured, record_row(networks, splits, row, measured, seed)))
         notes += [note for note in measured.notes if note not in notes]
-    if not records:
+    if not any(line.records for line in lines):
         raise UserError(f"Nothing could be measured. {' '.join(notes)}")
     for note in notes:
         say(note)
-    return records
+    return Table(networks, splits, lines)
 
 
 def record_row(networks, splits, row: cases.Row, measured: offline.Measured, seed: int) -> list[dict]:

@@ -82,6 +82,8 @@ def measure_rows(
             header = list(cells)
             say(heading(name, header))
         say(table_row(row.label, cells, header))
+        if "note" in protocol:
+            say(protocol["note"])
         whole = measure.counts(splits) | row.protocol | {"name": name} | protocol
         records += record(networks.out, where, name, row.case.name, numbers, whole)
     return records

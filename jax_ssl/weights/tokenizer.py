@@ -1,8 +1,13 @@
 """A trained image tokenizer from a run's folder; BEiT learns to predict its codes."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from jax_ssl import config, paths
 from jax_ssl.errors import UserError
@@ -19,9 +24,42 @@ class Tokenizer(NamedTuple):
     std: tuple[float, ...]
 
 
+_planned: ContextVar[bool] = ContextVar("planned", default=False)
+
+
+@contextmanager
+def planned() -> Iterator[None]:
+    """Inside, BEiT can be made before its tokenizer was trained: a plan needs nothing of it but shapes."""
+    token = _planned.set(True)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
+def only_planned(folder) -> bool:
+    """Whether this is a plan, and the tokenizer's run is yet to come."""
+    return _planned.get() and not _is_run(folder)
+
+
+def without_weights(net: dvae.DVae, mean, std) -> Tokenizer:
+    """A tokenizer whose weights are zeros."""
+
+    def params():
+        key, images = jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+        shapes = jax.eval_shape(lambda: net.init(key, images, key, 1.0))["params"]
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    return Tokenizer(net, params, mean, std)
+
+
+def _is_run(folder) -> bool:
+    return (paths.resolve(folder) / "config.json").exists()
+
+
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for any other folder."""
-    if not (paths.resolve(folder) / "config.json").exists():
+    if not _is_run(folder):
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
             f"python -m jax_ssl train --config=configs/dvae.py --workdir={folder}."

@@ -23,11 +23,12 @@ def test_a_ruler_is_what_evaluate_expects(name, request):
     assert any(f"`{name}`" in page or f"--task={name}" in page for page in pages)
 
 
-def test_the_command_measures_and_records_with_names_of_protocols(tmp_path, capsys, request):
-    tasks = ["cluster", "retrieval", "robustness", "representation", "ood", "copies"]
+def test_the_command_measures_and_records_with_names_of_protocols(tmp_path, capsys, request, monkeypatch):
+    monkeypatch.setattr("jax_ssl.evaluate.cost.SECONDS", 0.01)
+    tasks = ["cluster", "retrieval", "robustness", "representation", "ood", "copies", "cost"]
     options = ["cluster.starts=1", "retrieval.queries=10", 'robustness.kinds=("contrast",)', "robustness.images=8",
                "representation.images=0", "representation.layer_images=0", "ood.noise=8", "copies.originals=5",
-               "data.probe.train=60", "data.probe.test=40"]  # fmt: skip
+               "cost.rounds=1", "data.probe.train=60", "data.probe.test=40"]  # fmt: skip
     file = request.config.rootpath / "tests" / "golden" / "dino_vit.pth"
     flags = [f"--weights={file}", f"--out={tmp_path}", f"--task={','.join(tasks)}", "--which=student"]
     assert command.main(["evaluate", *flags, *(f"--config.{option}" for option in options)]) == 0

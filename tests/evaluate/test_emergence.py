@@ -14,7 +14,6 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
 from jax_ssl.models import resnet, vit
-from tests.runs import save_run
 
 
 def encoder(**overrides):
@@ -71,7 +70,7 @@ def test_class_attention_is_the_class_tokens_over_the_patches_alone():
     maps = emergence.class_attention(encode, images)
     assert maps.shape == (2, 2, 4, 2) and maps.dtype == np.float32
     np.testing.assert_allclose(maps.sum((2, 3)), 1, rtol=1e-5)
-    whole = vit.attention(encode.backbone, encode.variables, images)
+    whole = jax.jit(vit.attention, static_argnums=0)(encode.backbone, encode.variables, images)
     assert whole.shape == (2, 2, 12, 12)
     patches = np.asarray(whole[:, :, 0, 4:])
     np.testing.assert_allclose(maps.reshape(2, 2, 8), patches / patches.sum(-1, keepdims=True), rtol=1e-4)
@@ -84,8 +83,8 @@ def test_a_network_without_a_class_token_is_told():
             emergence.check_class_token(backbone)
 
 
-def test_the_command_measures_and_records_beside_baselines(tmp_path, capsys):
-    run, cuts = save_run(tmp_path / "run", "mae"), tmp_path / "cuts"
+def test_the_command_measures_and_records_beside_baselines(runs, tmp_path, capsys):
+    run, cuts = runs("mae"), tmp_path / "cuts"
     cuts.mkdir()
     for number in range(3):
         cut = np.zeros((20, 20, 4), np.uint8)

@@ -58,7 +58,7 @@ def trained(encode, images, labels, rows, peak, **changes):
 def pretrained():
     """A network that knows gratings, from images that no test uses."""
     encode, (images, labels) = untrained(small_vit()), gratings(1024, seed=100)
-    rows = ft.batches(1024, 64, 15, seed=3)
+    rows = ft.batches(1024, 64, 11, seed=3)
     state, _ = trained(encode, images, labels, rows, 4e-3)
     return Encoder(encode.backbone, {"params": state.params["backbone"]}, encode.mean, encode.std, SIDE)
 

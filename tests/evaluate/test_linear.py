@@ -67,7 +67,7 @@ def test_training_is_momentum_sgd_with_a_cosine():
 
 def test_the_learning_rate_is_chosen_on_held_out_training_features():
     x, labels = separable(count=300)
-    probe = linear.fit(x, labels, 4, learning_rates=(1e-9, 0.1))
+    probe = linear.fit(x, labels, 4, learning_rates=(1e-9, 0.1, 2e-9))
     assert probe.learning_rate == 0.1
     held_out = np.random.RandomState(0).permutation(300)[:30]
     assert probe.held_out_top1 == pytest.approx(linear.accuracy(probe, x[held_out], labels[held_out]))

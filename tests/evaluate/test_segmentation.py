@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import jaccard_score
 
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import masks, segmentation
+from jax_ssl.evaluate import linear, logreg, masks, segmentation
 from tests.evaluate.patched import Patched
 
 
@@ -57,6 +58,32 @@ def test_the_vote_is_pixel_for_pixel_among_the_nearest():
         assert found.max() < 4
 
 
+def test_the_regression_of_patches_is_scikit_learns(monkeypatch):
+    monkeypatch.setattr(logreg, "GRID", (1e-6, 0.1, 10.0))
+    random, ignored = np.random.RandomState(0), (255,)
+    # Classes that are equally frequent would be told apart by a rounding where C is smallest.
+    truth, hidden = (random.choice(3, (count, 4), p=(0.5, 0.3, 0.2)) for count in (30, 10))
+    centres = 1.5 * random.randn(3, 5)
+    train, test = ((centres[x] + random.randn(*x.shape, 5)).astype(np.float32) for x in (truth, hidden))
+    truth[0] = 255  # patches that do not count
+    pixels, test_pixels = (np.repeat(x[..., None], 6, axis=2).astype(np.uint8) for x in (truth, hidden))
+    found, chosen = segmentation.by_regression(train, pixels, test, test_pixels, 3, ignored, 0, 500)
+    of_patches = train.reshape(-1, 5)[truth.ravel() < 255]
+    unit = lambda x: (x.reshape(-1, 5) - of_patches.mean(0)) / of_patches.std(0)
+
+    def reference(c, rows, features, known):
+        names, known = truth[rows].ravel(), known.ravel()
+        model = LogisticRegression(C=c, tol=1e-10, max_iter=5000)
+        model.fit(unit(train[rows])[names < 255], names[names < 255])
+        return jaccard_score(known[known < 255], model.predict(unit(features))[known < 255], average="macro")
+
+    held, rest = linear.split(30, 0)
+    scores = [reference(c, rest, train[held], truth[held]) for c in logreg.GRID]
+    assert chosen["held_out_miou"] == pytest.approx(max(scores))
+    assert chosen["C"] == logreg.GRID[int(np.argmax(scores))]
+    assert found == pytest.approx(reference(chosen["C"], np.arange(30), test, hidden))
+
+
 def save(path, array, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(array)
@@ -89,7 +116,7 @@ def folder(root, splits=("train", "val"), kind="masks"):
 def test_the_ruler_segments_squares(tmp_path):
     case = Patched()
     found, protocol = segmentation.measure(case, 0, folder=str(folder(tmp_path)), side=16)
-    assert found["miou_pixels"] == found["miou"] == found["accuracy"] == 1  # colours say it all
+    assert found["miou_pixels"] == found["miou"] == found["miou_logreg"] == found["accuracy"] == 1  # colours say it all
     assert set(segmentation.SHOWN) <= set(found) and protocol["classes"] == 3 and protocol["patches"] == 4
     assert protocol["segmentation_images"] == [12, 12] and protocol["ignored"] == [255]
 

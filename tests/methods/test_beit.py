@@ -92,6 +92,19 @@ def test_the_targets_are_the_frozen_tokenizer_s_codes_and_it_stays_as_it_was(fol
     assert (metrics["loss"], metrics["code_accuracy"], metrics["prototype_use"]) == (0, 1, 1)
 
 
+def test_a_plan_has_the_tokenizer_that_is_yet_to_be_trained(folder):
+    def shapes(folder):
+        method = train.build(small("beit", f"--config.method.tokenizer={folder}"), examples=320)[0]
+        batch = {"views": jnp.zeros((2, 1, 32, 32, 3))}
+        return jax.eval_shape(lambda: core.create(method, TX, jax.random.key(0), batch))
+
+    with weights.tokenizer.planned():
+        to_come, there = shapes("nowhere"), shapes(folder)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), to_come, there))
+    with pytest.raises(UserError, match="train one first"):
+        shapes("nowhere")
+
+
 def painted(folder, mean, std, pixels):
     """What the tokenizer sees in views that were normalised in one way or another, as pixels."""
     norm = [f"--config.data.mean={mean}", f"--config.data.std={std}"]

@@ -18,24 +18,34 @@ from jax_ssl.data import batch, pipeline
 from jax_ssl.run import checkpoints, lock, manifest
 from tests.devices import xla_flags
 from tests.small import overrides, small
+from tests.study import several
 from tests.test_train import lines, wait_for_step
 
 ROOT = Path(__file__).parents[2]
 IMAGES, BATCH, HEARTBEAT = 320, 32, 10
-# Each process runs this: the real command, and a note of which records its share of each batch is made of.
+# Each process runs this: the real command, and a note of which records its share of each batch is made of. At the end,
+# while they are still connected, they share the work on some features.
 RECORDED = """
 import sys
+import numpy as np
 from jax_ssl import __main__ as command
+from jax_ssl import train
 from jax_ssl.data import batch
+from tests.study import several
 
-step, file = batch.Plan.step, open(sys.argv[1], "w")
+step, whole, file = batch.Plan.step, train.train, open(sys.argv[1], "w")
 
 def recorded(plan, number):
     record, drawn = step(plan, number)
     print(number, *record, file=file, flush=True)
     return record, drawn
 
-batch.Plan.step = recorded
+def train_and_extract(*arguments):
+    finished = whole(*arguments)
+    np.save(sys.argv[1] + ".npy", several.extract("no folder"))
+    return finished
+
+batch.Plan.step, train.train = recorded, train_and_extract
 sys.exit(command.main(sys.argv[2:]))
 """
 
@@ -147,6 +157,11 @@ def test_processes_do_what_one_does(processes, images, straight, tmp_path):
     assert sorted(int(record) for step in range(STEPS) for process in read for record in process[step][1:]) == sorted(
         int(record) for step in range(STEPS) for record in plan_of_one(images).step(step)[0]
     )
+    # Each process has all features, in order, without the images that any of them could not read.
+    expected = several.extract(tmp_path / "features")
+    assert list(expected[:, -1]) == [place for place in range(several.COUNT) if place not in several.UNREADABLE]
+    for number in range(processes):
+        np.testing.assert_allclose(np.load(tmp_path / f"records{number}.npy"), expected, rtol=1e-6)
     # The checksum of a checkpoint covers what every process has written.
     (kept,) = (tmp_path / "run/checkpoints").iterdir()
     files = {str(file.relative_to(kept)) for file in (kept / "state").rglob("*") if file.is_file()}

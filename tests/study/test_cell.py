@@ -1,6 +1,4 @@
-"""What the record of a cell says: numbers of the better network, and seconds over all attempts."""
-
-import pytest
+"""What the record of a cell says: numbers of the better network."""
 
 from jax_ssl.study import cell
 
@@ -21,8 +19,3 @@ def test_numbers_are_of_the_better_network_and_of_the_last_line():
     assert cell.better(results[:3] + [result("knn", 0.6, 20, "teacher")]) == "teacher"
     pixels = cell.collect_numbers([], "", [result("knn", 0.4, 20, "pixels")], names)
     assert pixels["knn"] == 0.4 and pixels["weights"] is None and pixels["images"] is None
-
-
-def test_seconds_are_those_of_all_steps():
-    lines = [{"step": 2, "step_seconds": 0.5}, {"step": 5, "step_seconds": 1.0}, {"step": 6}]
-    assert cell.seconds_up_to(lines) == pytest.approx([0, 1, 4, 4]) and cell.seconds_up_to([]) == [0]

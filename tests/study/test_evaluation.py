@@ -60,14 +60,15 @@ def test_a_task_that_fails_ends_itself_alone(tmp_path, capsys):
     assert {r["task"] for r in results.read_results(tmp_path)} == {"knn"}
 
 
-def test_a_run_that_still_trains_is_measured_at_its_checkpoint(runs, capsys):
+def test_a_run_that_still_trains_is_measured_at_its_checkpoint(runs, capsys, monkeypatch):
+    monkeypatch.setattr("jax_ssl.evaluate.cost.SECONDS", 0.01)
     run = runs("simclr")
     own = lock.describe_self(str(run.resolve()))
     own |= {"pid": os.getppid(), "started": lock.start_of(os.getppid())}
     (run / lock.NAME).write_text(json.dumps(own))
-    assert "still trains: it is measured at its last good checkpoint, of step 3" in evaluate(
-        capsys, f"--run={run}", "--task=knn", "--which=student", *FEW
-    )
+    out = evaluate(capsys, f"--run={run}", "--task=knn,cost", "--which=student", "--config.cost.rounds=1", *FEW)
+    assert "still trains: it is measured at its last good checkpoint, of step 3" in out
+    assert "metrics.jsonl has no kNN, as the run had no probe" in out
     (run / lock.NAME).write_text(json.dumps(own | {"pid": 2**22 + 1}))
     assert not lock.in_use(run)
     (run / lock.NAME).unlink()

@@ -1,5 +1,6 @@
 """A network, and all images of a folder, for `embed` and `find`."""
 
+import functools
 import io
 from typing import NamedTuple
 
@@ -12,10 +13,12 @@ from jax_ssl.data.about import digest, printable
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import decode
 from jax_ssl.data.disk import read_bytes
+from jax_ssl.data.folder import state_of
 from jax_ssl.data.source import Source
 from jax_ssl.data.split import Split
 from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
+from jax_ssl.paths import is_remote
 from jax_ssl.study import features, measure
 
 THUMB = 64  # pixels of a thumbnail
@@ -48,10 +51,12 @@ def open_network(run, weights, which, size, out, say=print) -> Network:
 def source_of(folder: str) -> Source:
     """All images below a folder, in the order of their names, whatever their folders are called."""
     root, names = selection.names_in(folder)
+    state = functools.cache(lambda: state_of(root, names))
     return Source(
         name=f"folder:{printable(folder)}", count=len(names), labels=None, classes=0, images=None,
         read=lambda record, *reduction: decode(read_bytes(root, names[record]), names[record], *reduction),
         describe=lambda record: printable(names[record]), identity=digest("\0".join(names)),
+        state=None if is_remote(root) else state,
     )  # fmt: skip
 
 

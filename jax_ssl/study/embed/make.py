@@ -19,7 +19,6 @@ from jax_ssl.study.embed.store import Plan, Store
 from jax_ssl.study.neighbours import nearest_others
 from jax_ssl.study.report import project
 
-BATCH = 256
 NEAREST = 8  # neighbours in a parquet file
 MOST_NEAR = 100_000  # images up to which all are compared with all
 MOST_PLANE = 10_000  # images up to which a projection is made; viewers make one of their own
@@ -33,8 +32,11 @@ def embed(network: Network, folder: str, out: str, say=print) -> Path:
     kind, path = formats.format_of(out), local(out)
     source = images.source_of(folder)
     width = jax.eval_shape(network.encode, jnp.zeros((1, network.encode.size, network.encode.size, 3))).pooled.shape[1]
-    plan = Plan(network.digest, source.identity, source.count, width, BATCH, network.encode.size)
-    store = Store(path.with_name(f"{path.name}.partial"), plan)
+    size, batch = network.encode.size, encoder.batch_size(network.encode, network.encode.size)
+    these = images.split_of(source, network.settings).identity
+    store = Store(path.with_name(f"{path.name}.partial"), Plan(network.digest, these, source.count, width, batch, size))
+    if store.replaced:
+        say(f"what was in {store.folder} is of another network, other images or another machine: all begins anew")
     if store.done:
         say(f"going on from image {store.done:,} of {source.count:,}")
     extract(network, source, store, kind != "npz", say)
@@ -67,9 +69,9 @@ def extract(network: Network, source: Source, store: Store, thumbs: bool, say) -
     counter, waiting = Counter("features", len(split), say), collections.deque()
 
     def batches() -> Iterator[np.ndarray]:
-        for batch, good in split.batches(BATCH):
+        for batch, good in split.batches(store.plan.batch):
             waiting.append((batch, good))
-            yield np.pad(batch, ((0, BATCH - len(batch)), (0, 0), (0, 0), (0, 0)))
+            yield np.pad(batch, ((0, store.plan.batch - len(batch)), (0, 0), (0, 0), (0, 0)))
 
     for found in encoder.outputs(network.encode, batches()):
         batch, good = waiting.popleft()

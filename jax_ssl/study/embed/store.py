@@ -18,7 +18,7 @@ PARTS = ("features.f32", "read.u8", "thumbs.bin", "lengths.u32")
 
 
 class Plan(NamedTuple):
-    """What is in a store. weights and images: digests; count: images; width: of a feature; batch: images."""
+    """What is in a store. weights and images: digests; count: images; width: of a feature; batch: images at a time."""
 
     weights: str
     images: str
@@ -50,12 +50,17 @@ class Thumbs(NamedTuple):
 
 
 class Store:
-    """The folder of unfinished features. `done` images are in it already; `add` writes the next batch."""
+    """The folder of unfinished features. `done` images are in it already; `add` writes the next batch.
+
+    replaced: whether the folder was there with another plan, and was emptied.
+    """
 
     def __init__(self, folder: Path, plan: Plan):
         self.folder, self.plan = folder, plan
-        if self._planned() != list(plan):
-            shutil.rmtree(folder, ignore_errors=True)
+        planned = self._planned()
+        self.replaced = planned not in (None, list(plan))
+        if planned != list(plan):
+            self.remove()
             folder.mkdir(parents=True)
             for name in PARTS:
                 (folder / name).touch()
@@ -104,4 +109,6 @@ class Store:
         return Rows(features, read, Thumbs(self.folder / "thumbs.bin", ends))
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder)
+        """Deletes the folder, the plan first: after a kill in between, what is left counts as nothing."""
+        (self.folder / "plan.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

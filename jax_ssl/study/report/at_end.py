@@ -8,25 +8,26 @@ from pathlib import Path
 import jax
 
 from jax_ssl import __version__
-from jax_ssl.study import measure
+from jax_ssl.study import evaluation, frozen, measure
 from jax_ssl.study.report import facts, page
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def write_page(workdir: str, command: str, look: bool, say) -> None:
+def write_page(workdir: str, command: str, look: bool, table: frozen.Table | None, say) -> None:
     """Writes RUN/report.html on process 0. Any error is only one line, as the run itself is finished and saved.
 
     command: as a shell takes it. look: with what the network sees; of several processes none can extract it alone.
+    table: what was just measured of the run, which is not opened and measured again.
     """
     if jax.process_index() != 0:
         return
     try:
         facts.record_start(workdir, command, versions(), measure.hardware())
-        page.write(workdir, look=look and jax.process_count() == 1, say=say)
+        page.write(workdir, look=look and jax.process_count() == 1, table=table, say=say)
         say(f"a page with all of it: {workdir}/{page.NAME}")
     except Exception as error:
-        cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        cause = evaluation.sentence_of(error)
         say(f"The run is finished and saved, but its page is not written: {cause} (report --run={workdir} tries again)")
 
 

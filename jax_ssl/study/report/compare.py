@@ -4,153 +4,41 @@ Only numbers of one protocol are put beside each other. Where the protocols of t
 and what differs is said.
 """
 
-import itertools
 import json
 import math
-from typing import NamedTuple
 
-import jax
-import numpy as np
-
-from jax_ssl import config, paths
+from jax_ssl import paths
 from jax_ssl.errors import UserError
-from jax_ssl.plan import compile, flops
 from jax_ssl.study.report import charts, facts, page, sections, summary
 from jax_ssl.study.report.charts import Line, Spot
-from jax_ssl.study.report.facts import Facts
+from jax_ssl.study.report.groups import Group, Point, differing, grouped, points_of, protocol_key
 from jax_ssl.study.report.html import Html, behind, table, tag
 from jax_ssl.study.report.sections import figure, section
 
 TASKS = {"knn": "kNN", "linear": "Linear probe", "finetune": "Fine-tuning"}
-ASIDE = (*summary.CHOSEN, "hardware")  # of a protocol: what may differ between numbers that are compared
+NAMED = 3  # runs that are named as equally good
+MANY = 8  # runs from which the curves are behind a line to open
+SHOWN = 60  # cells of the table of configs, above which the reader opens it
 
 
-class Group(NamedTuple):
-    """Runs that differ in their seed alone. seconds: of training; work: FLOPs, NaN if unknown; both of one run."""
-
-    name: str
-    runs: list[Facts]
-    seconds: float
-    work: float
-
-
-class Point(NamedTuple):
-    """The accuracies of a group at one task under one protocol, in per cent, one for each seed."""
-
-    group: Group
-    values: list[float]
-    before: float | None  # of the untrained network
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self) -> float:
-        """The standard deviation over seeds, 0 for one."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
-
-
-def write(folders: list, out, with_work: bool = True):
+def write(folders: list, out, with_work: bool = True, baselines: list[dict] = ()):
     """Writes the page over these runs to a file. Raises UserError for a folder that is no run, or is given twice.
 
-    with_work: with FLOPs, for which the program of each is traced, some seconds of work.
+    with_work: with FLOPs, for which the program of each is traced, some seconds of work. baselines: records of raw
+    pixels or of an untrained network that belong to no run.
     """
     resolved = [str(paths.resolve(folder)) for folder in folders]
     if len(set(resolved)) < len(folders) or len(folders) < 2:
         raise UserError("--compare needs the folders of two runs or more, each once.")
     groups = grouped([facts.read(folder) for folder in folders], with_work)
     path = paths.resolve(out)
-    paths.write(path, compare_page(groups))
+    paths.write(path, compare_page(groups, baselines))
     return path
 
 
-def grouped(runs: list[Facts], with_work: bool = True) -> list[Group]:
-    """The runs, those that differ in their seed alone together, in the order of their first one."""
-    found = {}
-    for run in runs:
-        key = json.dumps(run.config | {"seed": None}, sort_keys=True)
-        found.setdefault(key, []).append(run)
-    names = unique([common_name(own) for own in found.values()])
-    work = work_of if with_work else lambda run: math.nan
-    return [Group(name, own, float(np.mean([training_seconds(run) for run in own])), work(own[0]))
-            for name, own in zip(names, found.values())]  # fmt: skip
-
-
-def common_name(runs: list[Facts]) -> str:
-    """`simclr-0` and `simclr-1` are `simclr`; a single run keeps its name."""
-    names = [run.name for run in runs]
-    shared = "".join(letters[0] for letters in itertools.takewhile(lambda some: len(set(some)) == 1, zip(*names)))
-    return names[0] if len(names) == 1 else shared.rstrip("-_. ") or names[0]
-
-
-def unique(names: list[str]) -> list[str]:
-    """The names, with a number where one is there twice."""
-    return [name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
-            for place, name in enumerate(names)]  # fmt: skip
-
-
-def training_seconds(run: Facts) -> float:
-    """Seconds of steps and of waiting for images, without compiling, measuring, drawing and what restarts cost."""
-    return run.account.get("step", 0.0) + run.account.get("data", 0.0)
-
-
-def work_of(run: Facts) -> float:
-    """FLOPs of all steps of a run, by tracing its program on one device; NaN where this version can't make it."""
-    try:
-        settings = config.of_run(run.folder)
-        settings.mesh.fsdp = 1
-        _, _, traced = compile.trace(settings, jax.devices()[:1])
-    except Exception:  # a run of another version, or on images that are not here: all else can be compared
-        return math.nan
-    return flops.count(traced.jaxpr) * run.step
-
-
-# ---- which numbers may stand beside each other
-
-
-def protocol_key(record: dict) -> str:
-    """What two numbers must have in common to be compared, as JSON."""
-    protocol = {key: value for key, value in summary.protocol_of(record).items() if key not in ASIDE}
-    protocol |= {key: value for key, value in record.items() if key not in (*sections.KNOWN, *ASIDE)}
-    return json.dumps(protocol | {"data": record.get("data"), "split": record.get("split"), "k": record.get("k")},
-                      sort_keys=True, default=str)  # fmt: skip
-
-
-def points_of(groups: list[Group], task: str) -> dict[str, list[Point]]:
-    """{protocol: points} of a task."""
-    found = {}
-    for group in groups:
-        own = {}
-        for run in group.runs:
-            rows = summary.rows(run.results, task)
-            gain = summary.gain(rows)
-            if gain is not None:
-                best = next(row for row in rows if row.record["weights"] == gain.network)
-                own.setdefault(protocol_key(best.record), []).append(gain)
-        for key, gains in own.items():
-            before = [gain.before for gain in gains if gain.before is not None]
-            mean = float(np.mean(before)) if before else None
-            found.setdefault(key, []).append(Point(group, [gain.after for gain in gains], mean))
-    return found
-
-
-def differing(keys: list[str]) -> list[tuple[str, list[str]]]:
-    """[(field, its value in each protocol)] of the fields in which protocols differ."""
-    protocols = [json.loads(key) for key in keys]
-    fields = sorted({field for protocol in protocols for field in protocol})
-    rows = [(field, [json.dumps(protocol[field]) if field in protocol else "–" for protocol in protocols])
-            for field in fields]  # fmt: skip
-    return [(field, values) for field, values in rows if len(set(values)) > 1]
-
-
-# ---- the page
-
-
-def compare_page(groups: list[Group]) -> str:
-    parts = [runs_table(groups)]
-    parts += [task_section(name, title, points_of(groups, name)) for name, title in TASKS.items()]
-    parts += [curves(groups), config_table(groups)]
+def compare_page(groups: list[Group], baselines: list[dict] = ()) -> str:
+    parts = [task_section(name, title, points_of(groups, name), baselines) for name, title in TASKS.items()]
+    parts += [curves(groups), runs_table(groups), config_table(groups)]
     title = f"{sum(len(group.runs) for group in groups)} runs compared"
     header = tag("header", tag("p", "comparison", class_="kicker"), tag("h1", title),
                  tag("p", headline(groups), class_="result"))  # fmt: skip
@@ -163,9 +51,12 @@ def headline(groups: list[Group]) -> str:
         found = points_of(groups, task)
         most = max(found.values(), key=len, default=[])
         if len(most) > 1:
-            best = max(most, key=lambda point: point.mean)
+            best, *others = sorted(most, key=lambda point: -point.mean)
+            close = [point.group.name for point in others if best.mean - point.mean < max(best.error, best.deviation)]
+            more = f" and {len(close) - NAMED} more" if len(close) > NAMED else ""
+            near = f"; within its error: {', '.join(close[:NAMED])}{more}" if close else ""
             rest = f" {len(found)} protocols are in use: not all numbers can be compared." if len(found) > 1 else ""
-            return f"On {name}, {best.group.name} is best of {len(most)}: {spread_text(best)} %.{rest}"
+            return f"On {name}, {best.group.name} is best of {len(most)}: {spread_text(best)} %{near}.{rest}"
     return "No two of these runs have a number of the same protocol."
 
 
@@ -175,20 +66,26 @@ def spread_text(point: Point) -> str:
 
 
 def runs_table(groups: list[Group]) -> Html:
-    header = ("run", "method", "seeds", "steps", "seconds of training", "FLOPs", "hardware")
-    rows = [(group.name, group.runs[0].method, ", ".join(str(run.config.get("seed", 0)) for run in group.runs),
-             f"{group.runs[0].step:,}", f"{group.seconds:,.0f}", flops_text(group.work), hardware(group))
-            for group in groups]  # fmt: skip
-    notes = []
-    if len({hardware(group) for group in groups}) > 1:
-        notes.append(tag("p", "The runs were made on different hardware, so their seconds can't be compared."))
+    machines = [hardware(group) for group in groups]
+    several = len(set(machines)) > 1
+    header = ("run", "method", "seeds", "steps", "seconds", "FLOPs", *["hardware"] * several)
+    rows = [(named(group.name), group.runs[0].method, ", ".join(str(run.config.get("seed", 0)) for run in group.runs),
+             f"{group.runs[0].step:,}", f"{group.seconds:,.0f}", flops_text(group.work), *[machine] * several)
+            for group, machine in zip(groups, machines)]  # fmt: skip
+    note = ("The runs were made on different hardware, so their seconds can't be compared." if several else
+            f"All were made on the same hardware: {machines[0]}.")  # fmt: skip
     told = ("Seconds are those of steps and of waiting for images. FLOPs are those of the matrix products and the "
             "convolutions of all steps.")  # fmt: skip
-    return section("runs", "Runs", tag("p", told), notes, table(header, rows, "Runs", (3, 4, 5)))
+    return section("runs", "Runs", table(header, rows, "Runs", (3, 4, 5)), tag("p", f"{note} {told}", class_="fine"))
+
+
+def named(name: str) -> Html:
+    """The name of a run in a table, which is not broken at its hyphens."""
+    return tag("span", name, class_="word")
 
 
 def flops_text(work: float) -> str:
-    return "–" if math.isnan(work) else f"{work:.2e}"
+    return "–" if math.isnan(work) else charts.short(work)
 
 
 def hardware(group: Group) -> str:
@@ -197,38 +94,68 @@ def hardware(group: Group) -> str:
     return "; ".join(sorted(filter(None, found))) or "not recorded"
 
 
-def task_section(name: str, title: str, found: dict[str, list[Point]]) -> Html | None:
+def task_section(name: str, title: str, found: dict[str, list[Point]], baselines: list[dict]) -> Html | None:
     """A table and two charts for each protocol; and in what the protocols differ, if there are several."""
+    baselines = [r for r in summary.newest(baselines) if r.get("task") == name and r.get("value") is not None]
     if not found:
         return None
-    content, several = [], len(found) > 1
-    if several:
-        rows = [(field, *values) for field, values in differing(list(found))]
-        header = ("field", *(f"protocol {number}" for number in range(1, len(found) + 1)))
-        told = "These numbers were measured by different protocols, and are not joined. They differ in:"
-        content += [tag("p", told), table(header, rows, f"Protocols of {title}")]
-    for number, points in enumerate(found.values(), 1):
-        if several:
-            content.append(tag("h3", f"Protocol {number}"))
-        content += protocol_part(title, points)
+    if len(found) == 1:
+        ((key, points),) = found.items()
+        return section(name, title, protocol_part(title, points, baselines_of(key, baselines)))
+    rows = [(field, *values) for field, values in differing(list(found))]
+    alone = [points[0] for points in list(found.values())[1:] if len(points) == 1]
+    shared = [f"protocol {number}" for number in range(1, len(found) - len(alone) + 1)]
+    header = ("field", *shared, *(named(point.group.name) for point in alone))
+    told = f"{len(found)} protocols were used, and their numbers are not joined. They differ in:"
+    content = [tag("p", told, " ", ", ".join(field.replace("_", " ") for field, *_ in rows), "."),
+               behind("The protocols", table(header, rows, f"Protocols of {title}"))]  # fmt: skip
+    for number, (key, points) in enumerate(found.items(), 1):
+        if len(points) > 1 or number == 1:
+            own = protocol_part(f"{title}, protocol {number}", points, baselines_of(key, baselines))
+            content += [tag("h3", f"Protocol {number}"), own]
+    if alone:
+        content += [tag("h3", "Alone in their protocol"), runs_of(alone, [], f"{title}, of runs with other protocols")]
     return section(name, title, content)
 
 
-def protocol_part(title: str, points: list[Point]) -> list[Html]:
-    rows = [(point.group.name, "–" if point.before is None else f"{point.before:.1f}", spread_text(point),
-             ", ".join(f"{value:.1f}" for value in point.values)) for point in points]  # fmt: skip
-    header = ("run", "untrained, %", "trained, %", "each seed")
+def baselines_of(key: str, baselines: list[dict]) -> list[dict]:
+    return [record for record in baselines if protocol_key(record) == key]
+
+
+def runs_of(points: list[Point], baselines: list[dict], caption: str) -> Html:
+    """A table of runs, with what was measured of them: their untrained networks, several seeds. Baselines are last."""
+    compared, several = any(p.before is not None for p in points), any(len(p.values) > 1 for p in points)
+    rows = []
+    for point in points:
+        before = ("–", "–") if point.before is None else (
+            f"{point.before:.1f}", f"{point.mean - point.before:+.1f}".replace("-", "−"))  # fmt: skip
+        each = ", ".join(f"{value:.1f}" for value in point.values)
+        rows.append((named(point.group.name), *[before[0]] * compared, spread_text(point), *[before[1]] * compared,
+                     *[each] * several))  # fmt: skip
+    for record in baselines:
+        own = (f"{100 * record['value']:.1f}", *["–", "–"] * compared, *[""] * several)
+        rows.append((summary.network_name(record), *own))
+    header = ("run", *["untrained, %"] * compared, "trained, %" if compared else "accuracy, %", *["rise"] * compared,
+              *["each seed"] * several)  # fmt: skip
+    return table(header, rows, caption, range(1, 4 if compared else 2))
+
+
+def protocol_part(title: str, points: list[Point], baselines: list[dict]) -> list[Html]:
+    """The table of one protocol, the best first and baselines last, and its charts."""
+    whole = runs_of(sorted(points, key=lambda point: -point.mean), baselines, f"{title}, of each run")
     plots = []
     for x_title, x_of in (("seconds of training", lambda g: g.seconds), ("FLOPs", lambda g: g.work)):
-        spots = [Spot(p.group.name, x_of(p.group), p.mean, p.deviation) for p in points if x_of(p.group) > 0]
-        if spots:
-            told = "; ".join(f"{spot.name} {spot.y:.1f} % at {spot.x:.3g}" for spot in spots)
+        spots = [Spot(p.group.name, x_of(p.group), p.mean, p.deviation, p.group.place)
+                 for p in points if x_of(p.group) > 0]  # fmt: skip
+        if len(spots) > 1:
+            told = "; ".join(f"{spot.name} {spot.y:.1f} % at {charts.short(spot.x)}" for spot in spots)
             chart = charts.scatter(spots, f"{title} against {x_title}: {told}", x_title)
-            note = f"per cent against {x_title}; the axis of {x_title} is logarithmic; bars: deviation over seeds"
-            data = [(s.name, f"{s.x:.4g}", f"{s.y:.1f}") for s in spots]
+            bars = "; bars: deviation over seeds" if any(spot.bar for spot in spots) else ""
+            note = f"per cent against {x_title}, on a logarithmic axis{bars}"
+            data = [(s.name, charts.short(s.x), f"{s.y:.1f}") for s in spots]
             behind_it = behind("Table", table(("run", x_title, "per cent"), data, f"{title}, {x_title}", (1, 2)))
             plots.append(figure(chart, title, note, behind_it))
-    return [table(header, rows, f"{title} of each run", (1, 2)), tag("div", plots, class_="charts wide")]
+    return [whole, tag("div", plots, class_="charts wide") if plots else None]
 
 
 def curves(groups: list[Group]) -> Html | None:
@@ -240,18 +167,20 @@ def curves(groups: list[Group]) -> Html | None:
     for method in dict.fromkeys(group.runs[0].method for group in groups):
         own = [group for group in groups if group.runs[0].method == method]
         panels.append(curve_of(own, "loss", f"Loss of {method}"))
-    panels = [one for one in panels if one is not None]
-    return section("curves", "Curves", tag("div", panels, class_="charts wide")) if panels else None
+    drawn = tag("div", [one for one in panels if one is not None], class_="charts wide")
+    if not any(panels):
+        return None
+    return section("curves", "Curves", behind(f"Curves of {len(groups)} runs", drawn) if len(groups) > MANY else drawn)
 
 
 def curve_of(groups: list[Group], name: str, title: str) -> Html | None:
     """One metric of the first seed of each group."""
     lines = []
-    for number, group in enumerate(groups):
+    for group in groups:
         scale = 100 if name in ("knn", "linear") else 1
         points = [(step, scale * value) for step, value in group.runs[0].series(name)]
         if len(points) > 1:
-            lines.append(Line(group.name, points, f"s{number % 8}"))
+            lines.append(Line(group.name, points, f"s{group.place % 8}"))
     if not lines:
         return None
     told = "; ".join(summary.direction(line.name, line.points) for line in lines)
@@ -267,5 +196,8 @@ def config_table(groups: list[Group]) -> Html:
     rows = [(key, *values) for key in keys if len(set(values := [show(own, key) for own in flat])) > 1]
     if not rows:
         return section("config", "Config", tag("p", "The configs are the same."))
-    header = ("key", *(group.name for group in groups))
-    return section("config", "Config", tag("p", "Keys in which the runs differ."), table(header, rows, "Configs"))
+    header = ("key", *(named(group.name) for group in groups))
+    told = f"{len(rows)} keys in which the runs differ"
+    whole = table(header, rows, "Configs")
+    many = len(groups) * len(rows) > SHOWN
+    return section("config", "Config", behind(told, whole) if many else [tag("p", f"{told}:"), whole])

@@ -7,8 +7,9 @@ import numpy as np
 from jax_ssl.data import pipeline
 from jax_ssl.data.split import open_splits
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import agreement, knn, linear, offline
-from jax_ssl.study import cases, measure
+from jax_ssl.evaluate import agreement, cluster, knn, linear, offline
+from jax_ssl.evaluate.case import Case
+from jax_ssl.study import cases, frozen, measure
 from jax_ssl.study.neighbours import nearest_others
 from jax_ssl.study.report import project
 
@@ -18,6 +19,7 @@ K = 20  # of the kNN classifier, where a linear probe would take too long
 COSTLY = 2e12  # multiplications of a linear probe, about ten seconds of two CPU cores
 THUMBNAIL = 48  # pixels of an image on the page, at most
 CLUSTERS = 10  # where there are no classes
+MOST_CLUSTERS = 20
 
 
 class Confusion(NamedTuple):
@@ -44,23 +46,30 @@ class Seen(NamedTuple):
     about: str  # which images these are
 
 
-def see(folder, facts, say=print) -> Seen:
+def see(folder, facts, table: frozen.Table | None = None, say=print) -> Seen:
     """The Seen of a run's newest good checkpoint. Raises UserError if there is none, or no images.
 
-    Features that `evaluate` has kept are used.
+    table: what was measured of the run already; without it, features that `evaluate` has kept are used.
     """
-    network = best_network(facts.results)
-    networks = measure.choose(measure.open_run(folder, say=lambda line: None), [network], say)
-    splits = open_splits(networks.settings, say)
-    (row,) = cases.rows_of(networks, splits, say)
+    network, measured = best_network(facts.results), {}
+    if table is None:
+        networks = measure.choose(measure.open_run(folder, say=lambda line: None), [network], say)
+        splits = open_splits(networks.settings, say)
+        (row,) = cases.rows_of(networks, splits, say)
+    else:
+        networks, splits, lines = table
+        row, measured = next((line.row, line.measured.linear) for line in lines if line.row.label == network)
     test, labels = row.case.test.features, row.case.test.labels
     if labels is None:
         chosen = np.unique(np.linspace(0, len(test) - 1, min(len(test), MAPPED)).astype(int))
         confusion = None
     else:
         chosen = pipeline.balanced_records(labels, MAPPED)
-        bank = row.case.train
-        confusion = confuse(bank.features, bank.labels, test, labels, splits.classes, networks.settings.seed)
+        probe, predicted = "linear probe", measured.get("predicted")
+        if predicted is None:
+            probe, predicted = classify(row.case, networks.settings.seed)
+        counts = agreement.contingency(labels, predicted, (splits.classes, splits.classes))
+        confusion = Confusion(counts, probe, float((predicted == labels).mean()))
         labels = labels[chosen]
     files = [splits.test.source.describe(int(record)) for record in splits.test.records[chosen]]
     part = f"the {splits.split} split" if labels is not None else "every tenth image"
@@ -82,20 +91,27 @@ def of_features(network, features, images, files, labels, confusion, about) -> S
     near, cosines = nearest_others(np.asarray(features, np.float32), min(NEAREST, len(features) - 1))
     same = float("nan") if labels is None else float((labels[near] == labels[:, None]).mean())
     groups = CLUSTERS if labels is None else max(2, len(np.unique(labels)))
-    clusters = project.clusters(project.to_unit(features), min(groups, 20))
+    clusters = clusters_of(features, min(groups, MOST_CLUSTERS, len(features)))
     small = offline.shrink(images, THUMBNAIL)
     return Seen(network, small, files, labels, clusters, project.plane(features), near, cosines, same, confusion, about)
 
 
-def confuse(bank, bank_labels, test, labels, classes: int, seed: int) -> Confusion:
-    """Which classes the linear probe confuses, or the kNN classifier where a probe would take long or can't be made."""
-    cost = 2 * bank.shape[1] * classes * len(linear.LEARNING_RATES) * linear.MAX_STEPS * linear.BATCH
+def clusters_of(features: np.ndarray, count: int) -> np.ndarray:
+    """The cluster of each feature (N, D) by k-means, the largest first: int (N,). One cluster if all are the same."""
+    if (features == features[:1]).all():
+        return np.zeros(len(features), int)
+    found = np.asarray(cluster.assign(features, cluster.fit(features, count, starts=1).centres[0]))
+    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
+    return np.argsort(order)[found]
+
+
+def classify(case: Case, seed: int) -> tuple[str, np.ndarray]:
+    """(what classifies, its class of each test image): the linear probe, or kNN where a probe would take long."""
+    bank, labels, test = case.train.features, case.train.labels, case.test.features
+    cost = 2 * bank.shape[1] * case.classes * len(linear.LEARNING_RATES) * linear.MAX_STEPS * linear.BATCH
     if len(bank) >= 10 and cost <= COSTLY:
-        probe = "linear probe"
-        predicted = np.asarray(linear.predict(linear.fit(bank, bank_labels, classes, seed=seed), test))
-    else:
-        k = min(K, len(bank))
-        probe = f"kNN classifier, k = {k}"
-        predicted = np.asarray(knn.classify(bank, bank_labels, test, k, knn.TEMPERATURE, classes))
-    counts = agreement.contingency(labels, predicted, (classes, classes))
-    return Confusion(counts, probe, float((predicted == labels).mean()))
+        fitted = linear.fit(bank, labels, case.classes, seed=seed)
+        return "linear probe", np.asarray(linear.predict(fitted, test))
+    k = min(K, len(bank))
+    predicted = knn.classify(bank, labels, test, k, knn.TEMPERATURE, case.classes)
+    return f"kNN classifier, k = {k}", np.asarray(predicted)

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
-VOID = {"meta", "link", "img", "input", "br", "line", "path", "circle", "rect", "polygon"}  # without an end tag
+OF_HTML = {"meta", "link", "img", "input", "br", "source"}  # without an end tag
+VOID = OF_HTML | {"line", "path", "circle", "rect", "polygon"}
 
 
 class Html(str):
@@ -42,7 +43,7 @@ def tag(name: str, /, *children, **attributes) -> Html:
         words.append(key if value is True else f'{key}="{escape(value)}"')
     opened = "<" + " ".join(words)
     if name in VOID and not children:
-        return Html(f"{opened}/>" if name not in ("meta", "link", "img", "input", "br") else f"{opened}>")
+        return Html(f"{opened}/>" if name not in OF_HTML else f"{opened}>")
     return Html(f"{opened}>{join(*children)}</{name}>")
 
 
@@ -58,12 +59,17 @@ def table(header: Iterable, rows: Iterable[Iterable], caption: str, numbers: Ite
     ]  # fmt: skip
     inner = tag("table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", head)), tag("tbody", body))
     # A wide table scrolls inside its frame, and a frame that scrolls has to be reached by the keyboard.
-    return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=f"Table: {caption}")
 
 
 def behind(summary: str, *content) -> Html:
     """Content that the reader opens."""
     return tag("details", tag("summary", summary), *content)
+
+
+def shell(command: str) -> Html:
+    """A command whose words are not broken at their hyphens."""
+    return Html(" ".join(tag("span", word, class_="word") for word in command.split(" ")))
 
 
 def plain(text: Html) -> str:

@@ -4,8 +4,10 @@ import json
 import shlex
 
 from jax_ssl.study.report.facts import Facts, nearest_preset
-from jax_ssl.study.report.html import Html, behind, join, table, tag
-from jax_ssl.study.report.sections import section
+from jax_ssl.study.report.html import Html, behind, join, shell, table, tag
+from jax_ssl.study.report.sections import folder_of, section
+
+COMMIT = 12  # letters of a commit that name it
 
 
 def settings(facts: Facts) -> Html:
@@ -39,8 +41,9 @@ def reproduce(facts: Facts) -> Html:
     else:
         return section("reproduce", "How to reproduce it", tag("p", "Start from the config above."))
     versions = {"hardware": started.get("hardware")} | (started.get("versions") or {})
-    rows = [tag("div", tag("dt", name), tag("dd", version)) for name, version in versions.items() if version]
+    rows = [tag("div", tag("dt", name), tag("dd", version[:COMMIT if name == "commit" else None]))
+            for name, version in versions.items() if version]  # fmt: skip
     rows.append(tag("div", tag("dt", "seed"), tag("dd", facts.config.get("seed", 0))))
-    again = f"The page again: python -m jax_ssl report --run=runs/{facts.name}"
-    return section("reproduce", "How to reproduce it", tag("p", told), tag("pre", command, tabindex="0"),
+    again = ["The page again: ", shell(f"python -m jax_ssl report --run={folder_of(facts)}")]
+    return section("reproduce", "How to reproduce it", tag("p", told), tag("pre", shell(command), tabindex="0"),
                    tag("dl", rows, class_="facts many"), tag("p", again, class_="fine"))  # fmt: skip

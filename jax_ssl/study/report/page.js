@@ -9,11 +9,12 @@
   const hover = document.getElementById("hover"), hoverImage = document.getElementById("hover-image");
   const hoverText = document.getElementById("hover-text");
   const legend = document.getElementById("legend"), chosenBox = document.getElementById("chosen");
-  const count = data.x.length, EDGE = 22, REACH = 14, GRID = 10000;
+  const count = data.x.length, EDGE = 22, REACH = 14, GRID = 10000, CLOSEST = 32, STEP = 1.6, SMALLEST = 24;
   const OKABE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#777777"];
   const PETROFF = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
   const sprite = new Image();
   let colour = data.labels ? "labels" : "clusters", only = -1, chosen = -1, under = -1, size = [0, 0], places = [];
+  let zoom = 1, centre = [GRID / 2, GRID / 2], side = 0, radius = 3, held = null;  // side: of a point that is a picture, or 0
 
   const groupOf = (i) => data[colour][i];
   const groups = () => [...new Set(data[colour])].sort((a, b) => a - b);
@@ -42,8 +43,20 @@
     context.imageSmoothingEnabled = false;
     context.drawImage(sprite, (i % data.columns) * own, Math.floor(i / data.columns) * own, own, own, 0, 0, side, side);
   }
+  const inside = (i) => places[i][0] > 0 && places[i][1] > 0 && places[i][0] < size[0] && places[i][1] < size[1];
   function point(i, r) {
     const g = groupOf(i);
+    if (side) {
+      const own = data.side, half = side / 2 * (r > 1.2 * radius ? 1.3 : 1), [x, y] = places[i];
+      pen.drawImage(sprite, (i % data.columns) * own, Math.floor(i / data.columns) * own, own, own,
+        x - half, y - half, 2 * half, 2 * half);
+      const around = pen.strokeStyle;
+      pen.lineWidth = r > 1.2 * radius ? 3 : 2;
+      pen.strokeStyle = r > 1.2 * radius ? around : colourOf(g);
+      pen.strokeRect(x - half, y - half, 2 * half, 2 * half);
+      pen.strokeStyle = around;
+      return;
+    }
     shape(pen, g % 5, places[i][0], places[i][1], r);
     pen.fillStyle = colourOf(g);
     pen.fill();
@@ -55,14 +68,19 @@
     canvas.width = Math.round(box.width * ratio);
     canvas.height = Math.round(box.height * ratio);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const scale = Math.min(size[0], size[1]) - 2 * EDGE, wide = size[0] - 2 * EDGE, high = size[1] - 2 * EDGE;
-    places = data.x.map((x, i) => [EDGE + wide * x / GRID, EDGE + high * (1 - data.y[i] / GRID)]);
-    const radius = Math.max(2.6, Math.min(5, scale / 28 / Math.sqrt(count / 100)));
+    const wide = size[0] - 2 * EDGE, high = size[1] - 2 * EDGE;
+    places = data.x.map((x, i) => [EDGE + wide * ((x - centre[0]) / GRID * zoom + .5),
+      EDGE + high * (.5 - (data.y[i] - centre[1]) / GRID * zoom)]);
+    const visible = places.filter((_, i) => inside(i)).length;
+    side = visible * SMALLEST ** 2 > .4 * size[0] * size[1] ? 0
+      : Math.min(64, Math.max(SMALLEST, Math.sqrt(.3 * size[0] * size[1] / Math.max(visible, 1))));
+    radius = Math.max(2.6, Math.min(5, (Math.min(wide, high)) / 28 / Math.sqrt(count / 100)) * Math.sqrt(zoom));
+    pen.imageSmoothingEnabled = side > data.side;
     pen.strokeStyle = token("--panel");
     pen.lineWidth = .8;
     for (let i = 0; i < count; i++) {
       pen.globalAlpha = only < 0 || groupOf(i) === only ? .95 : .13;
-      point(i, radius);
+      if (inside(i)) point(i, radius);
     }
     pen.globalAlpha = 1;
     if (chosen >= 0) {
@@ -86,8 +104,26 @@
       point(under, radius * 1.5);
     }
   }
+  function look(at, to) {
+    zoom = Math.min(CLOSEST, Math.max(1, to));
+    centre = at.map((value) => Math.min(GRID * (1 - .5 / zoom), Math.max(GRID * .5 / zoom, value)));
+    show(-1);
+    draw();
+    canvas.style.touchAction = zoom > 1 ? "none" : "";  // a finger moves the page, or the enlarged map
+    canvas.style.cursor = zoom > 1 ? "grab" : "";
+  }
+  const across = (px, by = zoom) => (px - size[0] / 2) / (size[0] - 2 * EDGE) * GRID / by;
+  const down = (py, by = zoom) => (size[1] / 2 - py) / (size[1] - 2 * EDGE) * GRID / by;
+  function zoomBy(factor, px = size[0] / 2, py = size[1] / 2) {  // what is at that place of the canvas stays there
+    const to = Math.min(CLOSEST, Math.max(1, zoom * factor));
+    look([centre[0] + across(px) - across(px, to), centre[1] + down(py) - down(py, to)], to);
+  }
+  function zoomToChosen(factor) {
+    if (chosen >= 0) look([data.x[chosen], data.y[chosen]], zoom * factor);
+    else zoomBy(factor);
+  }
   function nearest(x, y) {
-    let best = -1, least = REACH * REACH;
+    let best = -1, least = Math.max(REACH, side / 2) ** 2;
     places.forEach(([px, py], i) => {
       const away = (px - x) ** 2 + (py - y) ** 2;
       if (away < least && (only < 0 || groupOf(i) === only)) [best, least] = [i, away];
@@ -136,6 +172,7 @@
         button.title = "cosine " + data.cosines[i][n].toFixed(2) + (data.files[j] ? ", " + data.files[j] : "");
         button.addEventListener("click", () => { choose(j); canvas.focus(); });
       });
+      if (!inside(i)) return look([data.x[i], data.y[i]], zoom);
     }
     draw();
   }
@@ -171,20 +208,42 @@
     }
   }
 
-  canvas.addEventListener("mousemove", (event) => {
+  const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    show(nearest(event.clientX - box.left, event.clientY - box.top));
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  canvas.addEventListener("pointerdown", (event) => { held = { from: at(event), centre, moved: false }; });
+  canvas.addEventListener("pointermove", (event) => {
+    const [x, y] = at(event);
+    if (held && zoom > 1 && event.buttons) {
+      if (!held.moved && Math.hypot(x - held.from[0], y - held.from[1]) < 5) return;
+      if (!held.moved) canvas.setPointerCapture(event.pointerId);
+      held.moved = true;
+      look([held.centre[0] - across(x) + across(held.from[0]), held.centre[1] - down(y) + down(held.from[1])], zoom);
+    } else if (event.pointerType === "mouse") show(nearest(x, y));
   });
-  canvas.addEventListener("mouseleave", () => show(-1));
+  canvas.addEventListener("pointerleave", () => show(-1));
   canvas.addEventListener("click", (event) => {
-    const box = canvas.getBoundingClientRect();
-    choose(nearest(event.clientX - box.left, event.clientY - box.top));
+    if (!held || !held.moved) choose(nearest(...at(event)));
+    held = null;
   });
+  canvas.addEventListener("dblclick", (event) => zoomBy(STEP * STEP, ...at(event)));
+  canvas.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return;  // the wheel alone moves the page
+    event.preventDefault();
+    zoomBy(Math.exp(-event.deltaY / 200), ...at(event));
+  }, { passive: false });
+  document.getElementById("zoom-in").addEventListener("click", () => zoomToChosen(STEP));
+  document.getElementById("zoom-out").addEventListener("click", () => zoomToChosen(1 / STEP));
+  document.getElementById("zoom-all").addEventListener("click", () => look(centre, 1));
   canvas.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (event.key === "Escape") choose(-1);
     else if (event.key === "Home" || ((event.key in steps || event.key === "Enter") && chosen < 0)) first();
     else if (event.key in steps) step(...steps[event.key]);
+    else if (event.key === "+" || event.key === "=") zoomToChosen(STEP);
+    else if (event.key === "-") zoomToChosen(1 / STEP);
+    else if (event.key === "0") look(centre, 1);
     else return;
     event.preventDefault();
   });
@@ -197,6 +256,6 @@
   if (!data.labels) document.querySelectorAll("input[name=colour]").forEach((input) => { input.checked = true; });
   window.addEventListener("resize", draw);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  sprite.addEventListener("load", () => { drawLegend(); draw(); });
+  sprite.addEventListener("load", () => { drawLegend(); look(centre, 1); });
   sprite.src = data.sprite;
 })();

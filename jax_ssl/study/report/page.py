@@ -13,7 +13,7 @@ from etils import epath
 from jax_ssl import paths
 from jax_ssl.errors import DataError, UserError
 from jax_ssl.study.report import facts as facts_of
-from jax_ssl.study.report import features, origin, pictures, sections, seen
+from jax_ssl.study.report import features, numbers, origin, pictures, sections, seen
 from jax_ssl.study.report.html import Html, join, plain, tag
 
 NAME = "report.html"
@@ -22,17 +22,18 @@ ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 
     "r='3' fill='%230072b2'/%3E%3C/svg%3E"  # fmt: skip
 
 
-def write(folder, out=None, look: bool = True, say=print) -> epath.Path:
+def write(folder, out=None, look: bool = True, table=None, say=print) -> epath.Path:
     """Writes the page of a run and returns its path. Raises UserError.
 
     out: a file; default RUN/report.html. look: with what the network sees, for which its images are read and their
-    features extracted; what can't be looked at is said in one line, and the page is written without it.
+    features extracted; what can't be looked at is said in one line, and the page is written without it. table: a
+    frozen.Table of the run, if it has just been measured.
     """
     facts = facts_of.read(folder)
     found = None
     if look:
         try:
-            found = features.see(folder, facts, say)
+            found = features.see(folder, facts, table, say)
         except (UserError, DataError) as error:
             say(f"the page has no map and no neighbours: {error}")
     text = run_page(facts, found)
@@ -44,13 +45,13 @@ def write(folder, out=None, look: bool = True, say=print) -> epath.Path:
 def run_page(facts, found) -> str:
     """The page of a run. found: the Seen of its network, or None."""
     names = facts.class_names
-    parts = [sections.result(facts), sections.health(facts), sections.curves(facts), sections.numbers(facts),
+    parts = [sections.result(facts), sections.health(facts), sections.curves(facts), numbers.numbers(facts),
              pictures.pictures(facts)]  # fmt: skip
     if found is not None:
         parts += [seen.neighbours(found, names), seen.plane_map(found, names), seen.confusion(found, names)]
     else:
         told = ["Nearest neighbours, a map of the images and the confusion of a probe are made by ",
-                tag("code", f"report --run=runs/{facts.name}"), "."]  # fmt: skip
+                tag("code", f"report --run={sections.folder_of(facts)}"), "."]  # fmt: skip
         parts.append(sections.section("map", "Map", tag("p", told)))
     parts += [origin.settings(facts), origin.reproduce(facts)]
     title = f"{facts.method}, {facts.name}"

@@ -75,8 +75,10 @@ def with_opentsne(x: np.ndarray, perplexity: int, seed: int) -> np.ndarray:
 
 def with_sklearn(x: np.ndarray, perplexity: int, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE  # imported late, as above
+    from threadpoolctl import threadpool_limits
 
-    return TSNE(perplexity=perplexity, random_state=seed, init="pca", learning_rate="auto").fit_transform(x)
+    with threadpool_limits(1):  # sums over threads are of no fixed order, and small sets wait more than they compute
+        return TSNE(perplexity=perplexity, random_state=seed, init="pca", learning_rate="auto").fit_transform(x)
 
 
 def to_square(points: np.ndarray) -> np.ndarray:
@@ -101,17 +103,3 @@ def trustworthiness(x: np.ndarray, points: np.ndarray, near: int = NEAR) -> floa
     close = np.argsort(away(points), axis=1, kind="stable")[:, :near]
     lost = np.maximum(np.take_along_axis(ranks, close, 1) - near, 0).sum()
     return float(1 - 2 * lost / (count * near * (2 * count - 3 * near - 1)))
-
-
-def clusters(x: np.ndarray, count: int, seed: int = 0, rounds: int = 30) -> np.ndarray:
-    """k-means of unit features (N, D): the cluster of each, int64 (N,), the largest cluster first."""
-    random = np.random.RandomState(seed)
-    centres = x[random.choice(len(x), min(count, len(x)), replace=False)]
-    for _ in range(rounds):
-        own = (x @ centres.T).argmax(1)
-        sums = np.stack([x[own == place].sum(0) if (own == place).any() else centres[place]
-                         for place in range(len(centres))])  # fmt: skip
-        centres = sums / (np.linalg.norm(sums, axis=1, keepdims=True) + 1e-12)
-    own = (x @ centres.T).argmax(1)
-    order = np.argsort(-np.bincount(own, minlength=len(centres)), kind="stable")
-    return np.argsort(order)[own]

@@ -1,7 +1,6 @@
-"""The first parts of the page, from the folder of a run: its result, health, curves and numbers."""
+"""The first parts of the page, from the folder of a run: its result, health and curves."""
 
-import json
-import math
+import shlex
 
 from jax_ssl.study.report import charts, summary
 from jax_ssl.study.report.charts import Line
@@ -17,6 +16,7 @@ CURVES = {  # {metric: (title, what a reader should know)}
     "grad_norm": ("Norm of the gradient", "A jump is a sign of an unstable run."),
     "images_per_second": ("Images per second", "Without the time of measuring, drawing and saving."),
 }
+FIRST = "feature_std", "rankme"  # of CURVES: what stands open beside loss and accuracies
 MARKS = {"good": "✓", "look": "△", "bad": "✕"}
 WORDS = {"good": "good", "look": "look at this", "bad": "bad"}
 
@@ -43,7 +43,8 @@ def images_name(facts: Facts) -> str:
     """What a title calls the training images: the name of a data set, the last part of a path."""
     kind, _, name = str(facts.data.get("name") or facts.config["data"]["name"]).partition(":")
     known = {"embedded": "the embedded photographs", "synthetic": "synthetic images"}
-    return known.get(kind) or name.rstrip("/").rpartition("/")[2] or kind
+    parts = [part for part in name.split("/") if part]
+    return known.get(kind) or next((part for part in reversed(parts) if part != "train"), kind)
 
 
 def result(facts: Facts) -> Html:
@@ -61,10 +62,16 @@ def result(facts: Facts) -> Html:
         facts_list.append(tag("div", tag("dt", "time"), tag("dd", summary.clock(total), f" on {told}" if told else "")))
     advice = None
     if not panels:
-        advice = tag(
-            "p", "Not measured with baselines yet: ", tag("code", f"evaluate --run={facts.name}"), " does that."
-        )
+        does = tag("code", f"evaluate --run={folder_of(facts)}")
+        advice = tag("p", "Not measured with baselines yet: ", does, " does that.")
     return section("result", "Result", advice, tag("div", panels, class_="pair"), tag("dl", facts_list, class_="facts"))
+
+
+def folder_of(facts: Facts) -> str:
+    """The run's folder as a command names it: as it was started, or `runs/NAME`."""
+    words = shlex.split(facts.started.get("command", ""))
+    own = [word.partition("=")[2] for word in words if word.startswith("--workdir=")]
+    return shlex.quote(own[0] if own else f"runs/{facts.name}")
 
 
 def bar_panel(task: str, title: str, rows) -> Html:
@@ -106,13 +113,11 @@ def curves(facts: Facts) -> Html:
     """The curves that every reader asks for, and behind them all others that were logged."""
     logged = sorted({name for line in facts.metrics for name in line} - {"step"})
     puzzles = [name for name in logged if name.startswith("pretext_")]
-    first = [
-        curve(facts, "loss"),
-        accuracy_curve(facts),
-        *(curve(facts, name) for name in [*puzzles, *list(CURVES)[1:]]),
-    ]
+    first = [curve(facts, "loss"), accuracy_curve(facts), *(curve(facts, name) for name in [*puzzles, *FIRST])]
     first = [one for one in first if one is not None]
-    rest = [name for name in logged if name not in (*CURVES, *puzzles, "knn", "linear", "uniform_loss", "data_wait")]
+    shown = "loss", "knn", "linear", "uniform_loss", "data_wait", *puzzles, *FIRST
+    rest = [*CURVES, *(name for name in logged if name not in CURVES)]
+    rest = [name for name in rest if name not in shown]
     others = [one for name in rest if (one := curve(facts, name)) is not None]
     if not first:
         return section("curves", "Curves", tag("p", "Fewer than two steps were logged."))
@@ -155,45 +160,3 @@ def curve_table(title: str, series) -> Html:
     rows = [(f"{step:,}", *(charts.short(own[step]) if step in own else "–" for own in by_step)) for step in steps]
     header = ("step", *(name for name, _ in series))
     return behind("Table", table(header, rows, title, range(len(header))))
-
-
-def numbers(facts: Facts) -> Html:
-    """Every record, with the whole protocol on its row."""
-    if not facts.results:
-        return section("numbers", "Numbers", tag("p", "results.jsonl has no numbers yet."))
-    header = ("measured", "network", "value", "images", "protocol", "step", "seed")
-    rows = [number_row(record) for record in summary.newest(facts.results)]
-    told = f"{len(rows)} numbers. Accuracies are in per cent; each row has the protocol by which it was measured."
-    return section("numbers", "Numbers", tag("p", told), table(header, rows, "All numbers", (2, 5, 6)))
-
-
-def number_row(record: dict) -> tuple:
-    value = record.get("value")
-    if not isinstance(value, int | float):
-        shown = "–"
-    else:
-        shown = f"{100 * value:.1f}" if record.get("metric") in summary.PER_CENT else charts.short(value)
-    return (
-        summary.task_name(record), summary.network_name(record), shown,
-        f"{record.get('data', '')}, {record.get('split', '')}", tag("span", protocol_text(record), class_="fine"),
-        f"{record.get('step', 0):,}", record.get("seed", ""),
-    )  # fmt: skip
-
-
-KNOWN = ("task", "weights", "metric", "value", "data", "split", "k", "protocol", "step", "seed")
-
-
-def protocol_text(record: dict) -> str:
-    """`train images 5,000; frozen; temperature 0.07; ...`: the protocol, and any other field of a record."""
-    fields = {key: value for key, value in record.items() if key not in KNOWN} | summary.protocol_of(record)
-    parts = []
-    for key, value in sorted(fields.items(), key=lambda field: field[0] == "hardware"):  # which comes last
-        name = key.replace("_", " ")
-        parts.append(name if value is True else f"not {name}" if value is False else f"{name} {plain_value(value)}")
-    return "; ".join(parts)
-
-
-def plain_value(value) -> str:
-    if isinstance(value, float):
-        return charts.short(value) if math.isfinite(value) else str(value)
-    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else json.dumps(value)

@@ -85,7 +85,8 @@ def sprite(images: np.ndarray) -> tuple[str, int, int]:
 def map_data(seen: Seen, names: list[str]) -> str:
     """What the page's program needs, as JSON that can stand inside a script element."""
     image, side, columns = sprite(seen.images)
-    points = np.clip(np.round(seen.plane.points * GRID), 0, GRID).astype(int)
+    points = seen.plane.points - seen.plane.points.min(0)  # each axis fills the canvas: its unit means nothing
+    points = np.round(points / np.maximum(points.max(0), 1e-12) * GRID).astype(int)
     data = {
         "x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "near": seen.neighbours.tolist(),
         "cosines": np.round(seen.similarities, 3).tolist(), "clusters": seen.clusters.tolist(),
@@ -106,10 +107,14 @@ def plane_map(seen: Seen, names: list[str]) -> Html:
                for value, text, checked in (("labels", "class", True), ("clusters", "cluster of k-means", False))
                if value == "clusters" or seen.labels is not None]  # fmt: skip
     hint = ("Point at an image to see it, click to choose it. Arrow keys go to the nearest image in that direction, "
-            "Home to the first, Escape lets go.")  # fmt: skip
+            "Home to the first, Escape lets go. Buttons, the keys + and −, or Ctrl and the wheel zoom; drag what is "
+            "enlarged. With room enough, points become pictures.")  # fmt: skip
+    buttons = [tag("button", sign, type="button", id=f"zoom-{name}", aria_label=says)
+               for name, sign, says in (("in", "+", "Zoom in"), ("out", "−", "Zoom out"), ("all", "1:1", "Show all"))]
     stage = tag(
         "div", tag("canvas", id="plane", tabindex="0", role="application", aria_label="Map of images by their features",
                    aria_describedby="plane-hint", width="900", height="640"),
+        tag("div", buttons, id="zoom", role="group", aria_label="Zoom of the map"),
         tag("div", tag("canvas", id="hover-image", width="96", height="96"), tag("span", id="hover-text"), id="hover",
             hidden=True, aria_hidden="true"), class_="stage")  # fmt: skip
     side = tag("div", tag("fieldset", tag("legend", "Colour by"), colours), tag("div", id="legend", role="group",
@@ -150,9 +155,9 @@ def confusion(seen: Seen, names: list[str]) -> Html | None:
             for row, column in pairs]  # fmt: skip
     told = f"The {probe} on the frozen features is right for {100 * accuracy:.1f} % of the test images."
     if rows:
-        told += f" Most often it takes {rows[0][0]} for {rows[0][1]}: {rows[0][3]} % of them."
-    worst = behind("The pairs that are confused most", table(("is", "taken for", "images", "% of the class"), rows,
-                   "Confused pairs", (2, 3)))  # fmt: skip
+        told += f" The most frequent confusion: {rows[0][3]} % of the class {rows[0][0]} are taken for {rows[0][1]}."
+    pairs = table(("is", "taken for", "images", "% of it"), rows, "Confused pairs", (2, 3))
+    worst = tag("div", tag("h3", "Confused most often"), pairs) if rows else None
     content = [tag("p", told)]
     present = np.flatnonzero(counts.sum(0) + counts.sum(1))
     if len(present) <= MATRIX:
@@ -161,5 +166,6 @@ def confusion(seen: Seen, names: list[str]) -> Html | None:
         cells = [(label, *(str(count) for count in own)) for label, own in zip(labels, few.tolist())]
         full = behind("Table", table(("is / taken for", *labels), cells, "Confusion, numbers of images",
                       range(1, len(labels) + 1)))  # fmt: skip
-        content.append(figure(chart, "Confusion", "Rows are the true class; per cent of each row.", full))
-    return section("confusion", "Confusion", content, worst if rows else None)
+        drawn = figure(chart, "Each class", "Rows are the true class; per cent of each row.", full)
+        return section("confusion", "Confusion", content, tag("div", drawn, worst, class_="pair"))
+    return section("confusion", "Confusion", content, worst)

@@ -51,6 +51,9 @@ def test_parquet_has_the_columns_that_viewers_open(tmp_path, monkeypatch):
     assert found[4]["neighbors"] == {"ids": [1, 2], "distances": [0.25, 0.25]}
     assert found[4]["image"] == {"bytes": thumb(4), "path": table().files[4]}
     np.testing.assert_array_equal([row["features"] for row in found], table().features)
+    frame = pytest.importorskip("pandas").read_parquet(tmp_path / "x.parquet")
+    assert list(frame.columns) == list(found[0]) and frame["features"][0].dtype == np.float32
+    assert frame["projection_x"].dtype == np.float64 and frame["file"].tolist() == table().files
 
 
 def test_the_projector_folder_keeps_its_limits(tmp_path, monkeypatch):

@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl.study.embed import make
+from jax_ssl import encoder
+from jax_ssl.study.embed import images
 from jax_ssl.study.embed.store import Store
 from tests.runs import save_run
+from tests.small import small
 from tests.study.report.example import make_images
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Images in folders; one is a copy of another, and one is no image."""
-    images = make_images(tmp_path_factory.mktemp("embed") / "images", each=9)
-    shutil.copy(next((images / "cats & dogs").iterdir()), images / "copy.png")
-    (images / "broken.jpg").write_bytes(b"no image")
-    return images
+    made = make_images(tmp_path_factory.mktemp("embed") / "images", each=9)
+    shutil.copy(next((made / "cats & dogs").iterdir()), made / "copy.png")
+    (made / "broken.jpg").write_bytes(b"no image")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(make, "BATCH", 8)
+    monkeypatch.setattr(encoder, "batch_size", lambda encode, side: 8)
 
 
 def embed(run, folder, out):
@@ -66,6 +68,16 @@ def test_names_labels_and_features_belong_together(run, folder, tmp_path):
         by_file[file], by_file["copy.png"], atol=1e-5))  # fmt: skip
     assert dict(zip(found["files"].tolist(), found["labels"].tolist()))[twin] == "cats & dogs"
     assert "broken.jpg" not in by_file
+
+
+def test_other_images_of_the_same_names_are_others(folder, tmp_path):
+    identity = lambda place: images.split_of(images.source_of(str(place)), small("moco")).identity
+    before = identity(folder)
+    assert identity(folder) == before
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    assert (first := identity(copied)) != before
+    (copied / "copy.png").write_bytes((copied / "broken.jpg").read_bytes())
+    assert identity(copied) != first
 
 
 def test_find_an_image_and_its_copy(run, folder, tmp_path, capsys):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -52,4 +54,14 @@ def test_what_was_added_comes_back(tmp_path):
 def test_another_plan_begins_anew(tmp_path):
     fill(Store(tmp_path / "s", PLAN))
     assert Store(tmp_path / "s", PLAN).done == 10
-    assert Store(tmp_path / "s", PLAN._replace(weights="other")).done == 0
+    other = Store(tmp_path / "s", PLAN._replace(weights="other"))
+    assert other.done == 0 and other.replaced and not Store(tmp_path / "s", other.plan).replaced
+
+
+def test_a_kill_while_it_is_deleted_leaves_nothing_that_counts(tmp_path, monkeypatch):
+    store = Store(tmp_path / "s", PLAN)
+    fill(store)
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: (folder / PARTS[0]).unlink())
+    store.remove()
+    monkeypatch.undo()
+    assert Store(tmp_path / "s", PLAN).done == 0

@@ -118,6 +118,15 @@ def test_the_map_answers_keys_and_the_mouse(opened):
     assert chosen() != first
     tab.locator("#chosen ol button").first.press("Enter")
     assert "Its nearest images" in chosen()
+    seen = lambda: tab.evaluate("document.getElementById('plane').toDataURL().length")
+    whole = seen()
+    tab.locator("#zoom-in").click()
+    tab.focus("#plane")
+    for _ in range(8):
+        tab.keyboard.press("+")
+    assert seen() != whole and chosen() != "Nothing is chosen."
+    tab.keyboard.press("0")
+    assert seen() == whole
     tab.keyboard.press("Escape")
     assert chosen() == "Nothing is chosen."
     shown = find_a_point(tab)

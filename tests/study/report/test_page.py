@@ -68,7 +68,7 @@ def test_the_map_has_every_held_out_image(written):
 
 def test_the_end_of_a_run_writes_the_page_and_how_it_was_started(run, written):
     said = []
-    at_end.write_page(run, "python -m jax_ssl train --config=simclr:tiny", False, said.append)
+    at_end.write_page(run, "python -m jax_ssl train --config=simclr:tiny", False, None, said.append)
     text = (run / "report.html").read_text()
     assert said == [f"a page with all of it: {run / 'report.html'}"]
     assert '<canvas id="plane"' not in text and "report --run=" in text
@@ -77,7 +77,7 @@ def test_the_end_of_a_run_writes_the_page_and_how_it_was_started(run, written):
 
 def test_a_page_that_fails_is_one_line(tmp_path):
     said = []
-    at_end.write_page(str(tmp_path), "train", True, said.append)
+    at_end.write_page(str(tmp_path), "train", True, None, said.append)
     assert len(said) == 1 and said[0].startswith("The run is finished and saved, but its page is not written: ")
 
 

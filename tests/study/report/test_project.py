@@ -43,12 +43,3 @@ def test_a_collapsed_network_has_a_plane_without_noise():
 def test_few_images_have_a_plane_too():
     assert project.plane(np.eye(2, 5)).points.shape == (2, 2)
     assert np.isnan(project.plane(np.eye(3, 5)).trust)
-
-
-def test_clusters_find_groups_and_the_largest_comes_first():
-    x, groups = blobs()
-    x, groups = x[10:], groups[10:]  # ten of the first group are gone
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    found = project.clusters(unit.astype(np.float64), 3)
-    assert len({(a, b) for a, b in zip(found, groups)}) == 3
-    assert (np.diff(np.bincount(found)) <= 0).all()
