@@ -21,10 +21,10 @@ from jax_ssl.data import selection
 from jax_ssl.data.sources import open_source
 from jax_ssl.run import checkpoints, metrics, profiling
 from jax_ssl.study import seals
-from jax_ssl.weights.read import read
 from tests import fake_gcs
 from tests.small import overrides
 from tests.test_train import stop_at
+from tests.weights.arrays import read
 
 STEP = 32 / 5000  # epochs of one step of 32 embedded images
 GOLDEN = Path(__file__).parent / "golden"
@@ -141,12 +141,22 @@ def test_weights_of_other_kinds(bucket, kind):
     np.testing.assert_array_equal(read(f"gs://bucket/weights/a.{kind}")["a"], arrays["a"])
 
 
-def test_weights_in_and_out(bucket, capfd):
-    bucket.write("weights/dino.pth", (GOLDEN / "dino_vit.pth").read_bytes())
-    there, folder = "gs://bucket/weights/dino.pth", "gs://bucket/weights/imported"
-    assert command.main(["weights", "import", there, f"--out={folder}"]) == 0
-    assert command.main(["weights", "export", f"--weights={folder}", "--to=torch", "--out=gs://bucket/out.pth"]) == 0
-    assert capfd.readouterr().err == ""
+def test_weights_in_and_out(bucket, capfd, tmp_path_factory, monkeypatch):
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("JAX_SSL_CACHE", str(cache))
+    for name in ("dino", "dino_vits16"):
+        bucket.write(f"weights/{name}.pth", (GOLDEN / "dino_vit.pth").read_bytes())
+    there, folder, hub = (f"gs://bucket/weights/{name}" for name in ("dino.pth", "imported", "hub"))
+    for words in (
+        ["import", there, f"--out={folder}"], ["inspect", there], ["inspect", folder],
+        ["export", f"--weights={folder}", "--to=torch", "--out=gs://bucket/out.pth"],
+        ["export", f"--weights={there}", "--to=huggingface", f"--out={hub}"], ["inspect", hub],
+        ["get", "dino_vits16", "--from=gs://bucket/weights"],
+    ):  # fmt: skip
+        assert command.main(["weights", *words]) == 0, words
+    assert capfd.readouterr().err == "" and (cache / "weights" / "dino_vits16.pth").exists()
+    assert command.main(["weights", "import", there, f"--out={folder}"]) == 2
+    assert "is not empty" in capfd.readouterr().err
     before, after = read(GOLDEN / "dino_vit.pth"), read("gs://bucket/out.pth")
     assert before.keys() == after.keys()
     np.testing.assert_array_equal(before["norm.weight"], after["norm.weight"])

@@ -24,6 +24,7 @@ from jax_ssl.evaluate import agreement, rules
 from jax_ssl.losses import unit
 
 NEEDS = ("labels",)
+DECIDES = "one_to_one"
 SHOWN = ("one_to_one", "one_to_one_std", "majority", "nmi", "ami", "ari")
 STARTS = 10
 ITERATIONS = 100  # of one start, at most

@@ -24,6 +24,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.sharding import batched, make_mesh, replicated
 
 NEEDS = ("network",)
+DECIDES = "end_to_end_per_second"
 SHOWN = (
     "images_per_second", "end_to_end_per_second", "gflops", "mparameters", "memory_mib", "to_knn_seconds",
     "to_knn_images", "to_knn_tflop",

@@ -4,8 +4,9 @@ Protocol. Both take the patches of one image. LOST: the seed is the patch that i
 others; to it come those of the 100 such patches that are like it; the object is where the sum of the correlations with
 all of them is positive, as far as it is connected with the seed. TokenCut: patches with a cosine above 0.2 are joined;
 the second eigenvector of the graph cuts it into two, and the side of its largest entry is the object, as far as it is
-connected with that patch. The papers take the keys of the last attention; here it is the output of the last block, so
-numbers are not those of the papers.
+connected with that patch. The papers take the keys of the last attention; here it is the output of the last block, less
+its mean over the patches of the image, so numbers are not those of the papers. Without that nearly all patches are
+positively correlated, as all have a large part in common, and the object is the whole image.
 
 corloc: share of images whose box has an intersection over union of 0.5 or more with one of the true boxes, which are
 those of the connected parts of the masks. Images without an object are left out.
@@ -29,10 +30,11 @@ RIGHT = 0.5
 BLOCK = 32  # images that the network gets at a time
 
 
-def measure(case, seed, *, folder="", side=0, images=200) -> tuple[dict, dict]:
+def measure(case, seed, *, folder="", side=0, images=200, centre=True) -> tuple[dict, dict]:
     """{corloc_lost, corloc_tokencut} on the test images of a `folder` with masks, see masks.py, and of baselines.
 
-    side: of the images, 0 = the network's own. images: at most, drawn by the seed, 0 = all.
+    side: of the images, 0 = the network's own. images: at most, drawn by the seed, 0 = all. centre: whether the mean
+    over the patches of an image is taken off.
     """
     if not folder:
         raise UserError("--task=discovery needs --config.discovery.folder=FOLDER, of images and masks of objects.")
@@ -44,6 +46,7 @@ def measure(case, seed, *, folder="", side=0, images=200) -> tuple[dict, dict]:
         (patches,) = case.outputs([np.stack([image for image, _ in both])], correspondence.patches_of)
         rules.check_features("Discovery", patches.reshape(-1, patches.shape[-1]))
         grid = correspondence.grid_of(patches.shape[1], "Discovery", 2)
+        patches = patches - patches.mean(1, keepdims=True) if centre else patches
         for features, (_, mask) in zip(patches, both, strict=True):
             truth = boxes(mask, found.ignored)
             if len(truth):
@@ -54,7 +57,7 @@ def measure(case, seed, *, folder="", side=0, images=200) -> tuple[dict, dict]:
     numbers = {f"corloc_{way}": float(np.mean([one[way] for one in right])) for way in right[0]}
     protocol = {
         "name": "discovery", "layout": found.layout, "discovery_images": len(right), "side": side, "patches": grid,
-        "features": "patches of the last block", "overlap": RIGHT, "folder": folder,
+        "features": "patches of the last block", "centred": centre, "overlap": RIGHT, "folder": folder,
     }  # fmt: skip
     return numbers, protocol
 

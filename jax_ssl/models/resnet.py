@@ -69,6 +69,7 @@ class ResNet(nn.Module):
     zero_init: bool
     dtype: jnp.dtype
     normalisation: str = "batch"
+    padding: str = "symmetric"
 
     @nn.compact
     def __call__(self, images, train: bool = False):
@@ -78,8 +79,9 @@ class ResNet(nn.Module):
         norm = LayerNorm if self.normalisation == "layer" else partial(BatchNorm, groups=self.norm_groups)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
-            x = nn.relu(norm()(conv(self.width, (7, 7), 2, padding=((3, 3), (3, 3)))(x), train))
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = nn.relu(norm()(_padded(conv, self.width, (7, 7), 2, self.padding)(x), train))
+            sides = "SAME" if self.padding != "symmetric" else ((1, 1), (1, 1))
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=sides)
         elif self.stem == "cifar":
             x = nn.relu(norm()(conv(self.width, (3, 3))(x), train))
         else:  # patches as one matmul: XLA's CPU convolutions are slow on 3 channels, its matmuls are not
@@ -87,8 +89,7 @@ class ResNet(nn.Module):
             x = nn.relu(norm()(nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x), train))
         for stage, blocks in enumerate(self.stages):
             for block in range(blocks):
-                # Symmetric padding, as in torch: XLA's SAME pads a strided convolution on one side only.
-                padded = partial(_padded, conv)
+                padded = partial(_padded, conv, padding=self.padding)
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Block(self.width * 2**stage, stride, self.bottleneck, self.zero_init, padded, norm)(x, train)
         x = x.astype(jnp.float32)
@@ -104,17 +105,19 @@ class ResNet(nn.Module):
         return self.clone(stages=self.stages[:depth]), first_layers(variables, Block=sum(self.stages[:depth]))
 
 
-def _padded(conv, features, kernel, stride=1, **more):
-    side = kernel[0] // 2
-    return conv(features, kernel, stride, padding=((side, side), (side, side)), **more)
+def _padded(conv, features, kernel, stride=1, padding="symmetric", **more):
+    side = kernel[0] // 2  # on each side, as in torch: XLA's SAME pads a strided convolution on one side only
+    same = padding == "same" and stride > 1
+    return conv(features, kernel, stride, padding="SAME" if same else ((side, side), (side, side)), **more)
 
 
 def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm_groups: int,
-         zero_init: bool, dtype: str, norm: str = "batch") -> ResNet:  # fmt: skip
+         zero_init: bool, dtype: str, norm: str = "batch", padding: str = "symmetric") -> ResNet:  # fmt: skip
     """depth 10..200; width multiplies 64 channels (2, 4, 0.25); stem `imagenet`, `cifar` or `patch`.
 
     zero_init: each block begins as the identity, its last norm's scale at zero (SimCLR, BYOL; not MoCo v1/v2, SwAV).
     norm: `batch`, or `layer`, each image by itself (CPC v2). norm_groups: of the batch, see BatchNorm.
+    padding: `symmetric`, as in torch; XLA's `same`, as in BYOL's code; `same_pool`, for the max pool alone (SimCLR).
     stages overrides the blocks of each stage (a shorter tuple makes a smaller network); () = by depth.
     """
     if depth not in STAGES:
@@ -122,6 +125,7 @@ def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm
     bounds.one_of("model.", dict(stem=stem), ("imagenet", "cifar", "patch"))
     bounds.one_of("model.", dict(dtype=dtype), bounds.DTYPES)
     bounds.one_of("model.", dict(norm=norm), ("batch", "layer"))
+    bounds.one_of("model.", dict(padding=padding), ("symmetric", "same", "same_pool"))
     bounds.bounded("model.", dict(width=width), at_least=1 / 64)
     bounds.whole("model.", dict(patch=patch, stages=stages, norm_groups=norm_groups))
     return ResNet(
@@ -134,6 +138,7 @@ def make(*, depth: int, width: float, stem: str, patch: int, stages: tuple, norm
         zero_init=zero_init,
         dtype=jnp.dtype(dtype),
         normalisation=norm,
+        padding=padding,
     )
 
 

@@ -30,7 +30,7 @@ def table(found: dict[str, list[dict]], seconds: dict[str, float], names) -> lis
     lines = [f"{'all tasks':{TASK}}{'number that decides':{METRIC}}{head}{'seconds':>9}"]
     for task, metric, cells, spent in rows:
         written = "".join(f"{_written(cells.get(column)):>{width}}" for column in columns)
-        lines.append(f"{task:{TASK}}{metric:{METRIC}}{written}{'' if spent is None else f'{spent:.0f}':>9}")
+        lines.append(f"{task:{TASK}}{metric:{METRIC}}{written}{'' if spent is None else f'{spent:9.0f}'}")
     return lines
 
 

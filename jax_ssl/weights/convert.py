@@ -9,6 +9,7 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.weights.rules import Rule
 
+NOT_FINITE = "tensors with values that are not finite"
 EXAMPLES = 3  # names that an error shows of each kind; `weights inspect` lists all
 
 
@@ -43,16 +44,16 @@ def convert(tensors: dict, rules: tuple[Rule, ...], source: str) -> dict:
     """{name in the file: array} -> nested dict of float32 arrays under our names, blocks stacked on a leading axis.
 
     Arrays are read one after the other, so the file is in memory once. source: for the message. Raises one UserError
-    that counts the names that no rule matches, tensors of a wrong shape or of whole numbers, and targets without a
-    tensor.
+    that counts the names that no rule matches, tensors of a wrong shape, of whole numbers or with values that are not
+    finite, and targets without a tensor.
     """
     pieces, problems = assign(tensors, rules)
-    (depths, gaps), tree, misshapen = depths_of(pieces), {}, []
+    (depths, gaps), tree, faults = depths_of(pieces), {}, {"tensors of a wrong shape": [], NOT_FINITE: []}
     for target in dict.fromkeys(rule.target for rule in rules if stack_of(rule.target) not in gaps):
         rows = [row for _, row in grid(target, pieces.get(target, {}), depths, rules)]
         if all(piece is not None for row in rows for piece in row):
-            insert(tree, target, rows, stacked=bool(stack_of(target)), misshapen=misshapen)
-    raise_problems(source, problems | {"tensors of a wrong shape": misshapen})
+            insert(tree, target, rows, stacked=bool(stack_of(target)), faults=faults)
+    raise_problems(source, problems | faults)
     return tree
 
 
@@ -107,12 +108,16 @@ def grid(target: str, places: dict, depths: dict, rules: tuple[Rule, ...]):
         yield block, [places.get((block, part)) for part in parts]
 
 
-def insert(tree: dict, target: str, rows: list, stacked: bool, misshapen: list) -> None:
-    """Reads the tensors of a target, and inserts them: parts side by side in the last axis, blocks on a leading one."""
+def insert(tree: dict, target: str, rows: list, stacked: bool, faults: dict) -> None:
+    """Reads the tensors of a target, and inserts them: parts side by side in the last axis, blocks on a leading one.
+
+    faults: {what is wrong: [names]}, of which it adds to two.
+    """
     out = None
     for block, row in enumerate(rows):
         try:
             arrays = [transformed(tensor, rule) for _, tensor, rule in row]
+            faults[NOT_FINITE] += [name for (name, _, _), x in zip(row, arrays) if not np.isfinite(x).all()]
             array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
             if out is None:
                 out = np.empty((len(rows), *array.shape), np.float32) if stacked else np.ascontiguousarray(array)
@@ -121,7 +126,7 @@ def insert(tree: dict, target: str, rows: list, stacked: bool, misshapen: list) 
                     raise ValueError
                 out[block] = array
         except ValueError:
-            misshapen += [f"{name} {tuple(tensor.shape)}" for name, tensor, _ in row]
+            faults["tensors of a wrong shape"] += [f"{name} {tuple(tensor.shape)}" for name, tensor, _ in row]
             return
     *parents, last = target.split("/")
     for parent in parents:

@@ -100,6 +100,8 @@ def official(network: Network, form: str) -> Scheme:
     if model["name"] == "resnet":
         if model["stem"] == "patch" or model.get("norm", "batch") != "batch":
             raise UserError("A ResNet with a stem of patches or with layer norm has no names in other libraries.")
+        if model.get("padding", "symmetric") != "symmetric":
+            raise UserError("This ResNet pads as TensorFlow does, and torch's do not: take --to=saved_model.")
         return resnets.RESNET._replace(rules=resnets.RESNET.rules(resnet_names(network)))
     if model["name"] != "vit":
         raise UserError(f"A network of models/{model['name']}.py has no names in other libraries: vit and resnet have.")

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from jax_ssl.weights import clip, hugging_face, resnets, schemes
+from jax_ssl.weights import clip, google_resnets, hugging_face, resnets, schemes
 from jax_ssl.weights.rules import PLAIN, Scheme
 
 SCHEMES = (  # the first one that fits is taken
     schemes.DINOV3, schemes.DINOV2_SWIGLU, schemes.DINOV2, schemes.SIMMIM, schemes.BEIT, schemes.IJEPA, schemes.TIMM,
-    *hugging_face.SCHEMES, *clip.SCHEMES, *resnets.RESNETS,
+    *hugging_face.SCHEMES, *clip.SCHEMES, *resnets.RESNETS, *google_resnets.GOOGLE_RESNETS,
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ VITS = (schemes.TIMM, hugging_face.VIT)
 FAMILIES = {
     "barlow_twins": Family(resnets.RESNETS),
     "beit": Family((schemes.BEIT, hugging_face.BEIT)),
-    "byol": Family(resnets.RESNETS),
+    "byol": Family((google_resnets.BYOL, *resnets.RESNETS)),
     "clip": Family(clip.SCHEMES),
     "dino": Family((*VITS, *resnets.RESNETS)),
     "dinov2": Family((schemes.DINOV2_SWIGLU, schemes.DINOV2, hugging_face.DINOV2)),
@@ -36,7 +36,7 @@ FAMILIES = {
     "moco_v3": Family((*VITS, *resnets.RESNETS), heads={384: 12}),
     "open_clip": Family(clip.SCHEMES, model=dict(mlp="gelu")),
     "resnet": Family(resnets.RESNETS),
-    "simclr": Family(resnets.RESNETS, pixels=PLAIN),
+    "simclr": Family((google_resnets.SIMCLR, *resnets.RESNETS), pixels=PLAIN),
     "simmim": Family((schemes.SIMMIM,)),
     "simsiam": Family(resnets.RESNETS),
     "swav": Family(resnets.RESNETS),

@@ -4,15 +4,18 @@ import re
 from typing import NamedTuple
 
 from jax_ssl.errors import UserError
+from jax_ssl.weights import strangers
 from jax_ssl.weights.families import FAMILIES, SCHEMES
 from jax_ssl.weights.read import File, networks
 from jax_ssl.weights.rules import Rule, Scheme
 
+# Haiku keeps parameters and state of a network apart.
+HAIKU = re.compile(r"(online|target)_(?:params|state)(?=\.)")
 WRAPPED = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 NAMES = {  # what papers and libraries call the same two
     "student": {"student", "online", "online_network", "online_encoder", "encoder_q", "base_encoder", "backbone"},
     "teacher": {"teacher", "target", "target_network", "target_encoder", "encoder_k", "momentum_encoder",
-                "momentum_backbone", "model_ema", "state_dict_ema", "ema"},
+                "momentum_backbone", "model_ema", "ema_model", "state_dict_ema", "ema"},
 }  # fmt: skip
 
 
@@ -30,7 +33,7 @@ class Found(NamedTuple):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules for these names, and those of the parts that the file has."""
-        rules = self.scheme.rules if isinstance(self.scheme.rules, tuple) else self.scheme.rules(self.inside.keys())
+        rules = self.scheme.rules if isinstance(self.scheme.rules, tuple) else self.scheme.rules(self.inside)
         names = [*self.inside, *self.outside]
         holds = lambda pattern: any(re.fullmatch(pattern, name) for name in names)
         there = (part for part in self.scheme.parts if holds(part.sign) and not holds(part.without))
@@ -47,6 +50,11 @@ class Found(NamedTuple):
         return tensors | beside, ignored, [name for name in self.outside if name not in beside]
 
 
+def plain(name: str) -> str:
+    """The name without what wraps a network in torch, and with dots where TensorFlow and Haiku have slashes."""
+    return HAIKU.sub(r"\1", WRAPPED.sub("", name.replace("/", ".")))
+
+
 def find(file: File, schemes: tuple[Scheme, ...] = SCHEMES) -> list[Found]:
     """All networks of a file whose names follow one of the schemes.
 
@@ -54,7 +62,7 @@ def find(file: File, schemes: tuple[Scheme, ...] = SCHEMES) -> list[Found]:
     """
     found, loose = [], {}
     for where, tensors in networks(file.tree).items():
-        tensors = {WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
+        tensors = {plain(name): tensor for name, tensor in tensors.items()}
         taken = {}
         for scheme in schemes:
             sign = re.compile(rf"((?:[^.]+\.)*?){scheme.sign}")
@@ -86,8 +94,10 @@ def schemes_of(family: str | None) -> tuple[Scheme, ...]:
 def choose(file: File, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> Found:
     """The only network of a file, or the one called `which`: its label, a part of that, "student" or "teacher"."""
     found, which = find(file, schemes), which or file.which
+    everything = {plain(name): t for tensors in networks(file.tree).values() for name, t in tensors.items()}
+    strangers.refuse(file.path, everything, alone=not found)
     if not found:
-        names = [name for tensors in networks(file.tree).values() for name in tensors]
+        names = list(everything)
         some, known = ", ".join(name[:60] for name in sorted(names)[:3]), ", ".join(s.name for s in schemes)
         if not names:
             raise UserError(f"{file.path} holds no tensors by name: take the file of a pretrained network.")

@@ -18,12 +18,11 @@ from jax_ssl.run import checkpoints
 from jax_ssl.weights import hub, imported
 from jax_ssl.weights.convert import check_shapes, convert
 from jax_ssl.weights.find import Found, choose, schemes_of
-from jax_ssl.weights.network import Network, grid_side, heads_of, kind_of, network
+from jax_ssl.weights.network import DECODER_HEADS, Network, grid_side, heads_of, kind_of, network
 from jax_ssl.weights.read import File, open_file
 from jax_ssl.weights.rules import convolution, patch_kernel
 from jax_ssl.weights.schemes import IJEPA_PREDICTOR
 
-DECODER_HEADS = {512: 16}  # {width: heads} of all published MAE decoders
 PREDICTOR_HEADS = {384: 16}  # {width: heads} of all published I-JEPA predictors
 
 
@@ -86,8 +85,6 @@ def check_input(file: File, found: Found) -> None:
         if not any(rule.target in INPUTS and re.fullmatch(rule.pattern, name) for rule in stems):
             continue
         shape = tuple(tensor.shape)
-        if len(shape) == 5:
-            raise UserError(f"{file.path} is a network of videos ({name} is {shape}), and this reader has none.")
         if len(shape) == 4 and shape[1] != 3:
             raise UserError(f"{file.path} takes images of {shape[1]} channels, and images here have 3 (RGB).")
         if len(shape) == 4 and (shape[2] != shape[3] or not shape[2]):

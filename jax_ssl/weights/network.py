@@ -15,6 +15,7 @@ from jax_ssl.weights.convert import check_shapes
 from jax_ssl.weights.rules import Scheme
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}  # {width: heads} as published
+DECODER_HEADS = {512: 16}  # {width: heads} of all published MAE decoders
 PARTS = ("projector", "patch_projector", "predictor", "decoder", "prototypes")  # besides the backbone
 
 
@@ -147,7 +148,7 @@ def resnet_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict
         stem="imagenet" if stem.shape[0] == 7 else "cifar", patch=4, stages=() if depth else stages, norm_groups=1,
         zero_init=False, dtype="float32",
     )  # fmt: skip
-    return model, params, 224 if model["stem"] == "imagenet" else 32
+    return model | scheme.model, params, 224 if model["stem"] == "imagenet" else 32
 
 
 def mlp(tensors: dict, width: int) -> dict:
@@ -161,10 +162,15 @@ def mlp(tensors: dict, width: int) -> dict:
 
 def heads_of(path, name: str, given: int | None, width: int, published: dict) -> int:
     """The number of heads: as given, as published for this width, or width / 16 below 192. Raises UserError."""
-    heads = given or published.get(width) or (width // 16 if width < 192 else None)
+    heads = given or known_heads(width, published)
     if heads is None:
         raise UserError(f"{path} has width {width}, for which no number of heads is published: give {name}=.")
     return heads
+
+
+def known_heads(width: int, published: dict) -> int | None:
+    """The number of heads that is published for this width, or width / 16 below 192; else None."""
+    return published.get(width) or (width // 16 if width < 192 else None)
 
 
 def heads_of_periods(path, periods: np.ndarray, width: int) -> int:

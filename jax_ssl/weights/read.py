@@ -28,6 +28,7 @@ SAFETENSORS = dict(
     F64="float64", F32="float32", F16="float16", BF16=ml_dtypes.bfloat16, I64="int64", I32="int32", I16="int16",
     I8="int8", U64="uint64", U32="uint32", U16="uint16", U8="uint8", BOOL="bool",
 )  # fmt: skip
+ARRAYS = "write its arrays to .npz by their names where you trust it, docs/weights.md has the lines"
 LONGEST_HEADER = 2**23  # bytes; that of a network of a thousand tensors has a hundredth of it
 SLACK = 2**16  # bytes that small files may need beyond twice their size
 # Parts of a checkpoint that hold no network: optimisers, schedules, settings.
@@ -64,25 +65,6 @@ class File(NamedTuple):
     which: str | None = None
 
 
-def read(path, section: str | None = None) -> dict[str, np.ndarray]:
-    """{name: array} of a .pth (.pt, .bin, .pth.tar, .ckpt), .safetensors or .npz file, in its own dtypes.
-
-    section: which network of a torch file that holds several, such as "teacher". bfloat16 is that of ml_dtypes. Raises
-    UserError for a file that is absent, damaged, of another kind, or that could run code.
-    """
-    opened = open_file(path)
-    if section is not None and opened.kind != "torch":
-        raise UserError(f"{path} holds one network only: leave which={section!r} out.")
-    found = networks(opened.tree)
-    if section is None and len(found) > 1 and "" in found:
-        found = {"": found[""]}
-    if (section is None and len(found) != 1) or (section is not None and section not in found):
-        there = ", ".join(map(repr, list(found)[:9])) or "none by name"
-        raise UserError(f"{path} holds these networks: {there}, so which={section!r} cannot be loaded.")
-    tensors = next(iter(found.values())) if section is None else found[section]
-    return {name: np.asarray(tensor) for name, tensor in tensors.items()}
-
-
 def networks(tree: dict) -> dict[str, dict[str, Tensor]]:
     """{where: {name: Tensor}} for every dict of tensors, five levels deep; where: "" or "state_dict", "a.b"."""
     found, seen = {}, set()
@@ -103,16 +85,21 @@ def networks(tree: dict) -> dict[str, dict[str, Tensor]]:
 
 
 def open_file(path) -> File:
-    """Opens a file of any known kind, or the official one of this name. Raises UserError as `read` does.
+    """Opens a file of any known kind, or the official one of this name; nothing large is in memory after it.
 
-    Nothing large is in memory after it.
+    Raises UserError for a file that is absent, damaged, of another kind, or that could run code.
     """
     official = zoo.find(path)
     path = zoo.get(path) if official else paths.resolve(path)
-    if not path.exists() or path.is_dir():
+    there = path.exists() and not path.is_dir()
+    if path.suffix in (".index", ".meta") or (not there and path.with_name(f"{path.name}.index").exists()):
+        raise UserError(f"{path} is a checkpoint of TensorFlow: {ARRAYS}.")
+    if not there:
         raise UserError(f"There is no weights file {path}; check the path, or see `python -m jax_ssl weights list`.")
     kinds = {suffix: ("torch", _open_torch) for suffix in TORCH}
     kinds |= {".safetensors": ("safetensors", _open_safetensors), ".npz": ("npz", _open_npz)}
+    if path.suffix in (".pkl", ".pickle", ".npy"):
+        raise UserError(f"{path} is a pickle or one array, and a pickle can run code: {ARRAYS}.")
     if path.suffix not in kinds:
         raise UserError(f"{path} is of an unknown kind (known are {', '.join(kinds)}): convert it to .safetensors.")
     kind, opener = kinds[path.suffix]
@@ -155,6 +142,9 @@ def _open_torch(stream, size: int) -> dict:
                         "writes it again")  # fmt: skip
     archive = zipfile.ZipFile(stream)
     names = set(archive.namelist())
+    if any("/code/" in name for name in names):
+        raise UserError("is a program (TorchScript): torch.save(torch.jit.load(OLD, map_location='cpu').state_dict(), "
+                        "NEW) writes its weights alone")  # fmt: skip
     (folder,) = (name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
     if f"{folder}byteorder" in names and _record(archive, f"{folder}byteorder", size) != b"little":
         raise ValueError("it was written by a big-endian machine")

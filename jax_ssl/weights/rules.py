@@ -43,16 +43,16 @@ class Scheme(NamedTuple):
     """How a library names its tensors, and what its files do not hold.
 
     sign: a pattern that some name in its files matches, behind a prefix such as `backbone.`, which is taken off.
-    prefix: a pattern that the prefix matches. without: a pattern that no name matches. rules: or a function from the
-    names to them. ignored: names that are not needed, such as a classifier. kind: `vit` or `resnet`. Not in the files:
-    epsilon of the layer norms, pixels (mean and std of the images), and offset, which is added to the number of patches
-    in the scale by which learned positions are resized. model: more keywords for the network; heads: {width: heads}
-    where they are other than usual. question: what a user has to say because the names do not, if anything.
+    prefix: a pattern that the prefix matches. without: a pattern that no name matches. rules: or a function from {name:
+    tensor} to them. ignored: names that are not needed, such as a classifier. kind: `vit` or `resnet`. Not in the
+    files: epsilon of the layer norms, pixels (mean and std of the images), and offset, which is added to the number of
+    patches in the scale by which learned positions are resized. model: more keywords for the network; heads: {width:
+    heads} where they are other than usual. question: what a user has to say because the names do not, if anything.
     """
 
     name: str
     sign: str
-    rules: tuple[Rule, ...] | Callable[[set], tuple[Rule, ...]]
+    rules: tuple[Rule, ...] | Callable[[dict], tuple[Rule, ...]]
     parts: tuple[Part, ...] = ()
     prefix: str = r".*"
     without: str = r"(?!)"

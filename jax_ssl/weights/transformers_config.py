@@ -1,6 +1,7 @@
 """The config.json by which Transformers makes a network of ours."""
 
-from jax_ssl.weights.network import Network
+from jax_ssl.errors import UserError
+from jax_ssl.weights.network import DECODER_HEADS, Network, known_heads
 
 
 def whole_ratio(model: dict, gated: bool) -> int | float:
@@ -12,7 +13,7 @@ def whole_ratio(model: dict, gated: bool) -> int | float:
 
 
 def config_of(network: Network) -> dict:
-    """The entries of config.json of a ViT, ViTMAE, I-JEPA, DINOv2 or DINOv3."""
+    """The entries of config.json of a ViT, ViTMAE, I-JEPA, DINOv2 or DINOv3. Raises UserError."""
     model = network.model
     hidden = int(model["width"] * model["mlp_ratio"])
     shared = dict(
@@ -40,10 +41,13 @@ def config_of(network: Network) -> dict:
     if "decoder" in network.params:
         decoder = network.params["decoder"]
         width = decoder["embed"]["kernel"].shape[-1]
+        heads = known_heads(width, DECODER_HEADS)
+        if heads is None:
+            raise UserError(f"The heads of a decoder of width {width} are not in its file: take --to=torch.")
         return shared | dict(
             model_type="vit_mae", architectures=["ViTMAEForPreTraining"], intermediate_size=hidden,
             decoder_hidden_size=width, decoder_num_hidden_layers=len(decoder["blocks"]["blocks"]["norm1"]["scale"]),
-            decoder_num_attention_heads=16 if width == 512 else max(width // 16, 1), norm_pix_loss=True,
+            decoder_num_attention_heads=heads, norm_pix_loss=True,
             decoder_intermediate_size=decoder["blocks"]["blocks"]["mlp"]["fc1"]["kernel"].shape[-1],
         )  # fmt: skip
     kind, name = ("ijepa", "IJepaModel") if model["pool"] == "mean" else ("vit", "ViTModel")

@@ -117,7 +117,10 @@ def download(url: str, part: epath.Path, name: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416 and done:  # nothing is left to send
             return
-        raise LostError(f"{name} could not be fetched from {url}: HTTP {error.code}, {error.reason}.") from error
+        raise LostError(
+            f"{name} could not be fetched from {url} (HTTP {error.code}, {error.reason}): see its page, "
+            f"{table()[name]['source']}, or give --from=FOLDER with the file in it."
+        ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise LostError(

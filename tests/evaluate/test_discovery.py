@@ -6,7 +6,7 @@ import pytest
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import discovery
 from tests.evaluate.patched import Patched
-from tests.evaluate.test_segmentation import folder
+from tests.evaluate.test_segmentation import folder, save
 
 
 def scene(box, shape=(9, 8), seed=0):
@@ -76,3 +76,25 @@ def test_the_ruler_counts_images_that_are_right(tmp_path):
     assert protocol["discovery_images"] == 10 and protocol["patches"] == 4
     with pytest.raises(UserError, match="--config.discovery.folder=FOLDER"):
         discovery.measure(case, 0)
+
+
+class Common(Patched):
+    """Patches that say inside or outside, beside a much larger part that all have in common."""
+
+    def outputs(self, batches, read):
+        for images in batches:
+            inside = images.reshape(len(images), 8, 4, 8, 4, 3).mean((2, 4, 5)).reshape(len(images), 64) > 128
+            yield np.stack([np.where(inside, 1.0, -1.0), np.full(inside.shape, 9.0)], axis=-1).astype(np.float32)
+
+
+def test_what_all_patches_have_in_common_is_taken_off(tmp_path):
+    for split in ("train", "val"):
+        for number, (top, left) in enumerate([(4, 4), (16, 8)]):
+            mask = np.zeros((32, 32), np.uint8)
+            mask[top : top + 12, left : left + 12] = 1
+            save(tmp_path / "images" / split / f"{number}.png", np.repeat(255 * mask[..., None], 3, axis=2))
+            save(tmp_path / "masks" / split / f"{number}.png", mask)
+    case = Common(side=32)
+    found, protocol = discovery.measure(case, 0, folder=str(tmp_path))
+    assert found["corloc_lost"] == found["corloc_tokencut"] == 1 and protocol["centred"]
+    assert discovery.measure(case, 0, folder=str(tmp_path), centre=False)[0]["corloc_lost"] == 0

@@ -30,6 +30,6 @@ def test_cells_are_torchs():
 def test_pooled_features_are_the_map_where_it_is_small_enough():
     net = MapPool(parts.make_backbone(small("simclr")), "max")
     images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    features, variables = net.init_with_output(jax.random.key(1), images)
+    features, variables = jax.jit(net.init_with_output)(jax.random.key(1), images)
     assert features.patches.shape == (2, 16, 16) and "Block_0" in variables["params"]
     np.testing.assert_array_equal(features.pooled, features.patches.reshape(2, -1))

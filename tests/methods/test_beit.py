@@ -14,9 +14,9 @@ from jax_ssl.methods import beit
 from jax_ssl.models import dvae
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.run import checkpoints, identity
-from jax_ssl.weights.read import read
 from tests.near import relative_error
 from tests.small import small
+from tests.weights.arrays import read
 
 TX = optax.sgd(0.1)
 

@@ -11,9 +11,9 @@ from jax_ssl.errors import UserError
 from jax_ssl.methods import simmim
 from jax_ssl.methods.simmim import Net
 from jax_ssl.optim.schedules import Clock
-from jax_ssl.weights.read import read
 from tests.near import relative_error
 from tests.small import small
+from tests.weights.arrays import read
 
 
 @pytest.mark.seal(2, "simmim")

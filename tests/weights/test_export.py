@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from jax_ssl.weights import load
-from jax_ssl.weights.read import read
+from tests.weights.arrays import read
 from tests.weights.test_import import equal, golden, run  # noqa: F401
 
 ROUND = ("dino_vit", "dinov2_vit", "dinov2_reg_swiglu", "official_mae", "ijepa_encoder", "resnet18",

@@ -8,7 +8,8 @@ import pytest
 from jax_ssl.models.heads import Mlp
 from jax_ssl.weights import imported, load_mae, load_predictor, torch_file, warm_start
 from jax_ssl.weights.load import load_network
-from jax_ssl.weights.read import open_file, read
+from jax_ssl.weights.read import open_file
+from tests.weights.arrays import read
 from tests.weights.test_import import golden, prefixed  # noqa: F401
 from tests.weights.test_warm_start import AS_OFFICIAL, state_of
 

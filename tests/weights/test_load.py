@@ -14,7 +14,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints, identity
 from jax_ssl.weights import load, load_mae, report
-from jax_ssl.weights.read import read
+from tests.weights.arrays import read
 
 
 @pytest.fixture

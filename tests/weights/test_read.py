@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from jax_ssl.errors import UserError
-from jax_ssl.weights.read import open_file, read
+from jax_ssl.weights.read import networks, open_file
+from tests.weights.arrays import read
 
 
 def name(module, attribute):
@@ -85,16 +86,14 @@ def test_views_of_one_storage_with_offset_and_strides(file):
     assert arrays["scalar"] == 7
 
 
-def test_one_network_inside_a_training_checkpoint_is_found_and_several_must_be_named(file):
+def test_one_network_inside_a_training_checkpoint_is_found_and_several_have_names(file):
     ones, twos = (tensor("FloatStorage", key, 1, (1,), (1,)) for key in "12")
     records = {"1": np.float32(1).tobytes(), "2": np.float32(2).tobytes()}
     write(file, mapping({"model": mapping({"x": ones}), "epoch": number(7)}), records)
     assert read(file)["x"] == 1
     write(file, mapping({"student": mapping({"x": ones}), "teacher": mapping({"x": twos})}), records)
-    assert read(file, "teacher")["x"] == 2
-    for which in (None, "target"):
-        with pytest.raises(UserError, match="'student', 'teacher'.*which="):
-            read(file, which)
+    found = networks(open_file(file).tree)
+    assert [np.asarray(found[name]["x"]) for name in ("student", "teacher")] == [1, 2]
 
 
 def call(module, attribute, *arguments):
@@ -201,8 +200,6 @@ def test_safetensors_with_bfloat16(tmp_path):
     np.testing.assert_array_equal(arrays["x"], [[0, 1, 2], [3, 4, 5]])
     assert arrays["half"].dtype == half.dtype
     np.testing.assert_array_equal(arrays["half"], half)
-    with pytest.raises(UserError, match="which='teacher'"):
-        read(file, "teacher")
 
 
 def test_npz_without_pickles(tmp_path):
@@ -228,3 +225,18 @@ def test_no_file_and_no_known_kind_are_told_apart(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"")
     with pytest.raises(UserError, match=r"convert it to \.safetensors"):
         read(tmp_path / "weights.h5")
+    (tmp_path / "byol.pkl").write_bytes(b"")
+    with pytest.raises(UserError, match="a pickle can run code: write its arrays to .npz"):
+        read(tmp_path / "byol.pkl")
+    (tmp_path / "model.ckpt-7.index").write_bytes(b"")
+    for name in ("model.ckpt-7", "model.ckpt-7.index"):
+        with pytest.raises(UserError, match="checkpoint of TensorFlow: write its arrays to .npz"):
+            read(tmp_path / name)
+
+
+def test_a_program_of_torch_is_told_from_its_weights(file):
+    with zipfile.ZipFile(file, "w") as archive:
+        for record in ("code/__torch__.py", "data.pkl", "constants.pkl"):
+            archive.writestr(f"archive/{record}", b"")
+    with pytest.raises(UserError, match="TorchScript.*torch.jit.load.*writes its weights alone"):
+        read(file)

@@ -17,7 +17,8 @@ from jax_ssl.errors import UserError
 from jax_ssl.weights import imported, torch_file
 from jax_ssl.weights.convert import convert
 from jax_ssl.weights.find import choose
-from jax_ssl.weights.read import open_file, read
+from jax_ssl.weights.read import open_file
+from tests.weights.arrays import read
 from tests.weights.test_read import call, mapping, name, number, tensor, text, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
 from jax_ssl.weights import load, load_predictor
-from jax_ssl.weights.read import read
+from tests.weights.arrays import read
 
 UNILM = {  # Hugging Face's names of BEiT and, behind them, those of its authors
     r"embeddings\.patch_embeddings\.projection": "patch_embed.proj", r"embeddings\.": "", r"layers\.": "blocks.",

@@ -51,16 +51,19 @@ def test_a_mirror_stands_in_and_the_file_is_kept(golden, tmp_path, cache, capfd,
     assert load("dino_vits16").backbone == load(golden / "dino_vit.pth").backbone
 
 
-def test_a_checksum_that_is_not_the_published_one(golden, tmp_path, cache, capfd):  # noqa: F811
-    (tmp_path / "mae_vitb16.pth").write_bytes((golden / "official_mae.pth").read_bytes())
-    code, out = run(capfd, "get", "mae_vitb16", f"--from={tmp_path}")
-    assert code == 1 and "md5 begins with" in out and "not with 8cad7c" in out
+@pytest.mark.parametrize(
+    "name, kind, begin", [("mae_vitb16", "md5", "8cad7c"), ("dinov3_vits16", "sha256", "08c60483")]
+)
+def test_a_checksum_that_is_not_the_published_one(golden, tmp_path, cache, capfd, name, kind, begin):  # noqa: F811
+    (tmp_path / f"{name}.pth").write_bytes((golden / "official_mae.pth").read_bytes())
+    code, out = run(capfd, "get", name, f"--from={tmp_path}")
+    assert code == 1 and f"{kind} begins with" in out and f"not with {begin}" in out
     assert list(cache.iterdir()) == []
 
 
 def test_names(capfd, tmp_path, golden, monkeypatch):  # noqa: F811
     code, out = run(capfd, "get", "dinov2_vits16")
-    assert code == 2 and "did you mean one of dinov2_vits14" in out
+    assert code == 2 and "did you mean one of" in out and "dinov2_vits14" in out
     with pytest.raises(UserError, match="weights list"):
         load("dino_vits61")
     monkeypatch.chdir(tmp_path)

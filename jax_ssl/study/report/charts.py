@@ -12,7 +12,7 @@ from jax_ssl.study.report.html import Html, join, tag
 
 WIDTH, HEIGHT = 340, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 30  # around the axes
-NAME = 12.5  # height of a name
+NAME = 13  # height of a name
 MARKED = 30  # points of a curve up to which each gets a marker
 DRAWN = 400  # points of a curve, at most: more than the pixels of a chart
 
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
     name: str
     points: Sequence[tuple[float, float]]
-    style: str = "s0"  # a class of page.css
+    style: str = "s0"  # a class of page.css, and by its number a shape
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -118,9 +118,10 @@ def padded(values: Sequence[float]) -> tuple[float, float]:
 def curves(lines: Sequence[Line], label: str, x_title: str = "step") -> Html:
     """Curves over one axis. A Line of one point is a level: dashed, over the whole width, named at its right end."""
     xs = [x for line in lines for x, _ in line.points if len(line.points) > 1] or [0.0, 1.0]
-    frame, to_x, to_y = axes((min(xs), max(xs)), padded([y for line in lines for _, y in line.points]), x_title)
+    height, ys = height_for(lines), [y for line in lines for _, y in line.points]
+    frame, to_x, to_y = axes((min(xs), max(xs)), padded(ys), x_title, height=height)
     drawn, names = [frame], []
-    for number, line in enumerate(lines):
+    for line in lines:
         end = line.points[-1][1]
         if len(line.points) == 1:
             drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=place(to_y(end)), y2=place(to_y(end)),
@@ -130,20 +131,29 @@ def curves(lines: Sequence[Line], label: str, x_title: str = "step") -> Html:
             path = "M" + "L".join(f"{place(to_x(x))} {place(to_y(y))}" for x, y in points)
             drawn.append(tag("path", d=path, class_=f"line {line.style}"))
             marked = points if len(points) <= MARKED else points[-1:]
-            drawn += [marker(number, to_x(x), to_y(y), f"dot {line.style}", 2.6) for x, y in marked]
+            kind = int(line.style[1:])
+            drawn += [marker(kind, to_x(x), to_y(y), f"dot {line.style}", 2.6) for x, y in marked]
         if len(lines) > 1:
-            names.append((to_y(end), WIDTH - RIGHT if len(line.points) == 1 else to_x(line.points[-1][0]), line.name))
+            x = WIDTH - RIGHT if len(line.points) == 1 else to_x(line.points[-1][0])
+            names.append((to_y(end) - 4, x, line.name))
     shown = [text(x + 6, y + 8, name, "start", "name") if x < WIDTH / 2 else text(x, y, name, "end", "name")
-             for y, x, name in apart(names)]  # fmt: skip
-    return svg(drawn, shown, label=label)
+             for y, x, name in spread(names, height - BOTTOM)]  # fmt: skip
+    return svg(drawn, shown, label=label, height=height)
 
 
-def apart(names: Sequence[tuple[float, float, str]], gap: float = 13) -> list[tuple[float, float, str]]:
-    """Names above the ends of their lines, moved so that none covers another: [(y, x, name)], from top to bottom."""
+def height_for(named: Sequence) -> int:
+    """Of a chart with room for a name of each."""
+    return max(HEIGHT, TOP + BOTTOM + NAME * (len(named) + 1))
+
+
+def spread(names: Sequence[tuple[float, float, str]], lowest: float) -> list[tuple[float, float, str]]:
+    """Names, (y, x, name), moved down or up until none covers another and none is below `lowest`; from the top."""
     placed = []
     for y, x, name in sorted(names):
-        y -= 4
-        placed.append((max(y, placed[-1][0] + gap) if placed else max(y, TOP + 4), x, name))
+        placed.append((max(y, placed[-1][0] + NAME if placed else TOP), x, name))
+    for number in range(len(placed) - 1, -1, -1):
+        most = placed[number + 1][0] - NAME if number + 1 < len(placed) else lowest
+        placed[number] = (min(placed[number][0], most), *placed[number][1:])
     return placed
 
 
@@ -214,7 +224,7 @@ def scatter(spots: Sequence[Spot], label: str, x_title: str) -> Html:
     xs = [spot.x for spot in spots]
     low, high = min(xs) / 1.25, max(xs) * 1.25
     ys = padded([end for spot in spots for end in (spot.y - spot.bar, spot.y + spot.bar)])
-    height = max(HEIGHT, TOP + BOTTOM + NAME * len(spots))
+    height = height_for(spots)
     frame, to_x, to_y = axes((low, high), ys, x_title, log_x=True, height=height)
     drawn, names = [frame], {True: [], False: []}  # names at the right and at the left of their spots
     for spot in spots:
@@ -225,17 +235,12 @@ def scatter(spots: Sequence[Spot], label: str, x_title: str) -> Html:
         drawn.append(marker(spot.place, x, y, f"dot {style}", 4.5))
         side = x < LEFT + 0.6 * (WIDTH - LEFT - RIGHT)
         names[side].append((y + 4, x + (9 if side else -9), clip(spot.name, 22)))
-    shown = [text(x, y, name, "start" if side else "end", "name")
-             for side, own in names.items() for y, x, name in spread(own, height - BOTTOM)]  # fmt: skip
+    shown = []
+    for side, own in names.items():
+        for (at, from_x, _), (y, x, name) in zip(sorted(own), spread(own, height - BOTTOM)):
+            if abs(at - y) > NAME:  # it is moved: a line leads to it
+                x += 14 if side else -14
+                drawn.append(tag("line", x1=place(from_x - 4 if side else from_x + 4), y1=place(at - 4),
+                                 x2=place(x - 2 if side else x + 2), y2=place(y - 4), class_="grid"))  # fmt: skip
+            shown.append(text(x, y, name, "start" if side else "end", "name"))
     return svg(drawn, shown, label=label, height=height)
-
-
-def spread(names: Sequence[tuple[float, float, str]], lowest: float) -> list[tuple[float, float, str]]:
-    """Names of spots, (y, x, name), moved up or down until none covers another and none is below `lowest`."""
-    placed = []
-    for y, x, name in sorted(names):
-        placed.append((max(y, placed[-1][0] + NAME) if placed else y, x, name))
-    for number in range(len(placed) - 1, -1, -1):
-        most = placed[number + 1][0] - NAME if number + 1 < len(placed) else lowest
-        placed[number] = (min(placed[number][0], most), *placed[number][1:])
-    return placed

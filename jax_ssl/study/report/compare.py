@@ -4,56 +4,21 @@ Only numbers of one protocol are put beside each other. Where the protocols of t
 and what differs is said.
 """
 
-import itertools
 import json
 import math
-from typing import NamedTuple
 
-import jax
-import numpy as np
-
-from jax_ssl import config, paths
+from jax_ssl import paths
 from jax_ssl.errors import UserError
-from jax_ssl.plan import compile, flops
-from jax_ssl.study.report import charts, facts, numbers, page, sections, summary
+from jax_ssl.study.report import charts, facts, page, sections, summary
 from jax_ssl.study.report.charts import Line, Spot
-from jax_ssl.study.report.facts import Facts
+from jax_ssl.study.report.groups import Group, Point, differing, grouped, points_of, protocol_key
 from jax_ssl.study.report.html import Html, behind, table, tag
 from jax_ssl.study.report.sections import figure, section
 
 TASKS = {"knn": "kNN", "linear": "Linear probe", "finetune": "Fine-tuning"}
+NAMED = 3  # runs that are named as equally good
+MANY = 8  # runs from which the curves are behind a line to open
 SHOWN = 60  # cells of the table of configs, above which the reader opens it
-ASIDE = (*summary.CHOSEN, "hardware")  # of a protocol: what may differ between numbers that are compared
-
-
-class Group(NamedTuple):
-    """Runs that differ in their seed alone. seconds: of training; work: FLOPs, NaN if unknown; both of one run.
-
-    place: among all groups, which says its colour.
-    """
-
-    name: str
-    runs: list[Facts]
-    seconds: float
-    work: float
-    place: int = 0
-
-
-class Point(NamedTuple):
-    """The accuracies of a group at one task under one protocol, in per cent, one for each seed."""
-
-    group: Group
-    values: list[float]
-    before: float | None  # of the untrained network
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self) -> float:
-        """The standard deviation over seeds, 0 for one."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
 
 def write(folders: list, out, with_work: bool = True, baselines: list[dict] = ()):
@@ -71,88 +36,6 @@ def write(folders: list, out, with_work: bool = True, baselines: list[dict] = ()
     return path
 
 
-def grouped(runs: list[Facts], with_work: bool = True) -> list[Group]:
-    """The runs, those that differ in their seed alone together, in the order of their first one."""
-    found = {}
-    for run in runs:
-        key = json.dumps(run.config | {"seed": None}, sort_keys=True)
-        found.setdefault(key, []).append(run)
-    names = unique([common_name(own) for own in found.values()])
-    work = work_of if with_work else lambda run: math.nan
-    return [Group(name, own, float(np.mean([training_seconds(run) for run in own])), work(own[0]), place)
-            for place, (name, own) in enumerate(zip(names, found.values()))]  # fmt: skip
-
-
-def common_name(runs: list[Facts]) -> str:
-    """`simclr-0` and `simclr-1` are `simclr`; a single run keeps its name."""
-    names = [run.name for run in runs]
-    shared = "".join(letters[0] for letters in itertools.takewhile(lambda some: len(set(some)) == 1, zip(*names)))
-    return names[0] if len(names) == 1 else shared.rstrip("-_. ") or names[0]
-
-
-def unique(names: list[str]) -> list[str]:
-    """The names, with a number where one is there twice."""
-    return [name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
-            for place, name in enumerate(names)]  # fmt: skip
-
-
-def training_seconds(run: Facts) -> float:
-    """Seconds of steps and of waiting for images, without compiling, measuring, drawing and what restarts cost."""
-    return run.account.get("step", 0.0) + run.account.get("data", 0.0)
-
-
-def work_of(run: Facts) -> float:
-    """FLOPs of all steps of a run, by tracing its program on one device; NaN where this version can't make it."""
-    try:
-        settings = config.of_run(run.folder)
-        settings.mesh.fsdp = 1
-        _, _, traced = compile.trace(settings, jax.devices()[:1])
-    except Exception:  # a run of another version, or on images that are not here: all else can be compared
-        return math.nan
-    return flops.count(traced.jaxpr) * run.step
-
-
-# ---- which numbers may stand beside each other
-
-
-def protocol_key(record: dict) -> str:
-    """What two numbers must have in common to be compared, as JSON."""
-    protocol = {key: value for key, value in summary.protocol_of(record).items() if key not in ASIDE}
-    protocol |= {key: value for key, value in record.items() if key not in (*numbers.KNOWN, *ASIDE)}
-    return json.dumps(protocol | {"data": record.get("data"), "split": record.get("split"), "k": record.get("k")},
-                      sort_keys=True, default=str)  # fmt: skip
-
-
-def points_of(groups: list[Group], task: str) -> dict[str, list[Point]]:
-    """{protocol: points} of a task."""
-    found = {}
-    for group in groups:
-        own = {}
-        for run in group.runs:
-            rows = summary.rows(run.results, task)
-            gain = summary.gain(rows)
-            if gain is not None:
-                best = next(row for row in rows if row.record["weights"] == gain.network)
-                own.setdefault(protocol_key(best.record), []).append(gain)
-        for key, gains in own.items():
-            before = [gain.before for gain in gains if gain.before is not None]
-            mean = float(np.mean(before)) if before else None
-            found.setdefault(key, []).append(Point(group, [gain.after for gain in gains], mean))
-    return found
-
-
-def differing(keys: list[str]) -> list[tuple[str, list[str]]]:
-    """[(field, its value in each protocol)] of the fields in which protocols differ."""
-    protocols = [json.loads(key) for key in keys]
-    fields = sorted({field for protocol in protocols for field in protocol})
-    rows = [(field, [json.dumps(protocol[field]) if field in protocol else "–" for protocol in protocols])
-            for field in fields]  # fmt: skip
-    return [(field, values) for field, values in rows if len(set(values)) > 1]
-
-
-# ---- the page
-
-
 def compare_page(groups: list[Group], baselines: list[dict] = ()) -> str:
     parts = [task_section(name, title, points_of(groups, name), baselines) for name, title in TASKS.items()]
     parts += [curves(groups), runs_table(groups), config_table(groups)]
@@ -168,9 +51,12 @@ def headline(groups: list[Group]) -> str:
         found = points_of(groups, task)
         most = max(found.values(), key=len, default=[])
         if len(most) > 1:
-            best = max(most, key=lambda point: point.mean)
+            best, *others = sorted(most, key=lambda point: -point.mean)
+            close = [point.group.name for point in others if best.mean - point.mean < max(best.error, best.deviation)]
+            more = f" and {len(close) - NAMED} more" if len(close) > NAMED else ""
+            near = f"; within its error: {', '.join(close[:NAMED])}{more}" if close else ""
             rest = f" {len(found)} protocols are in use: not all numbers can be compared." if len(found) > 1 else ""
-            return f"On {name}, {best.group.name} is best of {len(most)}: {spread_text(best)} %.{rest}"
+            return f"On {name}, {best.group.name} is best of {len(most)}: {spread_text(best)} %{near}.{rest}"
     return "No two of these runs have a number of the same protocol."
 
 
@@ -210,30 +96,53 @@ def hardware(group: Group) -> str:
 
 def task_section(name: str, title: str, found: dict[str, list[Point]], baselines: list[dict]) -> Html | None:
     """A table and two charts for each protocol; and in what the protocols differ, if there are several."""
-    baselines = [record for record in summary.newest(baselines) if record.get("task") == name]
+    baselines = [r for r in summary.newest(baselines) if r.get("task") == name and r.get("value") is not None]
     if not found:
         return None
-    content, several = [], len(found) > 1
-    if several:
-        rows = [(field, *values) for field, values in differing(list(found))]
-        header = ("field", *(f"protocol {number}" for number in range(1, len(found) + 1)))
-        told = "These numbers were measured by different protocols, and are not joined. They differ in:"
-        content += [tag("p", told), table(header, rows, f"Protocols of {title}")]
+    if len(found) == 1:
+        ((key, points),) = found.items()
+        return section(name, title, protocol_part(title, points, baselines_of(key, baselines)))
+    rows = [(field, *values) for field, values in differing(list(found))]
+    alone = [points[0] for points in list(found.values())[1:] if len(points) == 1]
+    shared = [f"protocol {number}" for number in range(1, len(found) - len(alone) + 1)]
+    header = ("field", *shared, *(named(point.group.name) for point in alone))
+    told = f"{len(found)} protocols were used, and their numbers are not joined. They differ in:"
+    content = [tag("p", told, " ", ", ".join(field.replace("_", " ") for field, *_ in rows), "."),
+               behind("The protocols", table(header, rows, f"Protocols of {title}"))]  # fmt: skip
     for number, (key, points) in enumerate(found.items(), 1):
-        if several:
-            content.append(tag("h3", f"Protocol {number}"))
-        content += protocol_part(title, points, [record for record in baselines if protocol_key(record) == key])
+        if len(points) > 1 or number == 1:
+            own = protocol_part(f"{title}, protocol {number}", points, baselines_of(key, baselines))
+            content += [tag("h3", f"Protocol {number}"), own]
+    if alone:
+        content += [tag("h3", "Alone in their protocol"), runs_of(alone, [], f"{title}, of runs with other protocols")]
     return section(name, title, content)
+
+
+def baselines_of(key: str, baselines: list[dict]) -> list[dict]:
+    return [record for record in baselines if protocol_key(record) == key]
+
+
+def runs_of(points: list[Point], baselines: list[dict], caption: str) -> Html:
+    """A table of runs, with what was measured of them: their untrained networks, several seeds. Baselines are last."""
+    compared, several = any(p.before is not None for p in points), any(len(p.values) > 1 for p in points)
+    rows = []
+    for point in points:
+        before = ("–", "–") if point.before is None else (
+            f"{point.before:.1f}", f"{point.mean - point.before:+.1f}".replace("-", "−"))  # fmt: skip
+        each = ", ".join(f"{value:.1f}" for value in point.values)
+        rows.append((named(point.group.name), *[before[0]] * compared, spread_text(point), *[before[1]] * compared,
+                     *[each] * several))  # fmt: skip
+    for record in baselines:
+        own = (f"{100 * record['value']:.1f}", *["–", "–"] * compared, *[""] * several)
+        rows.append((summary.network_name(record), *own))
+    header = ("run", *["untrained, %"] * compared, "trained, %" if compared else "accuracy, %", *["rise"] * compared,
+              *["each seed"] * several)  # fmt: skip
+    return table(header, rows, caption, range(1, 4 if compared else 2))
 
 
 def protocol_part(title: str, points: list[Point], baselines: list[dict]) -> list[Html]:
     """The table of one protocol, the best first and baselines last, and its charts."""
-    best = sorted(points, key=lambda point: -point.mean)
-    rows = [(named(point.group.name), "–" if point.before is None else f"{point.before:.1f}", spread_text(point),
-             "–" if point.before is None else f"{point.mean - point.before:+.1f}".replace("-", "−"),
-             ", ".join(f"{value:.1f}" for value in point.values)) for point in best]  # fmt: skip
-    rows += [(summary.network_name(record), f"{100 * record['value']:.1f}", "–", "–", "–") for record in baselines]
-    header = ("run", "untrained, %", "trained, %", "rise", "each seed")
+    whole = runs_of(sorted(points, key=lambda point: -point.mean), baselines, f"{title}, of each run")
     plots = []
     for x_title, x_of in (("seconds of training", lambda g: g.seconds), ("FLOPs", lambda g: g.work)):
         spots = [Spot(p.group.name, x_of(p.group), p.mean, p.deviation, p.group.place)
@@ -246,7 +155,6 @@ def protocol_part(title: str, points: list[Point], baselines: list[dict]) -> lis
             data = [(s.name, charts.short(s.x), f"{s.y:.1f}") for s in spots]
             behind_it = behind("Table", table(("run", x_title, "per cent"), data, f"{title}, {x_title}", (1, 2)))
             plots.append(figure(chart, title, note, behind_it))
-    whole = table(header, rows, f"{title} of each run", (1, 2, 3))
     return [whole, tag("div", plots, class_="charts wide") if plots else None]
 
 
@@ -259,8 +167,10 @@ def curves(groups: list[Group]) -> Html | None:
     for method in dict.fromkeys(group.runs[0].method for group in groups):
         own = [group for group in groups if group.runs[0].method == method]
         panels.append(curve_of(own, "loss", f"Loss of {method}"))
-    panels = [one for one in panels if one is not None]
-    return section("curves", "Curves", tag("div", panels, class_="charts wide")) if panels else None
+    drawn = tag("div", [one for one in panels if one is not None], class_="charts wide")
+    if not any(panels):
+        return None
+    return section("curves", "Curves", behind(f"Curves of {len(groups)} runs", drawn) if len(groups) > MANY else drawn)
 
 
 def curve_of(groups: list[Group], name: str, title: str) -> Html | None:

@@ -10,7 +10,6 @@ from jax_ssl.study.report.sections import section
 
 KNOWN = ("task", "weights", "metric", "value", "data", "split", "k", "protocol", "step", "seed")
 IN_A_NAME = "batch_statistics", "input"  # of a protocol: what `summary.network_name` says
-OF_A_NUMBER = (*summary.CHOSEN, "decides")  # of a protocol: what differs from number to number by its nature
 
 
 def numbers(facts: Facts) -> Html:
@@ -35,7 +34,7 @@ def task_table(task: str, records: list[dict]) -> Html:
     per_cent = all(record.get("metric") in summary.PER_CENT for record in records)
     rows, columns = {}, {}
     for record, own in zip(records, fields):
-        differs = {name: value for name, value in own.items() if name not in (*shared, *OF_A_NUMBER, *IN_A_NAME)}
+        differs = {name: value for name, value in own.items() if name not in (*shared, "decides", *IN_A_NAME)}
         column = columns.setdefault(column_name(record, per_cent), len(columns))
         rows.setdefault((summary.network_name(record), text_of(differs)), {})[column] = shown_value(record)
     cells = [(row_name(*key), *(own.get(column, "–") for column in columns.values())) for key, own in rows.items()]
@@ -43,7 +42,7 @@ def task_table(task: str, records: list[dict]) -> Html:
     title = name if name[:1] != name[:1].lower() or name == "kNN" else name[:1].upper() + name[1:]
     title += ", accuracy in per cent" if per_cent else ""
     whole = table(("network", *columns), cells, f"{title}, of each network", range(1, len(columns) + 1))
-    told = text_of({name: value for name, value in shared.items() if name not in OF_A_NUMBER})
+    told = text_of({name: value for name, value in shared.items() if name != "decides"})
     return tag("div", tag("h3", title), whole, tag("p", f"Protocol: {told}.", class_="fine"))
 
 
@@ -51,8 +50,8 @@ def fields_of(record: dict) -> dict:
     """The protocol of a record, and all else that has to be the same where numbers are compared."""
     other = {key: value for key, value in record.items() if key not in KNOWN}
     images = f"{record.get('data', '')}, {record.get('split', '')}"
-    return {"images": images, "step": record.get("step", 0), "seed": record.get("seed", 0)} | other | (
-        summary.protocol_of(record))  # fmt: skip
+    place = {"images": images, "step": record.get("step", 0), "seed": record.get("seed", 0)}
+    return place | other | summary.comparable(record)
 
 
 def column_name(record: dict, per_cent: bool) -> str:

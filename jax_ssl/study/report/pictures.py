@@ -117,7 +117,7 @@ def picture_figure(title: str, picture: Image.Image, coded: bytes, dark: bytes |
     if dark is not None:
         media = "screen and (prefers-color-scheme: dark)"
         image = tag("picture", tag("source", srcset=data_uri(dark), media=media), image)
-    broad = picture.width > BROAD and picture.width > 1.2 * picture.height
+    broad = picture.width > BROAD
     if broad:  # on a telephone it scrolls, as its titles could not be read
         image = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=f"Picture: {name}")
     caption = tag("figcaption", tag("strong", name), " ", tag("span", known))

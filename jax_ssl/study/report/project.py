@@ -75,8 +75,10 @@ def with_opentsne(x: np.ndarray, perplexity: int, seed: int) -> np.ndarray:
 
 def with_sklearn(x: np.ndarray, perplexity: int, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE  # imported late, as above
+    from threadpoolctl import threadpool_limits
 
-    return TSNE(perplexity=perplexity, random_state=seed, init="pca", learning_rate="auto").fit_transform(x)
+    with threadpool_limits(1):  # sums over threads are of no fixed order, and small sets wait more than they compute
+        return TSNE(perplexity=perplexity, random_state=seed, init="pca", learning_rate="auto").fit_transform(x)
 
 
 def to_square(points: np.ndarray) -> np.ndarray:

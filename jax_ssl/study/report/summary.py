@@ -14,7 +14,7 @@ LONG = 600  # seconds from which goodput is judged
 TASKS = {"knn": "kNN", "linear": "linear probe", "pretext": "own puzzle", "finetune": "fine-tuning", "layers": "layers",
          "emergence": "objects"}  # fmt: skip
 NETWORKS = {"pixels": "raw pixels", "untrained": "untrained network", "scratch": "from scratch"}
-CHOSEN = ("learning_rate", "epochs", "held_out_top1")  # of a protocol: what a measurement chose by itself
+CHOSEN = ("learning_rate", "held_out_top1", "train_top1")  # of a protocol: what a measurement chose or found by itself
 
 
 class Row(NamedTuple):
@@ -54,11 +54,19 @@ def protocol_of(record: dict) -> dict:
     return found if isinstance(found, dict) else {"protocol": found} if found else {}
 
 
+def comparable(record: dict) -> dict:
+    """The protocol of a record without what the measurement chose or found by itself."""
+    found = {key: value for key, value in protocol_of(record).items() if key not in CHOSEN}
+    if isinstance(found.get("grid"), dict):  # what was tried, with the accuracy of each
+        found["grid"] = sorted(found["grid"])
+    return found
+
+
 def newest(results: list[dict]) -> list[dict]:
     """Of records that differ in nothing but what a measurement chose by itself and the step, the last, in order."""
     found = {}
     for record in results:
-        protocol = {key: value for key, value in protocol_of(record).items() if key not in CHOSEN}
+        protocol = comparable(record)
         own = {key: value for key, value in record.items() if key not in ("value", "step", "protocol")}
         key = repr((sorted(own.items(), key=str), sorted(protocol.items(), key=str)))
         found.pop(key, None)

@@ -31,8 +31,9 @@ def test_series_differ_in_more_than_colour():
 
 
 def test_names_at_the_end_of_curves_do_not_cover_each_other():
-    ys = [y for y, _, _ in charts.apart([(50, 0, "a"), (51, 0, "b"), (49, 0, "c"), (90, 0, "d")])]
-    assert min(np.diff(ys)) >= 13
+    names = [(50, 0, "a"), (51, 0, "b"), (49, 0, "c"), (90, 0, "d"), (180, 0, "e"), (178, 0, "f")]
+    ys = [y for y, _, _ in charts.spread(names, 180)]
+    assert min(np.diff(ys)) >= 13 and max(ys) == 180 and ys[0] == 49
 
 
 def test_bars_and_shares_are_as_long_as_their_numbers():

@@ -4,6 +4,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl.study.report import compare, facts
+from jax_ssl.study.report import groups as groups_of
 from tests.study.report.example import record_accuracies
 
 
@@ -29,37 +30,39 @@ def run(tmp_path):
 
 @pytest.fixture(autouse=True)
 def without_tracing(monkeypatch):
-    monkeypatch.setattr(compare, "work_of", lambda run: 1e12 * run.step)
+    monkeypatch.setattr(groups_of, "work_of", lambda run: 1e12 * run.step)
 
 
 def grouped(*folders):
-    return compare.grouped([facts.read(folder) for folder in folders])
+    return groups_of.grouped([facts.read(folder) for folder in folders])
 
 
 def test_seeds_are_joined_and_other_configs_are_not(run):
     groups = grouped(run("simclr-0", 0.40), run("mae", 0.3, method="mae"), run("simclr-1", 0.44, seed=1))
     assert [(group.name, len(group.runs)) for group in groups] == [("simclr", 2), ("mae", 1)]
-    (points,) = compare.points_of(groups, "knn").values()
+    (points,) = groups_of.points_of(groups, "knn").values()
     assert points[0].mean == pytest.approx(42) and points[0].deviation == pytest.approx(2.828, abs=1e-3)
     assert compare.spread_text(points[0]) == "42.0 ± 2.8" and compare.spread_text(points[1]) == "30.0"
     assert groups[0].seconds == 100.5  # of training alone
     assert compare.headline(groups) == "On kNN, simclr is best of 2: 42.0 ± 2.8 %."
+    close = grouped(run("a", 0.410), run("b", 0.400, method="moco"), run("c", 0.3, method="mae"))
+    assert compare.headline(close) == "On kNN, a is best of 3: 41.0 %; within its error: b."
 
 
 def test_numbers_of_different_protocols_are_not_joined_and_the_difference_is_shown(run):
     groups = grouped(run("a-0", 0.4), run("a-1", 0.9, seed=1, test_images=50), run("b", 0.5, method="moco"))
-    found = compare.points_of(groups, "knn")
+    found = groups_of.points_of(groups, "knn")
     assert [[point.values for point in points] for points in found.values()] == [
         [[pytest.approx(40)], [pytest.approx(50)]], [[pytest.approx(90)]]]  # fmt: skip
-    assert compare.differing(list(found)) == [("test_images", ["1000", "50"])]
+    assert groups_of.differing(list(found)) == [("test_images", ["1000", "50"])]
     text = compare.compare_page(groups)
-    assert "are not joined. They differ in:" in text and "On kNN, b is best of 2" in text
+    assert "are not joined. They differ in: test images." in text and "On kNN, b is best of 2" in text
     assert "2 protocols are in use" in text
 
 
 def test_what_a_measurement_chose_is_no_difference_of_protocol(run):
     groups = grouped(run("a", 0.4, learning_rate=0.1), run("b", 0.5, method="moco", learning_rate=0.3))
-    assert len(compare.points_of(groups, "linear")) == 1
+    assert len(groups_of.points_of(groups, "linear")) == 1
 
 
 def test_the_command_writes_one_page(run, tmp_path, monkeypatch, capsys):
