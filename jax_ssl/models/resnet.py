@@ -79,7 +79,7 @@ class ResNet(nn.Module):
         norm = LayerNorm if self.normalisation == "layer" else partial(BatchNorm, groups=self.norm_groups)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
-            x = nn.relu(norm()(_padded(conv, self.padding, self.width, (7, 7), 2)(x), train))
+            x = nn.relu(norm()(_padded(conv, self.width, (7, 7), 2, self.padding)(x), train))
             sides = "SAME" if self.padding != "symmetric" else ((1, 1), (1, 1))
             x = nn.max_pool(x, (3, 3), (2, 2), padding=sides)
         elif self.stem == "cifar":
@@ -89,7 +89,7 @@ class ResNet(nn.Module):
             x = nn.relu(norm()(nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x), train))
         for stage, blocks in enumerate(self.stages):
             for block in range(blocks):
-                padded = partial(_padded, conv, self.padding)
+                padded = partial(_padded, conv, padding=self.padding)
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Block(self.width * 2**stage, stride, self.bottleneck, self.zero_init, padded, norm)(x, train)
         x = x.astype(jnp.float32)
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
         return self.clone(stages=self.stages[:depth]), first_layers(variables, Block=sum(self.stages[:depth]))
 
 
-def _padded(conv, padding, features, kernel, stride=1, **more):
+def _padded(conv, features, kernel, stride=1, padding="symmetric", **more):
     side = kernel[0] // 2  # on each side, as in torch: XLA's SAME pads a strided convolution on one side only
     same = padding == "same" and stride > 1
     return conv(features, kernel, stride, padding="SAME" if same else ((side, side), (side, side)), **more)

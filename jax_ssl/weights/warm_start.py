@@ -72,11 +72,11 @@ def exists(path: str) -> bool:
 
 
 def read(path: str) -> dict:
-    """{"params", "teacher", "stats", "teacher_stats", "extra", "pixels"} of a run, of a file or of an imported folder.
+    """{"params", "teacher", "stats", "teacher_stats", "extra", "pixels", "padding"} of a run, a file or an import.
 
     path: a run's folder, for its newest good checkpoint; or RUN/checkpoints/STEP, for that one; or a file.
-    pixels: mean and std that its images were normalised with; None if unknown. extra: centers and the queue of a file;
-    a new run from another run makes its own.
+    pixels: mean and std that its images were normalised with; None if unknown. padding: that of a ResNet. extra:
+    centers and the queue of a file; a new run from another run makes its own.
     """
     folder = paths.resolve(path)
     if folder.is_dir() and not imported.is_imported(folder) and not hub.is_hub(folder):
@@ -85,11 +85,11 @@ def read(path: str) -> dict:
         extra = loaded["extra"] or {}
         stats = {name: extra.get(name, {}) for name in ("stats", "teacher_stats")}
         teacher, pixels = loaded["teacher"] or {}, pixels_of(folder.parent)
-        return dict(params=loaded["params"], teacher=teacher, extra={}, pixels=pixels, **stats)
+        return dict(params=loaded["params"], teacher=teacher, extra={}, pixels=pixels, padding="symmetric", **stats)
     network = imported.read(folder) if imported.is_imported(folder) else load_network(open_weights(path))
     pixels = (network.pixels["mean"], network.pixels["std"])
     return dict(params=network.params, teacher={}, stats=network.stats, teacher_stats={}, extra=network.extra,
-                pixels=pixels)  # fmt: skip
+                pixels=pixels, padding=network.model.get("padding", "symmetric"))  # fmt: skip
 
 
 def pixels_of(folder):
@@ -125,6 +125,8 @@ def start_from(init_from: str, state, settings, say=print):
     say(f"starting from {origin}" + (f"; new: {', '.join(new)} ({RECIPE})" if new else ""))
     for part, path in parts.items():
         warn_normalisation(path, given[part]["pixels"], settings.data, say)
+        if given[part]["padding"] != "symmetric":
+            say(f"other padding: the network of {path} pads as TensorFlow does, and this one on both sides, as torch")
     if "backbone" in taken:
         warn_dead(taken["backbone"], state, settings, say)
     return state

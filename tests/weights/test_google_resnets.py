@@ -6,7 +6,7 @@ import pytest
 
 from jax_ssl.errors import UserError
 from jax_ssl.models.heads import Mlp
-from jax_ssl.weights import load
+from jax_ssl.weights import load, warm_start
 from jax_ssl.weights.load import load_network
 from jax_ssl.weights.read import open_file
 from tests.weights.arrays import read
@@ -45,3 +45,8 @@ def test_what_is_not_read_and_what_torch_cannot_have_is_told(golden, tmp_path, c
     out = f"--out={tmp_path / 'x.pth'}"
     code, told = run(capfd, "export", f"--weights={golden / 'simclr_resnet.npz'}", "--to=torch", out)
     assert code == 2 and "pads as TensorFlow does" in told and told.count("\n") == 1
+
+
+def test_a_run_from_such_a_network_is_told_of_the_other_padding(golden):  # noqa: F811
+    read_again = warm_start.read(str(golden / "byol_resnet.npz"))
+    assert read_again["padding"] == "same" and warm_start.read(str(golden / "resnet18.pth"))["padding"] == "symmetric"

@@ -24,7 +24,7 @@ STRANGERS = {  # name of a tensor, its shape, what is said
     "RF-DETR": ("backbone.0.encoder.encoder.embeddings.cls_token", (1, 1, 8), "RF-DETR: this library has no detector"),
     "DETR": ("transformer.decoder.norm.weight", (8,), "a detector of the kind of DETR"),
     "text of CLIP": ("text_model.embeddings.token_embedding.weight", (9, 8), "a text tower"),
-    "I-JEPA's predictor": ("predictor_embed.weight", (8, 8), "a predictor without an encoder"),
+    "I-JEPA's predictor": ("predictor_embed.weight", (8, 8), "a predictor alone"),
 }
 
 
