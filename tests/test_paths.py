@@ -33,6 +33,7 @@ ON_DISK = {
     "run/watchdog.py": "the last words of a process that hangs, where a file must be open already or on a disk",
     "run/profiling.py": "jax writes a trace to a disk, from where it is sent",
     "study/features.py": "features are mapped to memory from a file of a disk; a bucket's are kept in the cache",
+    "study/unfinished.py": "a file that grows batch by batch, under a lock; see study/features.py",
     "study/seals.py": "the evidence and the README beside the package",
     "plan/published.py": "a table that comes with the package",
     "plan/topology.py": "what this machine says of its processor",

@@ -17,7 +17,6 @@ from jax_ssl.models import implementation
 from jax_ssl.plan import flops, traffic
 from jax_ssl.plan.chips import CHIPS
 from jax_ssl.plan.collectives import census
-from jax_ssl.weights import tokenizer
 
 IMAGENET = 1_281_167
 SETS = {  # images and their side, None where it varies: what a run learns by opening them
@@ -69,8 +68,7 @@ def trace(config, devices):
     """(the state's shapes and layout, the clock, the traced step): the program that `train` runs, for these devices."""
     mesh = sharding.make_mesh(config.mesh.fsdp, devices)
     images, side = SETS.get(config.data.name, (IMAGENET, None))
-    with tokenizer.planned():
-        method, tx, clock = train.build(config, images)
+    method, tx, clock = train.build(config, images)
     with jax.set_mesh(mesh):
         raw, resident = inputs(config, images, side)
         program = train.compile_step(method, tx, train.preparation(config), mesh, raw, resident)

@@ -13,6 +13,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.plan import bound, remedies, topology
 from jax_ssl.plan.compile import compile_for
 from jax_ssl.run.checks import check
+from jax_ssl.weights import tokenizer
 
 SCALINGS = ("strong", "weak")
 
@@ -47,12 +48,13 @@ def run(
         for scaling in scalings
         for pod in pods
     }
-    for (_, pod), scaled in loads.items():
-        check(scaled([]), len(devices[pod]))
-    return [
-        about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy, quick)
-        for (scaling, pod), scaled in loads.items()
-    ]
+    with tokenizer.planned():
+        for (_, pod), scaled in loads.items():
+            check(scaled([]), len(devices[pod]))
+        return [
+            about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy, quick)
+            for (scaling, pod), scaled in loads.items()
+        ]
 
 
 def _scaled(load: Callable, base, devices: int, first: int, scaling: str) -> Callable:

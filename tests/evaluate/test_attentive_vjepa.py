@@ -53,6 +53,7 @@ def test_a_step_clips_and_its_decay_falls():
     expected = steps_by_optax(kind, first, x, labels, 1e-2, 0.3)
     for name, a, b in zip(first._fields, found, expected, strict=True):
         np.testing.assert_allclose(a[0], b, atol=5e-5, err_msg=name)
+    assert kind.decays[0] * kind.last_decay == pytest.approx(1e-6) and kind.warmup == 0 and kind.second_moment == 0.999
     assert {name for name, d in kind.decayed._asdict().items() if not d} == {
         name for name, value in first._asdict().items() if value.ndim == 1 and name != "query"
     }

@@ -68,15 +68,18 @@ def spread_text(point: Point) -> str:
 def runs_table(groups: list[Group]) -> Html:
     machines = [hardware(group) for group in groups]
     several = len(set(machines)) > 1
-    header = ("run", "method", "seeds", "steps", "seconds", "FLOPs", *["hardware"] * several)
+    worked = any(not math.isnan(group.work) for group in groups)
+    header = ("run", "method", "seeds", "steps", "seconds", *["FLOPs"] * worked, *["hardware"] * several)
     rows = [(named(group.name), group.runs[0].method, ", ".join(str(run.config.get("seed", 0)) for run in group.runs),
-             f"{group.runs[0].step:,}", f"{group.seconds:,.0f}", flops_text(group.work), *[machine] * several)
+             f"{group.runs[0].step:,}", f"{group.seconds:,.0f}", *[flops_text(group.work)] * worked,
+             *[machine] * several)
             for group, machine in zip(groups, machines)]  # fmt: skip
     note = ("The runs were made on different hardware, so their seconds can't be compared." if several else
             f"All were made on the same hardware: {machines[0]}.")  # fmt: skip
-    told = ("Seconds are those of steps and of waiting for images. FLOPs are those of the matrix products and the "
-            "convolutions of all steps.")  # fmt: skip
-    return section("runs", "Runs", table(header, rows, "Runs", (3, 4, 5)), tag("p", f"{note} {told}", class_="fine"))
+    told = "Seconds are those of steps and of waiting for images."
+    told += " FLOPs are those of the matrix products and the convolutions of all steps." * worked
+    whole = table(header, rows, "Runs", range(3, 5 + worked))
+    return section("runs", "Runs", whole, tag("p", f"{note} {told}", class_="fine"))
 
 
 def named(name: str) -> Html:

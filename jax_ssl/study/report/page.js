@@ -85,8 +85,8 @@
     pen.globalAlpha = 1;
     if (chosen >= 0) {
       pen.strokeStyle = token("--ink");
-      pen.lineWidth = 1;
       for (const j of data.near[chosen]) {
+        pen.lineWidth = 1;
         pen.globalAlpha = .45;
         pen.beginPath();
         pen.moveTo(...places[chosen]);
