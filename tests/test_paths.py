@@ -46,6 +46,7 @@ ON_DISK = {
     "study/embed/make.py": "the file of this machine that they write",
     "benchmark/input.py": "photographs of its own in a temporary folder",
     "weights/read.py": "libraries read archives piece by piece, from a disk: those of a bucket are copied there first",
+    "weights/saved_model.py": "TensorFlow writes the folder itself, into a bucket too",
     "data/cache.py": "the cache is on the disk of the machine, wherever the images are",
     "data/disk.py": "on a disk",
     "data/listing.py": "folders of millions of files: on a disk os.scandir, which is ten times as fast",
