@@ -13,7 +13,7 @@ from tests.weights.arrays import read
 from tests.weights.test_import import golden, near, run  # noqa: F401
 
 
-@pytest.mark.parametrize("name, padding", [("simclr_resnet", "same_pool")])
+@pytest.mark.parametrize("name, padding", [("simclr_resnet", "same_pool"), ("byol_resnet", "same")])
 def test_a_network_of_google_gives_the_recorded_features(golden, name, padding):  # noqa: F811
     recorded, encode = np.load(golden / f"{name}_io.npz"), load(golden / f"{name}.npz")
     assert encode.backbone.padding == padding
@@ -48,5 +48,5 @@ def test_what_is_not_read_and_what_torch_cannot_have_is_told(golden, tmp_path, c
 
 
 def test_a_run_from_such_a_network_is_told_of_the_other_padding(golden):  # noqa: F811
-    read_again = warm_start.read(str(golden / "simclr_resnet.npz"))
-    assert read_again["padding"] == "same_pool" and warm_start.read(str(golden / "resnet18.pth"))["padding"] == "symmetric"
+    for name, padding in (("byol_resnet.npz", "same"), ("resnet18.pth", "symmetric")):
+        assert warm_start.read(str(golden / name))["padding"] == padding
