@@ -22,6 +22,7 @@ from jax_ssl import sharding
 
 LANES = 128
 BLOCKS = 6 * 2**20  # bytes of VMEM for what a program of several images reads and writes
+WIDENED = 4.5 * 2**20  # of `vmem_bytes` with widened operands; a v3's compiler refuses some shapes from 5.2 MiB on
 MOST_IMAGES = 16
 
 
@@ -44,6 +45,13 @@ def vmem_bytes(tokens: int, size: int, itemsize: int, bias_heads: int = 0) -> in
     sums = 3 * 4 * _up(tokens, 8) * group_lanes(size)
     bias = 4 * logits * min(bias_heads, group_lanes(size) // size)  # it and its gradient, each twice
     return image_bytes(tokens, size, itemsize) + sums + bias + 6 * logits
+
+
+def most_images(tokens: int, size: int, itemsize: int, bias_heads: int, widen: bool) -> int:
+    """How many images a program may hold."""
+    one = image_bytes(tokens, size, itemsize)
+    fit = 1 + (WIDENED - vmem_bytes(tokens, size, itemsize, bias_heads)) // one if widen else BLOCKS // one
+    return min(MOST_IMAGES, max(1, int(fit)))
 
 
 def _up(count: int, multiple: int) -> int:
@@ -183,11 +191,11 @@ def backward_kernel(size: int, has_bias: bool, matmul, q, k, v, offset, *rest):
     to_qkv[...] = waiting[part]
 
 
-def specs(qkv, heads: int, offset, bias, rope):
+def specs(qkv, heads: int, offset, bias, rope, widen: bool):
     """(images in a program, groups, inputs of both kernels, their blocks) for qkv (B, N, 3D)."""
     (count, rows, width), lanes = qkv.shape, group_lanes(qkv.shape[2] // 3 // heads)
     size, groups = width // 3 // heads, width // 3 // lanes
-    most = min(MOST_IMAGES, max(1, BLOCKS // image_bytes(rows, size, qkv.dtype.itemsize)))
+    most = most_images(rows, size, qkv.dtype.itemsize, 0 if bias is None else len(bias), widen)
     images = max(n for n in range(1, most + 1) if count % n == 0)
     at = lambda part: lambda g, i, *_: (i, 0, part * groups + g)
     inputs, blocks = [qkv] * 3, [pl.BlockSpec((images, rows, lanes), at(part)) for part in range(3)]
@@ -225,7 +233,7 @@ def cost(qkv, heads: int, matmuls: int, widths: int):
 def mix_images(heads: int, widen: bool, qkv, offset, bias, rope):
     """The forward kernel over all images of a device: qkv (B, N, 3D) -> [(B, N, D)]."""
     (count, rows, width), size = qkv.shape, qkv.shape[2] // 3 // heads
-    images, groups, inputs, blocks = specs(qkv, heads, offset, bias, rope)
+    images, groups, inputs, blocks = specs(qkv, heads, offset, bias, rope, widen)
     return pl.pallas_call(
         partial(forward_kernel, size, bias is not None, partial(matmul, widen=widen)),
         grid=(groups, count // images), name="attend", in_specs=blocks, cost_estimate=cost(qkv, heads, 2, 4),
@@ -238,7 +246,7 @@ def mix_images(heads: int, widen: bool, qkv, offset, bias, rope):
 def differentiate_images(heads: int, widen: bool, g, qkv, offset, bias, rope):
     """The backward kernel over all images: gradients of qkv, of the offset (3, D), maybe of the bias (H or 1, N, N)."""
     (count, rows, width), size = qkv.shape, qkv.shape[2] // 3 // heads
-    images, groups, inputs, blocks = specs(qkv, heads, offset, bias, rope)
+    images, groups, inputs, blocks = specs(qkv, heads, offset, bias, rope, widen)
     block = (images, rows, group_lanes(size))
     outs = [pl.BlockSpec(block, lambda g, i, part: (i, 0, part * groups + g)), _by_lanes(block[2])]
     shapes = [qkv, jax.ShapeDtypeStruct((3, width // 3), jnp.float32)]

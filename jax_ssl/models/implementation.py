@@ -61,6 +61,8 @@ def choose(wish: str, chip: Chip, tokens: int, width: int, heads: int, dtype, bi
 def _pallas_lacks(chip: Chip, tokens: int, width: int, heads: int, dtype, bias) -> str:
     """Why the Pallas kernel can't do it; "" if it can."""
     size = width // heads
+    if chip.kind in OLD_TPUS and dtype != jnp.bfloat16:
+        return f"the kernel of a {chip.kind} has bfloat16 only"
     if width % fused_attention.group_lanes(size):
         return f"{heads} heads of {size} channels don't fill whole tiles of {fused_attention.LANES}"
     if bias is not None and (len(bias) != 3 or bias[0] not in (1, heads) or bias[1] not in (1, tokens)):

@@ -25,7 +25,7 @@ TX = optax.sgd(0.1)
 def test_scores_loss_and_gradient_are_those_of_the_official_code(request):
     folder = request.config.rootpath / "tests" / "golden"
     file, io = folder / "official_beit.pth", np.load(folder / "official_beit_io.npz")
-    encoder, head = weights.load(file, heads=2), read(file, None)
+    encoder, head = weights.load(file, heads=2), read(file)
     head = {"kernel": head["lm_head.weight"].T, "bias": head["lm_head.bias"]}
     params, net = {"backbone": encoder.variables["params"], "head": head}, beit.Net(encoder.backbone, 20)
     places = np.stack([np.flatnonzero(row) for row in io["mask"]])

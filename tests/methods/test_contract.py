@@ -104,8 +104,11 @@ def relative_error(a, b):
 
 @pytest.fixture(scope="module")
 def steps():
-    """The outcome of `run` by name and layout. Tests are ordered by name, so each program is compiled once."""
-    return functools.cache(run)
+    """The outcome of `run` by name and layout. Tests are ordered by name, so each program is compiled once.
+
+    Those of one method are kept: each has the images on all of its devices.
+    """
+    return functools.lru_cache(maxsize=len(LAYOUTS))(run)
 
 
 every_method = pytest.mark.parametrize("name", METHODS, scope="module")

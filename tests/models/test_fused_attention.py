@@ -165,6 +165,8 @@ def compile_for(chip, count, tokens, heads, size, bias=None):
         return jax.jit(back).lower(*given).compile().as_text()
 
 
+# A cache of compiled programs cannot give one of a described chip back: then it is compiled again.
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
 @pytest.mark.parametrize("chip", CHIPS)
 def test_the_compiler_of_each_chip_takes_the_kernels(chip):
     text = compile_for(chip, 8, 197, 6, 64)
@@ -172,10 +174,11 @@ def test_the_compiler_of_each_chip_takes_the_kernels(chip):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
 @pytest.mark.parametrize("chip, kind", [("v3", "TPU v3"), ("v5e", "TPU v5 lite")])
 @pytest.mark.parametrize(
     "shape",
-    [(8, 37, 6, 64), (8, 50, 16, 64), (4, 257, 16, 80), (2, 257, 24, 64), (4, 197, 16, 32), (4, 130, 16, 24),
+    [(8, 37, 6, 64), (8, 50, 16, 64), (4, 257, 16, 80), (2, 257, 24, 64), (4, 197, 16, 32), (4, 176, 16, 24),
      (8, 197, 12, 64, (12, 197, 197)), (4, 130, 16, 24, (1, 1, 130))], ids=str,
 )  # fmt: skip
 def test_the_compiler_takes_what_the_rule_gives_it_of_the_shipped_configs(chip, kind, shape):
