@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import tempfile
 
 from tests.devices import xla_flags
@@ -43,6 +44,14 @@ def saved_runs(tmp_path_factory):
 def runs(tmp_path_factory, saved_runs):
     """The same as copies, which the tests of a file may write to."""
     return functools.cache(lambda name: shutil.copytree(saved_runs(name), tmp_path_factory.mktemp("runs") / name))
+
+
+@pytest.fixture
+def hangup():
+    """SIGHUP as it is by default, here and in processes that are started: TPU's compiler, if loaded, ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,7 +20,7 @@ from tests.weights.arrays import read
 def test_prediction_loss_and_gradient_are_those_of_the_official_code(request):
     folder = request.config.rootpath / "tests" / "golden"
     file, io = folder / "official_simmim.pth", np.load(folder / "official_simmim_io.npz")
-    encoder, head = weights.load(file, heads=2), read(file, None)
+    encoder, head = weights.load(file, heads=2), read(file)
     side, width = encoder.backbone.patch, encoder.backbone.width
     # The official head's outputs are ordered by channel first: a pixel shuffle puts them in their places.
     in_order = lambda x: np.moveaxis(x.reshape(3, side, side, -1), 0, 2).reshape(side**2 * 3, -1)

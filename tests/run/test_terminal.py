@@ -92,14 +92,6 @@ def test_lines_that_a_full_disk_has_lost_are_told():
     assert found.returncode == 1 and found.stderr.count("\n") == 1 and "No space left" in found.stderr
 
 
-@pytest.fixture
-def hangup():
-    """SIGHUP as it is by default, here and in processes that are started: TPU's compiler, if loaded, ignores it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 def test_a_run_goes_on_without_its_reader_and_saves_when_the_terminal_goes(tmp_path, hangup):
     arguments = flags("simclr", tmp_path, 400, *QUIET, "--config.data.probe.name=")
     process = start(arguments, 1)

@@ -54,7 +54,7 @@ def killed(monkeypatch, module, name, number, when=lambda *_: True):
     monkeypatch.setattr(module, name, wrapper)
 
 
-def test_a_suite_is_stopped_three_times_and_goes_on(micro, tmp_path, monkeypatch, capsys):
+def test_a_suite_is_stopped_three_times_and_goes_on(micro, hangup, tmp_path, monkeypatch, capsys):
     at_step = lambda step: lambda run, watcher, at, metrics: at == step
     stops = [  # in the middle of training, in its last step, and while the frozen network is measured
         (train, "judge", signal.SIGTERM, at_step(2)),
