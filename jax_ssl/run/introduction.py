@@ -79,10 +79,10 @@ def _optimiser(config, clock) -> str:
 
 
 def _devices(config) -> str:
-    several = jax.process_count() > 1
-    of = f" of {jax.process_count()} processes" if several else ""
+    count = jax.device_count()
+    of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     split = f", parameters split in {config.mesh.fsdp}" if config.mesh.fsdp > 1 else ""
-    return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){of}{split}"
+    return f"{count} {jax.devices()[0].device_kind} device{'s' * (count > 1)}{of}{split}"
 
 
 def describe_extension(config, epochs: float, clock, step: int) -> str:

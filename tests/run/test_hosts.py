@@ -147,7 +147,7 @@ def straight(images, tmp_path_factory):
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_do_what_one_does(processes, images, straight, tmp_path):
     said = run(flags(images, tmp_path / "run", STEPS), processes, 4 // processes, tmp_path)
-    assert f"4 cpu device(s) of {processes} processes" in said
+    assert f"4 cpu devices of {processes} processes" in said
     assert_same_run(straight, tmp_path / "run")
     read = [[line.split() for line in (tmp_path / f"records{i}").read_text().splitlines()] for i in range(processes)]
     for step in range(STEPS):
