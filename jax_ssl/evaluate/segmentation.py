@@ -156,18 +156,15 @@ def by_regression(
     kept = names >= 0
     of_image = np.repeat(np.arange(len(train)), train.shape[1])[kept]
 
-    def score(regression, patches, pixels):
-        guess = regression.predict(patches.reshape(-1, patches.shape[-1])).reshape(*pixels.shape[:2], 1)
-        return mean_iou(confusion(np.broadcast_to(guess, pixels.shape), pixels, classes, ignored))
-
     def best_of(heads, data, regressions):
-        scores = [score(regression, train[held_out], truth_train[held_out]) for regression in regressions]
+        there = train[held_out], truth_train[held_out], classes, ignored
+        scores = [by_patch(regression.predict, *there) for regression in regressions]
         return int(np.argmax(scores)), max(scores)
 
     patches, hidden = train.reshape(-1, train.shape[-1])[kept], ~np.isin(of_image, fitted)
     found, chosen = logreg.fit_best(patches, names[kept], hidden, classes, logreg.GRID, iterations, best_of)
     chosen["held_out_miou"] = chosen.pop("held_out")
-    return score(found, test, truth), chosen
+    return by_patch(found.predict, test, truth, classes, ignored), chosen
 
 
 def by_layer(train, truth_train, test, truth, classes: int, ignored, seed: int) -> float:
@@ -175,7 +172,12 @@ def by_layer(train, truth_train, test, truth, classes: int, ignored, seed: int) 
     names = most_frequent(truth_train.reshape(-1, truth_train.shape[-1]), classes, ignored)
     patches = train.reshape(-1, train.shape[-1])[names >= 0]
     layer = linear.fit(patches, names[names >= 0], classes, seed=seed)
-    guess = np.asarray(linear.predict(layer, test.reshape(-1, test.shape[-1]))).reshape(*test.shape[:2], 1)
+    return by_patch(lambda patches: np.asarray(linear.predict(layer, patches)), test, truth, classes, ignored)
+
+
+def by_patch(classify, patches, truth, classes: int, ignored) -> float:
+    """miou where all pixels of a patch get its class: patches (N, P, D), truth (N, P, p); classify: (M, D) -> (M,)."""
+    guess = classify(patches.reshape(-1, patches.shape[-1])).reshape(*patches.shape[:2], 1)
     return mean_iou(confusion(np.broadcast_to(guess, truth.shape), truth, classes, ignored))
 
 

@@ -5,11 +5,10 @@ import json
 import math
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jax_ssl import config
-from jax_ssl.plan import compile, flops
+from jax_ssl.study import cost
 from jax_ssl.study.report import numbers, summary
 from jax_ssl.study.report.facts import Facts
 
@@ -80,12 +79,10 @@ def training_seconds(run: Facts) -> float:
 def work_of(run: Facts) -> float:
     """FLOPs of all steps of a run, by tracing its program on one device; NaN where this version can't make it."""
     try:
-        settings = config.of_run(run.folder)
-        settings.mesh.fsdp = 1
-        _, _, traced = compile.trace(settings, jax.devices()[:1])
+        of_step = cost.flops_of_step(config.of_run(run.folder))
     except Exception:  # a run of another version, or on images that are not here: all else can be compared
         return math.nan
-    return flops.count(traced.jaxpr) * run.step
+    return math.nan if of_step is None else of_step * run.step
 
 
 def protocol_key(record: dict) -> str:
