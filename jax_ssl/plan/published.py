@@ -25,7 +25,7 @@ def compare(plans: list[dict]) -> list[dict]:
 
 
 def table(plans: list[dict]) -> str:
-    """One line a run, in Markdown: published and bound in images/s, and how many times faster the bound is."""
+    """One line a run, in Markdown: published and bound in images/s, and how many times faster that is; then notes."""
     lines = ["| run | published | pod | images/s | bound | times | by |", "|---|---|---|---|---|---|---|"]
     for run in compare(plans):
         bound = "-" if run["bound"] is None else f"{run['bound']:,.0f}"
@@ -33,4 +33,5 @@ def table(plans: list[dict]) -> str:
         measured = f"{run['images_per_second']:,}"
         cells = [run["run"], run["published"], run["topology"], measured, bound, times, run["by"]]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    notes = [f"{run['run']}: {run['note']}." for run in compare(plans) if "note" in run]
+    return "\n\n".join(["\n".join(lines), *notes])
