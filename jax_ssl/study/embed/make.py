@@ -12,6 +12,7 @@ from jax_ssl import encoder, paths
 from jax_ssl.data.source import Source
 from jax_ssl.errors import UserError
 from jax_ssl.run.progress import Counter
+from jax_ssl.sizes import sides
 from jax_ssl.study.embed import formats, images
 from jax_ssl.study.embed.formats import Table
 from jax_ssl.study.embed.images import Network
@@ -31,8 +32,9 @@ def embed(network: Network, folder: str, out: str, say=print) -> Path:
     """
     kind, path = formats.format_of(out), local(out)
     source = images.source_of(folder)
-    width = jax.eval_shape(network.encode, jnp.zeros((1, network.encode.size, network.encode.size, 3))).pooled.shape[1]
-    size, batch = network.encode.size, encoder.batch_size(network.encode, network.encode.size)
+    size = network.encode.size
+    width = jax.eval_shape(network.encode, jnp.zeros((1, *sides(size), 3))).pooled.shape[1]
+    batch, size = encoder.batch_size(network.encode, size), size if isinstance(size, int) else list(size)
     these = images.split_of(source, network.settings).identity
     store = Store(path.with_name(f"{path.name}.partial"), Plan(network.digest, these, source.count, width, batch, size))
     if store.replaced:

@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     count: int
     width: int
     batch: int
-    size: int
+    size: int | list[int]  # of the images; a list (height, width) as JSON gives it back
 
 
 class Rows(NamedTuple):

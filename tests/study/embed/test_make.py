@@ -1,7 +1,9 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_ssl import __main__ as command
 from jax_ssl import encoder
@@ -10,6 +12,8 @@ from jax_ssl.study.embed.store import Store
 from tests.runs import save_run
 from tests.small import small
 from tests.study.report.example import make_images
+
+FILE = Path(__file__).parents[2] / "golden" / "dino_vit.pth"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,10 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     monkeypatch.setattr(encoder, "batch_size", lambda encode, side: 8)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def embed(run, folder, out):
@@ -57,6 +65,25 @@ def test_a_killed_call_is_taken_up_and_ends_with_the_same_bytes(run, folder, tmp
     assert "going on from image 16 of 29" in told and "1 images could not be read" in told
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+def test_images_that_are_no_squares_are_embedded_and_found(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    pixels = np.random.RandomState(0).randint(0, 256, (5, 16, 24, 3)).astype(np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    flags = [f"--weights={FILE}", "--images=images", "--size=16x24"]
+    with monkeypatch.context() as killed:
+        killed.setattr(Store, "add", interrupt)
+        assert command.main(["embed", *flags, "--out=x.npz"]) == 130
+    assert command.main(["embed", *flags, "--out=x.npz"]) == 0
+    assert "all begins anew" not in capsys.readouterr().out and len(np.load("x.npz")["features"]) == 5
+    assert command.main(["find", *flags, "--query=images/3.png", "--count=2"]) == 0
+    assert capsys.readouterr().out.startswith(" 1.000  3.png")
+    assert Image.open("found.png").size[1] == 2 * 5 * 16 + 2  # two rows, five times as large, and the gap
+    assert command.main(["embed", *flags[:2], "--size=16x23", "--out=y.npz"]) == 2
+    assert "--size=16x23 is not a multiple of the network's patch of 8: take 16." in capsys.readouterr().err
 
 
 def test_names_labels_and_features_belong_together(run, folder, tmp_path):
