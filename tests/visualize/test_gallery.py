@@ -69,10 +69,10 @@ def test_what_can_not_stand_side_by_side_is_refused(arguments, remedy, runs, cap
 
 
 def test_any_folder_at_any_size_that_the_patch_divides(runs, folder, tmp_path, capsys):
-    what = "--what=attention,pca,reconstruction"
+    what = "--what=attention,reconstruction"
     drawn = visualize(capsys, f"--run={runs('mae')}", what, f"--images={folder}", "--size=48", f"--out={tmp_path}")
     rows = 5 * (pictures.cell(4) + pictures.GAP) - pictures.GAP + pictures.TITLE
-    assert len(drawn) == 3 and drawn["attention_student.png"].shape[0] == rows
+    assert len(drawn) == 2 and drawn["attention_student.png"].shape[0] == rows
 
 
 def test_a_teacher_has_features_and_the_student_shows_the_method(runs, capsys):
