@@ -31,10 +31,10 @@ def inspect(
     there = plainly_named(file)
     found = find(there, schemes_of(family))
     for where, tensors in there.items():
-        size = sum(math.prod(tensor.shape) for tensor in tensors.values())
+        numbers = sum(math.prod(tensor.shape) for tensor in tensors.values())
         known = [f for f in found if f.label == where or f.label.startswith(f"{where}." if where else "")]
         told = "; ".join(f"{f.label or 'the whole file'}: named as {f.scheme.name}" for f in known) or "names not known"
-        yield f"  {where or 'tensors'}: {len(tensors)} of {count(size)} numbers ({told})"
+        yield f"  {where or 'tensors'}: {len(tensors)} of {count(numbers)} numbers ({told})"
     rest = [str(name) for name, value in file.tree.items() if name not in there and not isinstance(value, Tensor)]
     if rest:
         yield f"also in the file: {', '.join(rest[:20])}"

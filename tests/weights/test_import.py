@@ -352,6 +352,7 @@ def test_positions_of_images_that_are_no_squares(golden, tmp_path, capfd):
         encode = load(tmp_path, size=None if written else (16, 64))
         assert encode.size == (16, 64)
         np.testing.assert_array_equal(encode.variables["params"]["positions"], positions)
+    assert "images: 16x64 pixels" in run(capfd, "inspect", tmp_path, "--size=16x64")[1]
     arrays["pos_embed"] = arrays["pos_embed"][:, :-2]
     save_file(arrays, tmp_path / "x.safetensors")
     code, told = run(capfd, "import", tmp_path / "x.safetensors", f"--out={tmp_path / 'out'}")
