@@ -81,7 +81,7 @@ def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path):
 
 
 def test_a_note_of_the_probe_is_said_once_in_a_run(tmp_path, monkeypatch):
-    measured = offline.Measured({}, {}, 1.0, 1.0, notes=("A linear probe needs more labels.",))
+    measured = offline.Measured({}, {}, 1.0, notes=("A linear probe needs more labels.",))
     monkeypatch.setattr(offline, "measure", lambda *_, **__: measured)
     assert run(tmp_path, 4, "--config.probe_every=1", "--config.log_every=1", "--config.picture_every=0") == 0
     assert log(tmp_path).count("A linear probe needs more labels.") == 1
