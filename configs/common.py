@@ -63,6 +63,7 @@ def resnet(depth: int = 50, **overrides) -> dict:
     return dict(
         name="resnet", depth=depth, width=1.0, stem="imagenet", patch=4, stages=(), norm="batch", norm_groups=1,
         zero_init=True, dtype="bfloat16",
+        padding="symmetric",  # as torch; same, same_pool = as the official TensorFlow code of BYOL and SimCLR
     ) | overrides  # fmt: skip
 
 

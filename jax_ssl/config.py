@@ -1,6 +1,7 @@
 """Makes one locked ConfigDict of a config file, a preset and overrides. Each mistake is a UserError of one sentence."""
 
 import ast
+import contextlib
 import difflib
 import importlib.util
 import json
@@ -20,6 +21,7 @@ MEASURING = (  # keys that may be changed when a saved run is measured or drawn
     "feature_depth", "data.name", "data.dir", "data.probe", "data.eval_size", "data.eval_crop", "data.workers",
     "data.broken_limit", "model.dtype", "model.remat", "model.attention", "model.unroll",
 )  # fmt: skip
+SIZES = ("data.eval_size",)  # keys that take a side, or a pair (height, width)
 
 
 def folder() -> Path:
@@ -130,7 +132,9 @@ def _apply(config: ConfigDict, override: str) -> None:
     node = config
     for part in parents:
         node = node[part]
-    node[last] = _convert(key, text, leaves[key])
+    value = _convert(key, text, leaves[key])
+    with node.ignore_type() if key in SIZES else contextlib.nullcontext():
+        node[last] = value
 
 
 def parts_of(key: str) -> list[str | int]:
@@ -144,6 +148,10 @@ def _convert(key: str, text: str, old):
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False}.get(text.lower(), text)
+    if key in SIZES:
+        if type(value) is int or (isinstance(value, tuple) and len(value) == 2):
+            return value
+        raise UserError(f"config.{key}={text} can't be used: give a side in pixels, or (height,width).")
     if isinstance(old, str):
         return text.strip("'\"")
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):

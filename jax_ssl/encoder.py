@@ -13,6 +13,7 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.models.features import Features
 from jax_ssl.sharding import batch_constraint, make_mesh, replicated_constraint
+from jax_ssl.sizes import Size, sides, size_of, written
 
 BATCH = 256  # images that pass at once
 LARGE = 128  # pixels of a side from which so many may not fit into memory
@@ -23,14 +24,14 @@ ROOM = 2**30  # bytes for what a network computes of a batch, on each device
 class Encoder:
     """A backbone with fixed weights: normalised images (B, H, W, 3) float32 -> Features.
 
-    mean, std: of the colours, as in training. size: the side in pixels of the images that it expects.
+    mean, std: of the colours, as in training. size: of the images that it expects, in pixels, see sizes.py.
     """
 
     backbone: nn.Module
     variables: dict
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    size: int = 224
+    size: Size = 224
 
     def __call__(self, images) -> Features:
         return _run(self.backbone, self.variables, images)
@@ -57,25 +58,25 @@ def temporary_bytes(program) -> int:
     return 0 if analysis is None else analysis.temp_size_in_bytes
 
 
-def memory_per_image(encode: Encoder, side: int) -> int:
-    """Bytes that the forward pass of one image of `side` pixels needs, besides the weights."""
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+def memory_per_image(encode: Encoder, size: Size) -> int:
+    """Bytes that the forward pass of one image of this size needs, besides the weights."""
+    image = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
     return temporary_bytes(_run.lower(encode.backbone, encode.variables, image).compile())
 
 
-def batch_size(encode: Encoder, side: int) -> int:
-    """How many images of `side` pixels pass at once: BATCH, or of large ones as many as ROOM has memory for."""
-    if side < LARGE:
+def batch_size(encode: Encoder, size: Size) -> int:
+    """How many images of this size pass at once: BATCH, or of large ones as many as ROOM has memory for."""
+    if max(sides(size)) < LARGE:
         return BATCH
     devices = jax.device_count()
     room = ROOM * (1 if jax.default_backend() == "cpu" else devices)  # simulated devices share a memory
-    fit = room // max(memory_per_image(encode, side), 1)
+    fit = room // max(memory_per_image(encode, size), 1)
     return min(BATCH, max(devices, 2 ** (max(fit, 1).bit_length() - 1)))
 
 
-def shape_of_patches(encode: Encoder, side: int) -> tuple[int, int]:
-    """(patches, features of each) of an image of `side` pixels."""
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+def shape_of_patches(encode: Encoder, size: Size) -> tuple[int, int]:
+    """(patches, features of each) of an image of this size."""
+    image = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
     return jax.eval_shape(_run, encode.backbone, encode.variables, image).patches.shape[1:]
 
 
@@ -100,12 +101,13 @@ def check_depth(backbone, depth: int) -> None:
         raise UserError(f"feature_depth={depth}: this network can't be measured there: {remedy}.")
 
 
-def check_side(backbone, side: int) -> None:
-    """Raises UserError for images whose side, in pixels, is not a multiple of the network's patch."""
+def check_size(backbone, size: Size) -> None:
+    """Raises UserError for images whose sides, in pixels, are not multiples of the network's patch."""
     patch = getattr(backbone, "patch", 1) if getattr(backbone, "stem", "patch") == "patch" else 1
-    if side % patch:
+    if any(side % patch for side in sides(size)):
+        near = size_of(*(max(side // patch, 1) * patch for side in sides(size)))
         raise UserError(
-            f"--size={side} is not a multiple of the network's patch of {patch}: take {max(side // patch, 1) * patch}."
+            f"--size={written(size)} is not a multiple of the network's patch of {patch}: take {written(near)}."
         )
 
 

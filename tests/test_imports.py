@@ -6,14 +6,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "jax_ssl"
 LOOSE = {  # the files beside the rooms; a new one belongs into a room
     "__init__", "__main__", "bounds", "config", "core", "encoder", "errors", "masking", "parts", "paths", "sharding",
-    "train",
+    "sizes", "train",
 }  # fmt: skip
-EVERYWHERE = {"bounds", "errors", "paths"}
+EVERYWHERE = {"bounds", "errors", "paths", "sizes"}
 BELOW_TRAIN = {"config", "core", "data", "encoder", "evaluate", "optim", "parts", "run", "sharding", "views",
                "visualize", "weights"}  # fmt: skip
 MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
-    "errors": set(), "bounds": set(), "paths": set(), "masking": set(), "losses": set(), "views": set(), "optim": set(),
-    "sharding": set(),
+    "errors": set(), "sizes": set(), "bounds": set(), "paths": set(), "masking": set(), "losses": set(), "views": set(),
+    "optim": set(), "sharding": set(),
     "config": {"configs"},
     "core": {"sharding"},
     "models": {"losses", "masking", "sharding"},
@@ -35,7 +35,7 @@ MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
 # What a device pipeline, a laptop and the other rooms do without.
 TENSORFLOW = ("data", "views/host.py", "weights/saved_model.py")
 WITHOUT_JAX = {  # what is read before jax is loaded, or has no arrays
-    "errors", "bounds", "paths", "config", "data", "run/manifest", "run/progress", "run/metrics", "run/stop",
+    "errors", "bounds", "paths", "sizes", "config", "data", "run/manifest", "run/progress", "run/metrics", "run/stop",
     "run/terminal", "run/outputs", "run/collapse", "run/goodput", "run/watchdog", "run/disk", "run/lock",
     "run/verdict", "views/draws", "views/cut", "study/seals", "plan/published", "plan/chips", "commands", "__main__",
 }  # fmt: skip

@@ -82,12 +82,14 @@ MISTAKES = {
                                          "nine tiles have 362880"),
     "a tile that the stem does not divide": (["train", "--config=jigsaw:tiny", "--config.method.tile=10"], "patch=4"),
     "one row of patches": (["train", "--config=cpc:tiny", "--config.method.patch=32"], "have 1 rows of"),
+    "probes on images that are no squares": ([*SIMCLR, "--config.data.eval_size=(32,48)"], "take --size=32x48"),
+    "a size of three numbers": ([*SIMCLR, "--config.data.eval_size=(32,48,3)"], "(height,width)"),
     "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),
 }
 RUN = {  # overrides of an evaluation of a run that is there
     "another network": (["--config.model.width=2.0"], "config.model.width can't be changed in a saved run"),
     "all but five": (["--config.data.probe.test=-5"], "data.probe.test=-5 must be"),
-    "images that the patch does not divide": (["--config.data.eval_size=33"], "33 pixels"),
+    "images that the patch does not divide": (["--size=32x33"], "not a multiple of the network's patch of 4: take 32."),
     "an unknown key": (["--config.data.probe.tst=5"], "did you mean config.data.probe.test?"),
 }
 

@@ -9,7 +9,7 @@ import difflib
 import importlib.metadata
 import platform
 
-from jax_ssl import __version__, config
+from jax_ssl import __version__, config, sizes
 from jax_ssl.errors import UserError
 
 OVERRIDE = "--config."
@@ -71,6 +71,16 @@ def at_least(least: int):
         return int(text)
 
     return whole
+
+
+def image_size(text: str) -> sizes.Size:
+    """A `type` for add_argument: `224`, or `224x336` for height and width, as a size of sizes.py."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size in pixels: give a side of at least 1, such as 224, or HEIGHTxWIDTH, such as 224x336"
+        )
+    return sizes.size_of(int(parts[0]), int(parts[-1]))
 
 
 def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

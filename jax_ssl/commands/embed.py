@@ -1,6 +1,6 @@
 """`embed`: the features of all images of a folder, as a file for other programs."""
 
-from jax_ssl.commands.command_line import at_least, refuse
+from jax_ssl.commands.command_line import image_size, refuse
 
 HELP = "the features of all images of a folder, as a file for other programs"
 
@@ -11,7 +11,9 @@ def add_network_flags(parser) -> None:
     parser.add_argument("--weights", help="a file of weights, instead of --run")
     parser.add_argument("--which", choices=("student", "teacher"), help="of a run or a file that has both")
     parser.add_argument("--images", required=True, help="a folder; all images below it")
-    parser.add_argument("--size", type=at_least(1), help="side of the images in pixels; default that of the weights")
+    parser.add_argument(
+        "--size", type=image_size, help="side of the images in pixels, or HEIGHTxWIDTH; default that of the weights"
+    )
 
 
 def add_flags(parser) -> None:

@@ -1,7 +1,7 @@
 """`evaluate`: numbers of the frozen or fine-tuned features of a run, or of a file of weights."""
 
-from jax_ssl import paths
-from jax_ssl.commands.command_line import at_least, refuse_flags
+from jax_ssl import bounds, paths
+from jax_ssl.commands.command_line import at_least, image_size, refuse_flags
 from jax_ssl.errors import UserError
 
 HELP = "measure the frozen or fine-tuned features of a run or of a file of weights"
@@ -24,7 +24,9 @@ def add_flags(parser) -> None:
     parser.add_argument("--data", help="embedded, tfds:NAME, folder:PATH or arrays:FILE, all of its images; default "
                           "those of the run, or the embedded ones for a file")  # fmt: skip
     parser.add_argument("--out", help="a folder for results.jsonl and features; default the run's, or results/FILE")
-    parser.add_argument("--size", type=at_least(1), help="side of the images in pixels; default that of the weights")
+    parser.add_argument(
+        "--size", type=image_size, help="side of the images in pixels, or HEIGHTxWIDTH; default that of the weights"
+    )
     parser.add_argument(
         "--feature_depth", type=at_least(0), help="take the output of this block, stage or layer; 0 = the last"
     )
@@ -75,7 +77,7 @@ def as_overrides(args) -> list[str]:
     if args.data:
         found += [f"--config.data.probe.name={args.data}", "--config.data.probe.train=0", "--config.data.probe.test=0"]
     if args.size:
-        found.append(f"--config.data.eval_size={args.size}")
+        found.append(f"--config.data.eval_size={bounds.as_written(args.size)}")
     if args.feature_depth is not None:
         found.append(f"--config.feature_depth={args.feature_depth}")
     return found

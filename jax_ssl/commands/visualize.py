@@ -1,7 +1,7 @@
 """`visualize`: pictures of what frozen features see."""
 
 from jax_ssl import paths
-from jax_ssl.commands.command_line import at_least, refuse, refuse_flags
+from jax_ssl.commands.command_line import at_least, image_size, refuse, refuse_flags
 from jax_ssl.errors import UserError
 
 HELP = "pictures of what frozen features see in a few images"
@@ -15,7 +15,7 @@ def add_flags(parser) -> None:
                            "page")  # fmt: skip
     parser.add_argument("--weights", default="student", help="student, teacher, untrained; or a file, without --run")
     parser.add_argument("--images", help="a folder; default the run's held-out images")
-    parser.add_argument("--size", type=at_least(1), help="their side in pixels; default the run's")
+    parser.add_argument("--size", type=image_size, help="their side in pixels, or HEIGHTxWIDTH; default the run's")
     parser.add_argument("--count", type=at_least(1), default=8, help="how many images, default 8")
     parser.add_argument("--out", help="a folder; default RUN/pictures")
 

@@ -1,15 +1,15 @@
 """`weights`: released weights in and out: what is in a file, import, export, and where the official files are."""
 
 from jax_ssl import paths
-from jax_ssl.commands.command_line import at_least, refuse, refuse_flags
+from jax_ssl.commands.command_line import at_least, image_size, refuse, refuse_flags
 from jax_ssl.errors import UserError
 
 FORMS = ("safetensors", "torch", "timm", "huggingface", "saved_model")
 SUFFIXES = {"torch": ".pth", "safetensors": ".safetensors", "timm": ".safetensors"}  # the others are folders
 HELP = "look into, import, export and fetch released weights"
 WHAT = {  # the flags that each of them takes
-    "inspect": ("as", "which", "heads"),
-    "import": ("as", "which", "heads", "out"),
+    "inspect": ("as", "which", "heads", "size"),
+    "import": ("as", "which", "heads", "size", "out"),
     "list": (),
     "get": ("from",),
     "export": ("as", "which", "heads", "out", "run", "weights", "to", "size"),
@@ -30,8 +30,8 @@ def add_flags(parser) -> None:
     parser.add_argument("--run", help="export: a run's folder")
     parser.add_argument("--weights", help="export: a file, or a folder that was imported")
     parser.add_argument("--to", help=f"export: the names and the kind of file, {', '.join(FORMS)}")
-    parser.add_argument("--size", type=at_least(1), help="export --to=saved_model: the side of its images in pixels, "
-                           "if it is not the network's own")  # fmt: skip
+    parser.add_argument("--size", type=image_size, help="HEIGHTxWIDTH of the images that a network was trained on, if "
+                           "they are no squares; export --to=saved_model: size of its images")  # fmt: skip
 
 
 def run(args, overrides) -> None:
@@ -55,7 +55,7 @@ def name_file(args) -> str:
 def inspect(args) -> None:
     from jax_ssl.weights import report
 
-    for line in report.inspect(name_file(args), **options(args)):
+    for line in report.inspect(name_file(args), size=args.size, **options(args)):
         print(line)
 
 
@@ -65,7 +65,7 @@ def import_file(args) -> None:
     if not args.out:
         raise UserError("weights import needs --out=FOLDER for the imported network.")
     folder = new_folder(args.out)
-    lines, network = report.take(name_file(args), **options(args))
+    lines, network = report.take(name_file(args), size=args.size, **options(args))
     imported.write(folder, network, file=paths.resolve(args.file).name)
     print(*lines, *report.about(network), f"->  {folder}", sep="\n")
 

@@ -22,6 +22,7 @@ from jax_ssl.data.resident import with_images
 from jax_ssl.data.source import Source
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
+from jax_ssl.sizes import Size, sides
 from jax_ssl.views.draws import boxes, check_crops, draws
 
 MAX_ASPECT = 4  # longer side / shorter side; a longer image is cropped to this before it is resized
@@ -214,25 +215,36 @@ def eval_images(source: Source, records: np.ndarray, data, broken: Broken) -> tu
     with ThreadPoolExecutor(data.workers or os.cpu_count()) as pool:
         views = list(pool.map(view, records))
     good = [number for number, image in enumerate(views) if image is not None]
-    images = np.zeros((len(good), data.eval_size, data.eval_size, 3), np.uint8)
+    images = np.zeros((len(good), *sides(data.eval_size), 3), np.uint8)
     for place, number in enumerate(good):
         images[place] = views[number]
     return images, source.labels[records[good]]
 
 
-def centre_crop(image: Image.Image, size: int, fraction: float) -> np.ndarray:
-    """Resizes the short side of an RGB image to size / fraction and crops its centre: uint8 (size, size, 3).
+def centre_crop(image: Image.Image, size: Size, fraction: float) -> np.ndarray:
+    """Resizes an RGB image until it covers size / fraction, and crops its centre: uint8 (height, width, 3) of `size`.
 
-    A very long image is cropped first: one of 60 000 x 1 pixels would be resized to 12 GB.
+    For a square, that resizes the short side. The shape of what is seen in the image stays. A very long image is
+    cropped first: one of 60 000 x 1 pixels would be resized to 12 GB.
     """
-    longest = round(MAX_ASPECT * min(image.size))
-    if max(image.size) > longest:
-        left, top = (max(side - longest, 0) // 2 for side in image.size)
-        image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
-    width, height = image.size
-    short = round(size / fraction)
-    new_height, new_width = (max(size, round(side * short / min(height, width))) for side in (height, width))
-    if (new_height, new_width) != (height, width):
-        image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
-    top, left = (new_height - size) // 2, (new_width - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    wanted = sides(size)
+    image = _without_ends(image, wanted)
+    given = (image.height, image.width)
+    # The side that has to grow most decides. Its product with the other is compared, which is exact.
+    decides = 0 if wanted[0] * given[1] >= wanted[1] * given[0] else 1
+    reached = round(wanted[decides] / fraction)
+    height, width = (max(least, round(side * reached / given[decides])) for least, side in zip(wanted, given))
+    if (height, width) != given:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    top, left = (height - wanted[0]) // 2, (width - wanted[1]) // 2
+    return np.asarray(image.crop((left, top, left + wanted[1], top + wanted[0])))
+
+
+def _without_ends(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
+    """The middle of an image that is more than MAX_ASPECT times as long or as high as the wanted (height, width)."""
+    height = min(image.height, max(1, round(MAX_ASPECT * image.width * wanted[0] / wanted[1])))
+    width = min(image.width, max(1, round(MAX_ASPECT * image.height * wanted[1] / wanted[0])))
+    if (height, width) == (image.height, image.width):
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

@@ -1,4 +1,4 @@
-"""Selects a few images to draw pictures of, from a folder or from a source's test images: uint8 (n, S, S, 3)."""
+"""Selects a few images to draw pictures of, from a folder or from a source's test images: uint8 (n, H, W, 3)."""
 
 import os
 from collections.abc import Callable
@@ -14,10 +14,11 @@ from jax_ssl.data.source import in_memory
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
+from jax_ssl.sizes import Size
 
 
-def from_folder(folder: str, count: int, size: int, say: Callable[[str], None] = print) -> np.ndarray:
-    """Centre crops of `count` images of a folder, or of all if it has fewer: uint8 (n, size, size, 3).
+def from_folder(folder: str, count: int, size: Size, say: Callable[[str], None] = print) -> np.ndarray:
+    """Centre crops of `count` images of a folder, or of all if it has fewer: uint8 (n, H, W, 3) of `size`.
 
     `spread_pairs` says which. say: called with a line for each image that can't be read; the next one replaces it.
     Raises UserError where no image is or none can be read.
@@ -35,7 +36,7 @@ def names_in(folder: str) -> tuple[str, list[str]]:
     return root, find_images(root, folder).names
 
 
-def from_source(name: str, directory: str, count: int, size: int, fraction: float, say=print) -> np.ndarray:
+def from_source(name: str, directory: str, count: int, size: Size, fraction: float, say=print) -> np.ndarray:
     """Centre crops of a source's test images, or of its training images where it has no labels; as `from_folder`.
 
     fraction: of the short side that the crop keeps. name, directory: as in `open_source`.
@@ -60,7 +61,7 @@ def spread_pairs(total: int, count: int) -> np.ndarray:
 
 
 def _centre_crops(
-    read, order: np.ndarray, count: int, size: int, fraction: float, say: Callable[[str], None]
+    read, order: np.ndarray, count: int, size: Size, fraction: float, say: Callable[[str], None]
 ) -> np.ndarray:
     """Centre crops of `count` of the records in `order`; an unreadable one is replaced by the next unused one."""
     chosen, images = spread_pairs(len(order), count).tolist(), []

@@ -18,13 +18,14 @@ from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.pipeline import balanced_records, centre_crop, probe_sources
 from jax_ssl.data.source import Source, subset
 from jax_ssl.errors import UserError
+from jax_ssl.sizes import Size, sides, written
 
 AHEAD = 2
 HELD_OUT = 10  # of a set without labels, every tenth image is a test image
 
 
 class Split:
-    """Images uint8 (N, S, S, 3) and labels int32 (N,), None without: `split[10:20]` reads ten of them.
+    """Images uint8 (N, H, W, 3) and labels int32 (N,), None without: `split[10:20]` reads ten of them.
 
     data: `config.data`, of which eval_size, eval_crop and workers are used. `identity` is a digest of the images that
     were there at first and of how they are cut; `left_out` has the places, among these, of those that can't be read.
@@ -36,7 +37,7 @@ class Split:
         self.source, self.all, self.broken, self.left_out = source, np.asarray(records), broken, set()
         self.size, self.crop, self.workers = data.eval_size, data.eval_crop, data.workers or os.cpu_count()
         state = source.state() if source.state else ""
-        self.identity = digest(source.identity, state, self.all.astype(np.int64), f"{self.size} {self.crop}")
+        self.identity = digest(source.identity, state, self.all.astype(np.int64), f"{written(self.size)} {self.crop}")
 
     @property
     def records(self) -> np.ndarray:
@@ -48,7 +49,7 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return (len(self), self.size, self.size, 3)
+        return (len(self), *sides(self.size), 3)
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -95,9 +96,9 @@ class Split:
             return None
 
 
-def _stacked(views: list, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _stacked(views: list, size: Size) -> tuple[np.ndarray, np.ndarray]:
     good = np.array([view is not None for view in views], bool)
-    images = np.zeros((len(views), size, size, 3), np.uint8)
+    images = np.zeros((len(views), *sides(size), 3), np.uint8)
     for place in np.flatnonzero(good):
         images[place] = views[place]
     return images, good

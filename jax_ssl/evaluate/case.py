@@ -1,10 +1,11 @@
 """What a ruler measures: one network, or raw pixels, on the images of one data set.
 
 A ruler is a file of this folder with `NEEDS` and `measure(case, seed, *, ...) -> ({metric: number}, protocol)`; its
-name is the name of its task. NEEDS has "labels" if it needs labelled images, "network" if it can't measure raw pixels.
-The keywords are its options. A number is finite, and a fraction where there is a choice; `recall@5` is the metric
-`recall` at k = 5. The protocol has every choice that was made. SHOWN are the metrics in its table, where it is not all;
-DECIDES is the one by which it is judged, where it is not the first. fewshot.py is a small one.
+name is the name of its task. NEEDS has "labels" if it needs labelled images, "network" if it can't measure raw pixels,
+"squares" if it can't measure images whose height is not their width. The keywords are its options. A number is finite,
+and a fraction where there is a choice; `recall@5` is the metric `recall` at k = 5. The protocol has every choice that
+was made. SHOWN are the metrics in its table, where it is not all; DECIDES is the one by which it is judged, where it is
+not the first. fewshot.py is a small one.
 """
 
 import functools

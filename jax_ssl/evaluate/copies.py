@@ -17,7 +17,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, retrieval, rules
 from jax_ssl.evaluate.resampling import jpeg
 
-NEEDS = ()
+NEEDS = ("squares",)
 DECIDES = "micro_ap"
 CANDIDATES = 20  # of each copy that enter the one ranking, as for Copydays
 

@@ -22,7 +22,7 @@ from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.resampling import mirror, sample
 from jax_ssl.losses import unit
 
-NEEDS = ("network",)
+NEEDS = ("network", "squares")
 SHIFT = 4  # patches, at least; up to one and a half times as many
 BLOCK = 32  # images at a time
 HIGHEST = jax.lax.Precision.HIGHEST

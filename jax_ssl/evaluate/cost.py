@@ -22,6 +22,7 @@ import numpy as np
 from jax_ssl import encoder
 from jax_ssl.errors import UserError
 from jax_ssl.sharding import batched, make_mesh, replicated
+from jax_ssl.sizes import Size, sides, size_of
 
 NEEDS = ("network",)
 DECIDES = "end_to_end_per_second"
@@ -55,9 +56,9 @@ def measure(case, seed, *, knn=0.0, batch=0, rounds=5) -> tuple[dict, dict]:
         raise UserError(f"--config.cost.knn={knn}: it is a share of right answers; give 0.4 for 40 %, or 0.")
     if rounds < 1 or batch < 0:
         raise UserError(f"The cost with rounds={rounds} and batch={batch}: give a round at least, and 0 or more.")
-    side, devices = case.test.images.shape[1], jax.device_count()
-    batch = -(-(batch or encoder.batch_size(case.encode, side)) // devices) * devices
-    program, arguments = compiled(case.encode, side, batch)
+    size, devices = size_of(*case.test.images.shape[1:3]), jax.device_count()
+    batch = -(-(batch or encoder.batch_size(case.encode, size)) // devices) * devices
+    program, arguments = compiled(case.encode, size, batch)
     alone, whole = speeds(program, arguments, case, batch, rounds)
     numbers = {"images_per_second": alone, "end_to_end_per_second": whole, "gflops": case.flops() / 1e9}
     numbers |= {"mparameters": count(case.encode.variables["params"]) / 1e6, **memory(program)}
@@ -76,11 +77,11 @@ def count(tree) -> int:
     return sum(np.size(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def compiled(encode, side: int, batch: int):
+def compiled(encode, size: Size, batch: int):
     """The compiled forward pass of a batch of normalised images, and weights and images for it on the devices."""
     mesh = make_mesh()
     variables = jax.device_put(encode.variables, replicated(mesh))
-    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch, *sides(size), 3), np.uint8)
     images = jax.device_put(np.asarray(encode.normalise(images)), batched(mesh))
     forward = jax.jit(lambda variables, images: encoder.pooled_of(encode.backbone.apply(variables, images)))
     with jax.set_mesh(mesh):

@@ -22,7 +22,7 @@ from scipy.ndimage import find_objects, label
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import correspondence, masks, rules
 
-NEEDS = ("network",)
+NEEDS = ("network", "squares")
 DECIDES = "corloc_tokencut"
 SEEDS = 100  # patches among which LOST looks for more of the object, at most
 EDGE, NO_EDGE = 0.2, 1e-5  # TokenCut joins patches of a cosine above the first; others hang together by the second

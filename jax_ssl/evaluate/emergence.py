@@ -13,6 +13,7 @@ from jax_ssl.encoder import Encoder, temporary_bytes
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.rules import seed32
 from jax_ssl.models.vit import attention, has_class_token
+from jax_ssl.sizes import Size, sides
 
 MASS = 0.6  # share of the attention that a mask holds
 
@@ -42,9 +43,9 @@ def class_attention(encode: Encoder, images) -> np.ndarray:
     return np.concatenate(maps).reshape(len(images), encode.backbone.heads, rows, -1)
 
 
-def memory(encode: Encoder, side: int) -> int:
-    """Bytes of memory for the attention of one image of `side` pixels, without the weights."""
-    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+def memory(encode: Encoder, size: Size) -> int:
+    """Bytes of memory for the attention of one image of this size, without the weights."""
+    image = jax.ShapeDtypeStruct((1, *sides(size), 3), np.float32)
     return temporary_bytes(_class_row.lower(encode.backbone, encode.variables, image).compile())
 
 

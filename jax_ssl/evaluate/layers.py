@@ -12,6 +12,7 @@ from einops import rearrange
 
 from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.models.features import Features
+from jax_ssl.sizes import grid_of
 
 NUMBERS = 9600  # at most: 12 x 12 of AlexNet's 64 channels, 7 x 7 of 192, 5 x 5 of 384, 6 x 6 of 256
 POOLS = {"max": jnp.max, "mean": jnp.mean}
@@ -37,16 +38,16 @@ class MapPool(nn.Module):
 
     def __call__(self, images, train: bool = False):
         features = self.backbone(images, train)
-        rows = round(features.patches.shape[1] ** 0.5)
+        rows, columns = grid_of(features.patches.shape[1], images.shape[1:3])
         grid = rearrange(features.patches, "b (h w) d -> b h w d", h=rows)
-        side = pooled_side(rows, grid.shape[-1])
+        side = pooled_side(min(rows, columns), grid.shape[-1])
         for axis in (1, 2):
             grid = adaptive(grid, axis, side, POOLS[self.pool])
         return Features(rearrange(grid, "b h w d -> b (h w d)"), features.patches, features.registers)
 
 
 def pooled_side(rows: int, width: int) -> int:
-    """The side of the grid to which a map of `rows` x `rows` positions of `width` numbers is pooled."""
+    """The side of the grid to which a map of `rows` positions or more a side, of `width` numbers, is pooled."""
     return max(1, min(rows, int((NUMBERS / width) ** 0.5)))
 
 

@@ -24,7 +24,7 @@ from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
 from jax_ssl.models.vit import has_class_token
 
-NEEDS = ("labels", "network")
+NEEDS = ("labels", "network", "squares")
 SHOWN = ("top1", "held_out_top1")
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)  # per 256 images
 BLOCKS = (1, 4)  # of the last ones

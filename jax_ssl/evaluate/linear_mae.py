@@ -27,7 +27,7 @@ from jax_ssl.evaluate.augmented import crops, recipe, steps_of
 from jax_ssl.optim import optimizers, schedules
 from jax_ssl.optim.schedules import Clock
 
-NEEDS = ("labels", "network")
+NEEDS = ("labels", "network", "squares")
 SHOWN = ("top1", "held_out_top1", "train_top1")
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # per 256 images
 EPSILON, RUNNING = 1e-6, 0.1  # of batch norm; what a batch changes of the running statistics

@@ -13,7 +13,7 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import finetune, rules
 
-NEEDS = ("labels", "network")
+NEEDS = ("labels", "network", "squares")
 
 
 def measure(

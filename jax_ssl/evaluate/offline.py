@@ -15,6 +15,7 @@ from jax_ssl.encoder import Encoder, extract
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear
 from jax_ssl.losses.diagnostics import rankme
+from jax_ssl.sizes import scaled_to
 
 TASKS = ("knn", "linear")
 K = 20  # of the kNN that is shown; where it was not measured, the k nearest to it
@@ -78,7 +79,7 @@ def scores(measured: Measured) -> dict[str, float]:
 
 
 def flat_pixels(images: np.ndarray, mean, std) -> np.ndarray:
-    """Raw pixels, normalised as the network gets them, as features: uint8 (N, S, S, 3) -> float32 (N, D).
+    """Raw pixels, normalised as the network gets them, as features: uint8 (N, H, W, 3) -> float32 (N, D).
 
     They are a baseline. Images larger than PIXELS_SIDE are averaged down to it. Normalised pixels are the stronger
     baseline: with the mean left in, cosine similarity is mostly brightness.
@@ -91,12 +92,13 @@ def flat_pixels(images: np.ndarray, mean, std) -> np.ndarray:
 
 
 def shrink(images: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (N, S, S, 3) -> (N, side, side, 3), each pixel the mean of those it covers; smaller images unchanged."""
-    if images.shape[1] <= side:
+    """uint8 (N, H, W, 3) with `side` pixels on the longer side, each the mean of those it covers; smaller unchanged."""
+    if max(images.shape[1:3]) <= side:
         return images
-    small = np.empty((len(images), side, side, 3), np.uint8)
+    height, width = scaled_to(side, images.shape[1:3])
+    small = np.empty((len(images), height, width, 3), np.uint8)
     for number, image in enumerate(images):
-        small[number] = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
+        small[number] = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
     return small
 
 

@@ -22,7 +22,7 @@ from jax_ssl.evaluate.augmented import crops, recipe
 from jax_ssl.evaluate.case import Case
 from jax_ssl.losses.diagnostics import alignment, rankme, uniformity
 
-NEEDS = ()
+NEEDS = ("squares",)
 SHOWN = ("rankme", "participation", "alpha", "lidar", "alignment", "uniformity")
 SCALE = (0.2, 1.0)  # of the crops of LiDAR and alignment
 RANKS = (4, 100)  # between which alpha is fitted: the first few follow another law, the last are noise

@@ -17,7 +17,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.evaluate import corruptions, knn, offline, rules, severities, weather
 from jax_ssl.evaluate.resampling import sample
 
-NEEDS = ("labels",)
+NEEDS = ("labels", "squares")
 DECIDES = "error_corrupted"
 SHOWN = ("error_clean", "error_corrupted", "mce", "mce_14", "hidden", "shuffled", "turned")
 K = 20  # nearest neighbours that classify

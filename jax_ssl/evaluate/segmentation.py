@@ -22,7 +22,7 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import correspondence, knn, linear, logreg, masks, rules
 
-NEEDS = ("network",)
+NEEDS = ("network", "squares")
 SHOWN = ("miou", "miou_logreg", "miou_linear", "miou_pixels", "accuracy")
 KS = (1, 3, 10, 30)
 BLOCK = 32  # images that the network gets at a time

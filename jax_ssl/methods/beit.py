@@ -18,7 +18,7 @@ from jax_ssl.models import apply, dvae
 from jax_ssl.models.dense import Dense
 from jax_ssl.models.transformer import cut_normal, rescale_residuals
 from jax_ssl.optim.schedules import cosine
-from jax_ssl.weights.tokenizer import Tokenizer, load_tokenizer, only_planned, without_weights
+from jax_ssl.weights.tokenizer import Tokenizer, is_run, load_tokenizer, without_weights
 
 
 class Net(nn.Module):
@@ -51,12 +51,13 @@ def own_tokenizer(mean, std, *, temperature, final_temperature, **network) -> To
     return without_weights(dvae.DVae(encoder), mean, std)
 
 
-def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3) -> Method:
+def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3,
+         planned=False) -> Method:  # fmt: skip
     """tokenizer: the folder of a run of method dvae. Its codes are the targets; it is frozen.
 
-    "" = a tokenizer is trained together with the transformer, by its own loss on the same images, and its current codes
-    are the targets. This is for a first try with one command; the paper trains the tokenizer before. beside: the
-    settings of that tokenizer. mean, std: data.mean and data.std, as the tokenizer may use another normalisation.
+    "" = one with the settings `beside` is trained together with the transformer, by its loss on the same images, for
+    a first try in one command. mean, std: data.mean and data.std, as the tokenizer may use another normalisation.
+    planned: one that is yet to be trained has the shapes of `beside`, which are all that a plan needs.
     """
     if not hasattr(backbone, "patch") or not hasattr(backbone, "depth"):
         raise UserError("BEiT hides patches of a transformer: set model.name='vit'.")
@@ -64,10 +65,9 @@ def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 
     bounds.bounded("method.", dict(std=std), above=0)
     temperatures = dict(temperature=beside["temperature"], final_temperature=beside["final_temperature"])
     bounds.bounded("method.beside.", temperatures, above=0)
-    is_there = tokenizer and not only_planned(tokenizer)
-    teacher = load_tokenizer(tokenizer) if is_there else own_tokenizer(mean, std, **beside)
-    codes = teacher.net.backbone
-    patch, stride, vocabulary = backbone.patch, codes.stride, codes.vocabulary
+    own = not tokenizer or (planned and not is_run(tokenizer))
+    teacher = own_tokenizer(mean, std, **beside) if own else load_tokenizer(tokenizer)
+    patch, stride, vocabulary = backbone.patch, teacher.net.backbone.stride, teacher.net.backbone.vocabulary
     if stride > patch:
         raise UserError(
             f"A code of the tokenizer covers {stride} x {stride} pixels, and model.patch={patch}: an image of "

@@ -13,7 +13,6 @@ from jax_ssl.errors import UserError
 from jax_ssl.plan import bound, remedies, topology
 from jax_ssl.plan.compile import compile_for
 from jax_ssl.run.checks import check
-from jax_ssl.weights import tokenizer
 
 SCALINGS = ("strong", "weak")
 
@@ -38,6 +37,7 @@ def run(
     wrong = set(scalings) - set(SCALINGS)
     if wrong:
         raise UserError(f"--scaling={min(wrong)}: choose of {', '.join(SCALINGS)}.")
+    load = partial(as_plan, load)
     pods = [topology.parse(name, slices) for name in names]
     devices = {pod: topology.describe(pod) for pod in pods}
     table, base = bound.read_prices(prices), load([])
@@ -48,13 +48,21 @@ def run(
         for scaling in scalings
         for pod in pods
     }
-    with tokenizer.planned():
-        for (_, pod), scaled in loads.items():
-            check(scaled([]), len(devices[pod]))
-        return [
-            about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy, quick)
-            for (scaling, pod), scaled in loads.items()
-        ]
+    for (_, pod), scaled in loads.items():
+        check(scaled([]), len(devices[pod]))
+    return [
+        about | {"scaling": scaling} | one(scaled, pod, devices[pod], table, remedy, quick)
+        for (scaling, pod), scaled in loads.items()
+    ]
+
+
+def as_plan(load: Callable, overrides: list[str]):
+    """The config with these overrides; the tokenizer that BEiT reads from a run may be yet to be trained."""
+    config = load(overrides)
+    if config.method.name == "beit":
+        with config.unlocked():
+            config.method.planned = True
+    return config
 
 
 def _scaled(load: Callable, base, devices: int, first: int, scaling: str) -> Callable:

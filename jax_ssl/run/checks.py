@@ -16,6 +16,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.optim import optimizers
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.parts import find_module, make_method, network_of, without_name
+from jax_ssl.sizes import Size, sides, written
 
 SEEDS = 2**32  # NumPy, which draws the images of the probe, takes seeds below this
 STEPS = 2**31  # the state counts them in int32
@@ -32,6 +33,11 @@ NEVER = {  # {key: what happens if the run ends before it does}
 def check(config, devices: int) -> None:
     """Raises UserError for mistakes that can be seen before anything is loaded or compiled. devices: how many."""
     check_steps(config)
+    if not isinstance(config.data.eval_size, int):
+        raise UserError(
+            f"data.eval_size={bounds.as_written(config.data.eval_size)}: a run trains and is probed on squares, so "
+            f"give one side; evaluate, embed, find and visualize take --size={written(config.data.eval_size)}."
+        )
     check_measuring(config)
     check_division(config, devices)
     for size in {recipe["size"] for group in recipes(config).values() for recipe in group}:
@@ -86,12 +92,13 @@ def check_reading(config) -> None:
             raise UserError(f"data.{key}={bounds.as_written(data[key])} must be three numbers: red, green, blue.")
 
 
-def check_size(config, size: int) -> None:
-    """Raises UserError if the network can't take images of `size` pixels; a model of the user's own need not say."""
+def check_size(config, size: Size) -> None:
+    """Raises UserError if the network can't take images of this size; a model of the user's own need not say."""
     network, model = network_of(config), find_module("models", config.model.name)
-    side = network.side(size) if hasattr(network, "side") else size  # behind an input stage: of a tile, a patch
-    if hasattr(model, "check"):
-        model.check(side, **without_name(config.model))
+    for side in set(sides(size)):
+        seen = network.side(side) if hasattr(network, "side") else side  # behind an input stage: of a tile, a patch
+        if hasattr(model, "check"):
+            model.check(seen, **without_name(config.model))
 
 
 def check_pixels(config, method) -> None:

@@ -13,6 +13,7 @@ from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.evaluate.case import Case, Side
+from jax_ssl.sizes import scaled_to, sides, size_of
 from jax_ssl.study import cost, features, measure
 
 NO_LABELS = "There are no labels to measure with: name a labelled set by --data."
@@ -50,12 +51,12 @@ def pixel_row(networks: measure.Networks, splits: Splits, say) -> Row:
     mean, std, most = networks.settings.data.mean, networks.settings.data.std, offline.PIXELS_SIDE
     flat = functools.partial(offline.flat_pixels, mean=mean, std=std)
     weights = digest("pixels", str(tuple(mean)), str(tuple(std)), str(most))
-    large = splits.train.size > most
-    label = f"raw pixels{f', at {most} x {most}' if large else ''}"
+    large, (height, width) = max(sides(splits.train.size)) > most, scaled_to(most, splits.train.size)
+    label = f"raw pixels{f', at {height} x {width}' if large else ''}"
     making = features.Making(functools.partial(map, flat), shared=False)
     make = functools.partial(make_side, networks, say, label, lambda: weights, making)
     case = Case("pixels", make("train", splits.train), make("test", splits.test), splits.classes, pixels=flat)
-    return Row(label, case, {"resized_to": most} if large else {})
+    return Row(label, case, {"resized_to": size_of(height, width)} if large else {})
 
 
 def network_row(networks: measure.Networks, splits: Splits, say, label: str, make, base) -> Row:

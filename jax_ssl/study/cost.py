@@ -12,11 +12,12 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.cost import Training, count
 from jax_ssl.plan import compile, flops
+from jax_ssl.sizes import Size, sides
 
 
-def flops_of_image(encode: Encoder, side: int) -> float:
-    """FLOPs of the forward pass of one image of `side` pixels."""
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+def flops_of_image(encode: Encoder, size: Size) -> float:
+    """FLOPs of the forward pass of one image of this size."""
+    image = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
     return flops.count(jax.make_jaxpr(encode.backbone.apply)(encode.variables, image))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from jax_ssl.data import cutouts
 from jax_ssl.errors import DataError, RunError, UserError, sentence_of
 from jax_ssl.evaluate import emergence, finetune, offline
+from jax_ssl.sizes import Size, is_square, written
 from jax_ssl.study import cases, frozen, layers, measure, overview, pretext, rulers
 
 TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
@@ -23,6 +24,7 @@ NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}; of a ruler
     "finetune": measure.TRAINED,  # the same network from scratch is always measured too
 }
 WITHOUT_PIXELS = ("untrained", "student", "teacher")
+SQUARES = ("pretext", "finetune", "emergence")  # tasks that measure on squares alone; of a ruler, NEEDS says it
 LABELS = 1000  # default of fine-tuning: images, at most
 CUTOUTS = 256  # objects, at most, on which emergence is measured
 RATES = (1e-3, 4e-3)  # of fine-tuning, per 256 images; tried for the pre-trained network and for the one from scratch
@@ -46,6 +48,7 @@ def evaluate(
         networks = measure.open_file(file, out, inside[0] if len(inside) == 1 else None, overrides, say)
     else:
         networks = measure.open_run(run, overrides, out, say)
+    check_shape(tasks, networks.settings.data.eval_size)
     networks = measure.choose(networks, which, say)
     rows = functools.cache(lambda: rows_of(networks, say))
     jobs = {}
@@ -87,6 +90,14 @@ def check_words(tasks, which, images, labels, epochs) -> None:
     for flag, value in (("epochs", epochs), ("labels", labels)):
         if "finetune" in tasks and value is not None and value < 1:
             raise UserError(f"--{flag}={value}: fine-tuning needs at least 1.")
+
+
+def check_shape(tasks, size: Size) -> None:
+    """Raises UserError for images that are no squares, if a task needs squares."""
+    known = rulers.names()
+    for task in tasks if not is_square(size) else ():
+        if task in SQUARES or (task in known and "squares" in rulers.open_ruler(task).NEEDS):
+            raise UserError(f"--task={task} measures on squares, and --size={written(size)} is none: give one side.")
 
 
 def run_each(jobs: dict[str, Callable], networks, say) -> None:

@@ -1,6 +1,7 @@
 """Draws pictures of the features of a run, or of a file of weights, for a few images."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from jax_ssl import encoder, parts, paths, train
 from jax_ssl.data import selection
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
+from jax_ssl.sizes import is_square, sides, written
 from jax_ssl.study.subject import Subject, make_method, open_subject
 from jax_ssl.visualize import attention, correspondences, memory, pca, reconstruct, shown, views
 
@@ -30,7 +32,7 @@ def draw(
     """Draws each picture in `what`, by default all that can be drawn, and returns the paths. Raises UserError.
 
     run: a run's folder, or None if `weights` is the path of a file of weights. images: a folder; by default held-out
-    images of the run, or the embedded ones. size: the side of the images in pixels, by default that of the run. count:
+    images of the run, or the embedded ones. size: of the images in pixels, by default that of the run. count:
     how many images. out: a folder, by default RUN/pictures. overrides: of the run's config, as for `evaluate`.
     beside: folders of more runs of the same method: what all of them show is one picture, and the only one.
     """
@@ -72,9 +74,9 @@ def draw(
 
 def check_attention(subject: Subject) -> None:
     emergence.check_class_token(subject.encode.backbone)
-    side = subject.images.shape[1]
-    if side > subject.encode.size:
-        memory.check(lambda: emergence.memory(subject.encode, side), f"Attention at --size={side}", "a smaller --size")
+    if math.prod(sides(subject.size)) > math.prod(sides(subject.encode.size)):
+        what = f"Attention at --size={written(subject.size)}"
+        memory.check(lambda: emergence.memory(subject.encode, subject.size), what, "a smaller --size")
 
 
 def draw_attention(subject: Subject, path) -> dict[str, str]:
@@ -84,7 +86,7 @@ def draw_attention(subject: Subject, path) -> dict[str, str]:
 
 def patches_of(subject: Subject) -> tuple[int, int]:
     """(patches of an image, features of a patch)."""
-    return encoder.shape_of_patches(subject.encode, subject.images.shape[1])
+    return encoder.shape_of_patches(subject.encode, subject.size)
 
 
 def check_pca(subject: Subject) -> None:
@@ -124,6 +126,11 @@ def draw_correspondences(subject: Subject, path) -> dict[str, str]:
 def check_run(subject: Subject) -> None:
     if subject.config is None:
         raise UserError(f"This picture needs a method, and {subject.name} is only a network: give --run=FOLDER.")
+    if not is_square(subject.size):
+        raise UserError(
+            f"A method's pictures are of squares, as it trains on them, and --size={written(subject.size)} is none: "
+            "give one side, or --what=attention,pca,correspondences."
+        )
 
 
 def make_views(subject: Subject) -> dict:

@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 from jax_ssl import config, core, parts, paths, train
 from jax_ssl.data import pipeline
 from jax_ssl.data.split import Splits
-from jax_ssl.encoder import Encoder, adapt, check_depth, check_side, freeze
+from jax_ssl.encoder import Encoder, adapt, check_depth, check_size, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import checkpoints, checks, lock, results
+from jax_ssl.sizes import sides, size_of
 from jax_ssl.weights import load
 from jax_ssl.weights.convert import check_shapes
 
@@ -33,6 +34,8 @@ print_now = functools.partial(print, flush=True)
 def load_config(folder: str, overrides=()) -> ConfigDict:
     """The config of a run, with overrides of how it is measured. Raises UserError, also if there is no run."""
     settings = config.override_measuring(config.of_run(folder), overrides)
+    checks.check_reading(settings)
+    check_size(parts.network_of(settings), settings.data.eval_size)
     checks.check_measuring(settings)
     return settings
 
@@ -111,12 +114,12 @@ def open_file(path: str, out: str, which: str | None = None, overrides=(), say=p
     from jax_ssl.configs import common
 
     encode, settings = load_one(path, which), common.base()
-    settings.data.update(mean=encode.mean, std=encode.std, eval_size=encode.size)
-    settings.data.probe.update(train=0, test=0)
+    with settings.data.ignore_type():
+        settings.data.update(mean=encode.mean, std=encode.std, eval_size=encode.size, probe=dict(train=0, test=0))
     settings = config.override_measuring(settings, overrides, ("data.mean", "data.std", "seed"))
     checks.check_reading(settings)
     check_depth(encode.backbone, settings.feature_depth)
-    check_side(encode.backbone, settings.data.eval_size)
+    check_size(encode.backbone, settings.data.eval_size)
     for key in ("mean", "std"):
         given, right = tuple(settings.data[key]), tuple(getattr(encode, key))
         if given != right:
@@ -187,7 +190,7 @@ def untrained(networks: Networks) -> Encoder:
     if networks.encode is None:
         return freeze(parts.network_of(settings), untrained_state(settings), **parts.images_of(settings))
     encode = networks.encode
-    image = jnp.zeros((1, encode.size, encode.size, 3))
+    image = jnp.zeros((1, *sides(encode.size), 3))
     variables = jax.jit(encode.backbone.init)(jax.random.key(settings.seed), image)
     kept = {name: tree for name, tree in variables.items() if name in encode.variables}
     return dataclasses.replace(encode, variables=kept, size=settings.data.eval_size)
@@ -205,14 +208,14 @@ def whole(settings) -> Encoder | None:
 
     None where it can't take images of that size: it may be made for small tiles.
     """
-    backbone, side = parts.make_backbone(settings), settings.data.eval_size
+    backbone, size = parts.make_backbone(settings), settings.data.eval_size
     model = parts.find_module("models", settings.model.name)
     try:
-        if hasattr(model, "check"):
+        for side in sides(size) if hasattr(model, "check") else ():
             model.check(side, **parts.without_name(settings.model))
     except UserError:
         return None
-    variables = jax.jit(backbone.init)(jax.random.key(settings.seed), jnp.zeros((1, side, side, 3)))
+    variables = jax.jit(backbone.init)(jax.random.key(settings.seed), jnp.zeros((1, *sides(size), 3)))
     return Encoder(
         backbone,
         {name: tree for name, tree in variables.items() if name != "intermediates"},
@@ -278,7 +281,7 @@ def where(networks: Networks, data, seed: int) -> dict:
 def counts(data) -> dict:
     """What every protocol says of the images, a Probe or Splits, and of the machine."""
     train, test = (data.train, data.test) if isinstance(data, Splits) else (data.train_images, data.test_images)
-    return dict(train_images=len(train), test_images=len(test), size=train.shape[1], hardware=hardware())
+    return dict(train_images=len(train), test_images=len(test), size=size_of(*train.shape[1:3]), hardware=hardware())
 
 
 def hardware() -> str:

@@ -1,6 +1,7 @@
 """What `visualize` draws: a network, of a run or of a file of weights, and a few images."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.paths import resolve
 from jax_ssl.run import checkpoints
+from jax_ssl.sizes import Size, sides, size_of, written
 from jax_ssl.study import measure
 from jax_ssl.visualize import memory
 from jax_ssl.weights import load
@@ -29,15 +31,19 @@ class Subject(NamedTuple):
 
     encode: Encoder
     name: str  # one of NETWORKS, or the name of a file
-    images: np.ndarray  # uint8 (n, S, S, 3)
+    images: np.ndarray  # uint8 (n, H, W, 3)
     config: ConfigDict | None  # of the run; None for a file
     state: core.TrainState | None  # the newest of the run; None for a file
 
+    @property
+    def size(self) -> Size:
+        return size_of(*self.images.shape[1:3])
 
-def open_subject(run, weights: str, folder, size: int | None, count: int, overrides=()) -> Subject:
+
+def open_subject(run, weights: str, folder, size: Size | None, count: int, overrides=()) -> Subject:
     """The Subject that the flags of `visualize` describe; overrides: of the run's config. Raises UserError."""
-    if count < 1 or (size is not None and size < 1):
-        raise UserError(f"--count={count} and --size={size or 'that of the run'} must be at least 1.")
+    if count < 1:
+        raise UserError(f"--count={count} must be at least 1.")
     if (run is None) == (weights in NETWORKS):
         raise UserError(f"Give --run=FOLDER, with one of --weights={', '.join(NETWORKS)}, or --weights=FILE alone.")
     config = state = None
@@ -49,17 +55,17 @@ def open_subject(run, weights: str, folder, size: int | None, count: int, overri
         config = measure.load_config(run, overrides)
         encode, state = open_run(run, config, weights)
         name = weights
-    side = size or encode.size
-    encoder.check_side(encode.backbone, side)
-    check_memory(encode, side, count)
+    size = size or encode.size
+    encoder.check_size(encode.backbone, size)
+    check_memory(encode, size, count)
     if folder is not None:
-        shown = selection.from_folder(folder, count, side)
+        shown = selection.from_folder(folder, count, size)
     elif config is not None:
         shown = selection.from_source(
-            config.data.probe.name or config.data.name, config.data.dir, count, side, config.data.eval_crop
+            config.data.probe.name or config.data.name, config.data.dir, count, size, config.data.eval_crop
         )
     else:
-        shown = selection.from_source("embedded", "", count, side, 1.0)
+        shown = selection.from_source("embedded", "", count, size, 1.0)
     return Subject(encode, name, shown, config, state)
 
 
@@ -96,15 +102,15 @@ def create(config: ConfigDict) -> core.TrainState:
     return jax.jit(make)(jax.random.key(config.seed))
 
 
-def check_memory(encode: Encoder, side: int, count: int) -> None:
+def check_memory(encode: Encoder, size: Size, count: int) -> None:
     """Raises UserError if images are larger than in training and their forward pass would not fit into memory."""
-    if side <= encode.size:
+    if math.prod(sides(size)) <= math.prod(sides(encode.size)):
         return
-    what, remedy = f"--size={side}", "a smaller --size or --count"
-    pixels = 48 * count * side * side  # bytes for drawing the images; needs no tracing, so it is checked first
+    what, remedy = f"--size={written(size)}", "a smaller --size or --count"
+    pixels = 48 * count * math.prod(sides(size))  # bytes for drawing them; needs no tracing, so it is checked first
     memory.check(lambda: pixels, what, remedy)
-    patches, width = encoder.shape_of_patches(encode, side)
-    memory.check(lambda: pixels + 32 * count * patches * width + encoder.memory_per_image(encode, side), what, remedy)
+    patches, width = encoder.shape_of_patches(encode, size)
+    memory.check(lambda: pixels + 32 * count * patches * width + encoder.memory_per_image(encode, size), what, remedy)
 
 
 def make_method(config: ConfigDict, steps: int = 1, **changes) -> core.Method:

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jax_ssl.encoder import Encoder
+from jax_ssl.sizes import scaled_to
 from jax_ssl.visualize import pictures
 from jax_ssl.visualize.pca import foreground, patch_features, subtract_position
 
-SIDE = 320  # pixels of an image
+SIDE = 320  # pixels of an image's longer side
 BETWEEN = 8  # pixels between the two images
 FINE = 3  # lines are drawn this many times larger and then shrunk, so that they are smooth
 
@@ -44,7 +45,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 def draw(encode: Encoder, images: np.ndarray, count: int = 16) -> tuple[Image.Image, float]:
     """Pairs of images, two pairs in a row, with lines between the `count` best matches of their objects.
 
-    images: uint8 (B, S, S, 3), B of at least 2; the last one of an odd number is left out. The objects are those of
+    images: uint8 (B, H, W, 3), B of at least 2; the last one of an odd number is left out. The objects are those of
     `pca.foreground`. Also returns the share of position in the features, see `pca.subtract_position`.
     """
     features, share = subtract_position(patch_features(encode, images))
@@ -52,24 +53,25 @@ def draw(encode: Encoder, images: np.ndarray, count: int = 16) -> tuple[Image.Im
     drawn, titles = [], []
     for left in range(0, len(images) - 1, 2):
         found, cosine = matches(*features[left : left + 2], *inside[left : left + 2], count)
-        drawn.append(pair(images[left : left + 2], (found + 0.5) / features.shape[1])[None])
+        drawn.append(pair(images[left : left + 2], (found + 0.5) / features.shape[1:3])[None])
         titles.append(f"{len(found)} matches, cosine {cosine[-1]:.2f} to {cosine[0]:.2f}" if len(found) else "no match")
     rows = [pictures.sheet(drawn[i : i + 2], titles[i : i + 2]) for i in range(0, len(drawn), 2)]
     return pictures.stack(rows), share
 
 
 def pair(images: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Two images uint8 (2, S, S, 3) beside each other, with a line for each match: float32 (SIDE, width, 3).
+    """Two images uint8 (2, H, W, 3) beside each other, with a line for each match: float32 (height, width, 3).
 
-    places: (K, 2, 2), the (row, column) in the first and in the second image as fractions of the side. Colours depend
+    places: (K, 2, 2), the (row, column) in the first and in the second image as fractions of the sides. Colours depend
     on the direction in which a place lies from the mean of the places in the first image.
     """
-    left, right = np.clip(pictures.fit(images / 255, SIDE), 0, 1)
-    page = np.concatenate([left, np.ones((SIDE, BETWEEN, 3)), right], axis=1)
+    height, width = scaled_to(SIDE, images.shape[1:3])
+    left, right = np.clip(pictures.fit(images / 255, (height, width)), 0, 1)
+    page = np.concatenate([left, np.ones((height, BETWEEN, 3)), right], axis=1)
     page = Image.fromarray(np.round(page * 255).astype(np.uint8))
     page = page.resize((FINE * page.width, FINE * page.height), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(page)
-    points = FINE * (places[..., ::-1] * SIDE + np.array([[0, 0], [SIDE + BETWEEN, 0]]))  # x before y
+    points = FINE * (places[..., ::-1] * (width, height) + np.array([[0, 0], [width + BETWEEN, 0]]))  # x before y
     for ends, colour in zip(points, direction_colours(places[:, 0])):
         pen.line([tuple(end) for end in ends], fill=colour, width=2 * FINE)
         for x, y in ends:

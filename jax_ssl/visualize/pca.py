@@ -9,6 +9,7 @@ from PIL import Image
 
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
+from jax_ssl.sizes import grid_of, scaled_to
 from jax_ssl.visualize import pictures
 
 MAX_POSITION = 0.5  # share of the features' variance; a larger share of position is subtracted
@@ -17,13 +18,13 @@ MIN_IMAGES = 4  # to estimate the position part of the features by a mean over i
 
 
 def patch_features(encode: Encoder, images: np.ndarray) -> np.ndarray:
-    """uint8 images (B, S, S, 3) -> features of their patches, float64 (B, h, h, D). UserError if not finite."""
+    """uint8 images (B, H, W, 3) -> features of their patches, float64 (B, h, w, D). UserError if not finite."""
     # One image at a time: at a high resolution, attention fills the memory.
     found = [np.asarray(encode(image[None]).patches, np.float64) for image in encode.normalise(images)]
     if not all(np.isfinite(features).all() for features in found):
         raise UserError("The network's features are not finite: its weights are damaged, take an earlier checkpoint.")
-    rows = round(found[0].shape[1] ** 0.5)
-    return np.concatenate(found).reshape(len(images), rows, rows, -1)
+    rows, columns = grid_of(found[0].shape[1], images.shape[1:3])
+    return np.concatenate(found).reshape(len(images), rows, columns, -1)
 
 
 def subtract_position(features: np.ndarray) -> tuple[np.ndarray, float]:
@@ -95,13 +96,13 @@ def colours(features: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def draw(encode: Encoder, images: np.ndarray) -> tuple[Image.Image, float]:
     """A row for each image: itself, the first component, and the object in the colours of its components.
 
-    images: uint8 (B, S, S, 3). The components are those of all images, so equal colours mean equal features. Also
+    images: uint8 (B, H, W, 3). The components are those of all images, so equal colours mean equal features. Also
     returns the share of position in the features, see `subtract_position`.
     """
     features, share = subtract_position(patch_features(encode, images))
     inside, first = foreground(features)
-    side = pictures.cell(3)
+    cell = scaled_to(pictures.cell(3), images.shape[1:3])
     first = (first - first.min()) / max(np.ptp(first), 1e-12)
-    columns = [pictures.fit(images / 255, side), pictures.heat(pictures.fit(first, side)),
-             pictures.fit(colours(features, inside), side)]  # fmt: skip
+    columns = [pictures.fit(images / 255, cell), pictures.heat(pictures.fit(first, cell)),
+             pictures.fit(colours(features, inside), cell)]  # fmt: skip
     return pictures.sheet(columns, ["image", "first component", "components of the object"]), share

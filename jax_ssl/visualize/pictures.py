@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jax_ssl import paths
+from jax_ssl.sizes import Size, sides
 
 GAP = 2  # pixels between the images of a grid
 TITLE = 24  # pixels above a column for its title
@@ -21,7 +22,7 @@ def grid(images, mean=(0, 0, 0), std=(1, 1, 1), rows: int | None = 8, zoom_to: i
     """
     pixels = np.asarray(images[:rows], np.float32) * np.asarray(std) + np.asarray(mean)
     pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    zoom = max(1, zoom_to // pixels.shape[2])
+    zoom = max(1, zoom_to // max(pixels.shape[2:4]))
     pixels = pixels.repeat(zoom, axis=2).repeat(zoom, axis=3)
     count, columns, height, width, _ = pixels.shape
     sheet = np.full((count * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
@@ -64,18 +65,20 @@ def cell(columns: int) -> int:
     return max(CELL[1], CELL[0] * WIDE // max(columns, WIDE))
 
 
-def fit(images, side: int, smooth: bool = False) -> np.ndarray:
-    """Images (N, H, W, C) or maps (N, H, W) resized to (side, side), float32.
+def fit(images, size: Size, smooth: bool = False) -> np.ndarray:
+    """Images (N, H, W, C) or maps (N, H, W) resized to (height, width) of `size`, float32.
 
     Images that grow to twice the size or more keep their pixels as squares, unless `smooth`; all others are
     interpolated.
     """
     images = np.asarray(images, np.float32)
-    how = Image.Resampling.BICUBIC if smooth or 2 * images.shape[1] > side else Image.Resampling.NEAREST
+    height, width = sides(size)
+    how = Image.Resampling.BICUBIC if smooth or 2 * images.shape[1] > height else Image.Resampling.NEAREST
     planes = images[..., None] if images.ndim == 3 else images
-    resized = [[Image.fromarray(plane).resize((side, side), how) for plane in np.moveaxis(image, -1, 0)]
+    resized = [[Image.fromarray(plane).resize((width, height), how) for plane in np.moveaxis(image, -1, 0)]
                for image in planes]  # fmt: skip
-    return np.stack([np.stack(image, axis=-1) for image in resized]).reshape(len(images), side, side, *images.shape[3:])
+    resized = np.stack([np.stack(image, axis=-1) for image in resized])
+    return resized.reshape(len(images), height, width, *images.shape[3:])
 
 
 def framed(images: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.models import resnet
 from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints
+from jax_ssl.sizes import sides
 from jax_ssl.weights import clip, hugging_face, imported, resnets, schemes, torch_file
 from jax_ssl.weights.convert import stack_of
 from jax_ssl.weights.load import load_network, open_weights
@@ -82,7 +83,7 @@ def export(network: Network, form: str, out) -> list[str]:
         imported.write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
         paths.write(folder / "config.json", text(config_of(network)))
         mean, std = (list(network.pixels[name]) for name in ("mean", "std"))
-        size = {"height": network.size, "width": network.size}
+        size = dict(zip(("height", "width"), sides(network.size)))
         processor = dict(image_mean=mean, image_std=std, size=size, do_resize=True, do_rescale=True, do_normalize=True,
                          image_processor_type="ViTImageProcessor")  # fmt: skip
         paths.write(folder / "preprocessor_config.json", text(processor))
@@ -153,9 +154,9 @@ def targets(network: Network) -> dict[str, np.ndarray]:
     tree = {"backbone": backbone, "stats": network.stats, "extra": network.extra}
     tree |= {name: dict(part) for name, part in network.params.items() if name != "backbone"}
     if model["name"] == "vit":
-        side, width = network.size // model["patch"], model["width"]
+        grid, width = tuple(side // model["patch"] for side in sides(network.size)), model["width"]
         cls = lambda codes: np.concatenate([np.zeros_like(codes[:1]), codes])[None]
-        fixed = lambda width, kind: sincos((side, side), width, kind.removeprefix("sincos_"))
+        fixed = lambda width, kind: sincos(grid, width, kind.removeprefix("sincos_"))
         first, positions = model["pool"] != "mean", {}
         if model["positions"] == "learned":
             codes = np.asarray(backbone.pop("positions")).reshape(1, -1, width)

@@ -20,6 +20,10 @@ class Family(NamedTuple):
     model: dict = {}
 
 
+AS_TIMM = tuple(
+    scheme._replace(model=schemes.OF_TIMM | scheme.model)
+    for scheme in (schemes.DINOV2_SWIGLU, schemes.DINOV2, schemes.TIMM)
+)
 VITS = (schemes.TIMM, hugging_face.VIT)
 FAMILIES = {
     "barlow_twins": Family(resnets.RESNETS),
@@ -40,6 +44,6 @@ FAMILIES = {
     "simmim": Family((schemes.SIMMIM,)),
     "simsiam": Family(resnets.RESNETS),
     "swav": Family(resnets.RESNETS),
-    "timm": Family((schemes.DINOV2_SWIGLU, schemes.DINOV2, schemes.BEIT, schemes.TIMM, *resnets.RESNETS)),
+    "timm": Family((*AS_TIMM[:2], schemes.BEIT, *AS_TIMM[2:], *resnets.RESNETS)),
     "vicreg": Family(resnets.RESNETS),
 }

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jax_ssl.errors import UserError
 from jax_ssl.weights import strangers
 from jax_ssl.weights.families import FAMILIES, SCHEMES
-from jax_ssl.weights.read import File, networks
+from jax_ssl.weights.read import File, Tensor, networks
 from jax_ssl.weights.rules import Rule, Scheme
 
 # Haiku keeps parameters and state of a network apart.
@@ -55,14 +55,19 @@ def plain(name: str) -> str:
     return HAIKU.sub(r"\1", WRAPPED.sub("", name.replace("/", ".")))
 
 
-def find(file: File, schemes: tuple[Scheme, ...] = SCHEMES) -> list[Found]:
-    """All networks of a file whose names follow one of the schemes.
+def plainly_named(file: File) -> dict[str, dict[str, Tensor]]:
+    """{where: {plain name: Tensor}} for every dict of tensors in a file."""
+    there = networks(file.tree)
+    return {where: {plain(name): tensor for name, tensor in tensors.items()} for where, tensors in there.items()}
+
+
+def find(there: dict[str, dict[str, Tensor]], schemes: tuple[Scheme, ...] = SCHEMES) -> list[Found]:
+    """All networks whose names follow one of the schemes. there: of `plainly_named`.
 
     Dicts of tensors that are no network, such as a loss with its center, lie beside each network by their whole names.
     """
     found, loose = [], {}
-    for where, tensors in networks(file.tree).items():
-        tensors = {plain(name): tensor for name, tensor in tensors.items()}
+    for where, tensors in there.items():
         taken = {}
         for scheme in schemes:
             sign = re.compile(rf"((?:[^.]+\.)*?){scheme.sign}")
@@ -93,16 +98,18 @@ def schemes_of(family: str | None) -> tuple[Scheme, ...]:
 
 def choose(file: File, which: str | None, schemes: tuple[Scheme, ...] = SCHEMES) -> Found:
     """The only network of a file, or the one called `which`: its label, a part of that, "student" or "teacher"."""
-    found, which = find(file, schemes), which or file.which
-    everything = {plain(name): t for tensors in networks(file.tree).values() for name, t in tensors.items()}
+    there = plainly_named(file)
+    found, which = find(there, schemes), which or file.which
+    everything = {name: tensor for tensors in there.values() for name, tensor in tensors.items()}
     strangers.refuse(file.path, everything, alone=not found)
     if not found:
         names = list(everything)
-        some, known = ", ".join(name[:60] for name in sorted(names)[:3]), ", ".join(s.name for s in schemes)
+        some, known = (name[:60] for name in sorted(names)[:3]), dict.fromkeys(s.name for s in schemes)
         if not names:
             raise UserError(f"{file.path} holds no tensors by name: take the file of a pretrained network.")
         raise UserError(
-            f"{file.path} has unknown names of tensors ({some}, ...): the known naming schemes are {known}."
+            f"{file.path} has unknown names of tensors ({', '.join(some)}, ...): the known naming schemes are "
+            f"{', '.join(known)}."
         )
     ways = ({which}, NAMES.get(which, set()))
     called = ([f for f in found if names_of(f.label) & names] for names in ways)

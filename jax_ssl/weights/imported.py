@@ -8,6 +8,7 @@ from etils import epath
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
+from jax_ssl.sizes import sides, size_of
 from jax_ssl.weights.network import Network
 from jax_ssl.weights.read import Tensor, open_file
 from jax_ssl.weights.torch_file import pieces
@@ -39,8 +40,8 @@ def read(folder, which: str | None = None) -> Network:
         listed = lambda value: tuple(value) if isinstance(value, list) else value
         model = {name: listed(value) for name, value in about["model"].items()}
         pixels = {name: tuple(about["pixels"][name]) for name in ("mean", "std")}
-        scheme, size = about["scheme"], int(about["size"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        scheme, size = about["scheme"], size_of(*sides(about["size"]))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); import the file again.") from error
     tree = unflatten(open_file(folder / ARRAYS).tree)
     trees = {name: tree.get(name, {}) for name in ("params", "stats", "extra")}

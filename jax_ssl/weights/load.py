@@ -15,10 +15,11 @@ from jax_ssl.models import vit
 from jax_ssl.models.decoder import Decoder
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.run import checkpoints
+from jax_ssl.sizes import Size, sides
 from jax_ssl.weights import hub, imported
 from jax_ssl.weights.convert import check_shapes, convert
 from jax_ssl.weights.find import Found, choose, schemes_of
-from jax_ssl.weights.network import DECODER_HEADS, Network, grid_side, heads_of, kind_of, network
+from jax_ssl.weights.network import DECODER_HEADS, Network, grid_of_codes, heads_of, kind_of, network
 from jax_ssl.weights.read import File, open_file
 from jax_ssl.weights.rules import convolution, patch_kernel
 from jax_ssl.weights.schemes import IJEPA_PREDICTOR
@@ -26,8 +27,10 @@ from jax_ssl.weights.schemes import IJEPA_PREDICTOR
 PREDICTOR_HEADS = {384: 16}  # {width: heads} of all published I-JEPA predictors
 
 
-def load(path, which: str | None = None, heads: int | None = None, family: str | None = None) -> Encoder:
-    """A frozen encoder of normalised images (B, H, W, 3), with the mean, std and image side it was trained with.
+def load(
+    path, which: str | None = None, heads: int | None = None, family: str | None = None, size: Size | None = None
+) -> Encoder:
+    """A frozen encoder of normalised images (B, H, W, 3), with the mean, std and image size it was trained with.
 
     path: a run folder, a folder of `weights import`, one as Transformers saves it, a .pth, .safetensors or .npz file of
         one of `families.FAMILIES`, or the name of an official one. The architecture is read from the tensors: width,
@@ -36,18 +39,20 @@ def load(path, which: str | None = None, heads: int | None = None, family: str |
     heads: number of attention heads, which files do not hold. By default the published number for the width
         (network.py, HEADS), and width / 16 for widths below 192.
     family: a key of FAMILIES; by default what the names of the tensors say.
+    size: (height, width) of the images that it was trained on, where they are no squares and nothing else says it.
     Raises UserError for what cannot be loaded.
     """
     folder = paths.resolve(path)
     if folder.is_dir() and not hub.is_hub(folder):
-        for name, given in (("heads", heads), ("family", family)):
+        for name, given in (("heads", heads), ("family", family), ("size", size)):
             if given is not None:
                 kind = "an imported network, which" if imported.is_imported(folder) else "a run, and its config"
                 raise UserError(f"{path} is {kind} says that by itself: leave {name}={given} out.")
         if imported.is_imported(folder):
             return encoder_of(imported.read(folder, which))
+        hub.check_run(folder)
         return _load_run(folder, which or "student")
-    return encoder_of(load_network(open_weights(path), which, heads, family))
+    return encoder_of(load_network(open_weights(path), which, heads, family, size))
 
 
 def encoder_of(network: Network) -> Encoder:
@@ -56,16 +61,20 @@ def encoder_of(network: Network) -> Encoder:
 
 def open_weights(path) -> File:
     """Opens a file, the official one of this name, or a folder as Transformers saves it. Raises UserError."""
-    folder = paths.resolve(path)
-    return hub.open_hub(folder) if folder.is_dir() and hub.is_hub(folder) else open_file(path)
+    folder = hub.folder_of(paths.resolve(path))
+    return open_file(path) if folder is None else hub.open_hub(folder)
 
 
-def load_network(file: File, which: str | None = None, heads: int | None = None, family: str | None = None) -> Network:
+def load_network(
+    file: File, which: str | None = None, heads: int | None = None, family: str | None = None, size: Size | None = None
+) -> Network:
     """The network of a file, with all parts that the file has and our methods know; arguments as of `load`."""
     found = choose(file, which, schemes_of(family))
     if file.path.is_dir():
         scheme, known = hub.informed(found.scheme, file.path)
         found, heads = found._replace(scheme=scheme), heads or known
+    if size is not None:
+        found = found._replace(scheme=found.scheme._replace(size=size))
     return network(file.path, converted(file, found), found.scheme, heads)
 
 
@@ -113,8 +122,9 @@ def load_mae(path, heads: int | None = None, decoder_heads: int | None = None) -
     backbone, params = whole.backbone, whole.params["backbone"]
     decoder_params, codes = dict(tree["decoder"]), tree["positions"]["decoder"]
     width, outputs = decoder_params["predict"]["kernel"].shape
-    grid = (whole.size // backbone.patch,) * 2
-    fixed = grid_side(codes, 1) is not None and kind_of(codes, 1) == "sincos_column"
+    grid = tuple(side // backbone.patch for side in sides(whole.size))
+    fits = grid_of_codes(codes, 1, grid) == grid
+    fixed = fits and kind_of(codes, 1, grid) == "sincos_column"
     decoder_params |= {} if fixed else {"positions": codes}
     decoder = Decoder(
         width=width,
@@ -138,10 +148,10 @@ def load_predictor(path, which: str | None = None, heads: int | None = None) -> 
     tree = converted(file, found)
     params, codes = tree["predictor"], tree["positions"]["predictor"]
     inputs, width = params["embed"]["kernel"].shape
-    side = grid_side(codes, 0)
-    if side is None:
+    grid = grid_of_codes(codes, 0, None)
+    if grid is None:
         raise UserError(f"{path} has positions of shape {codes.shape}, not a square grid.")
-    fixed = kind_of(codes, 0) == "sincos_column"
+    fixed = kind_of(codes, 0, grid) == "sincos_column"
     params |= {} if fixed else {"positions": codes}
     predictor = Predictor(
         width=width,
@@ -153,7 +163,7 @@ def load_predictor(path, which: str | None = None, heads: int | None = None) -> 
     )
     tokens = jax.ShapeDtypeStruct((1, 1, inputs), jnp.float32)
     context, targets = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((1, 1), (1, 1, 1)))
-    init = lambda *args: predictor.init(jax.random.key(0), *args, (side, side))
+    init = lambda *args: predictor.init(jax.random.key(0), *args, grid)
     check_shapes(params, jax.eval_shape(init, tokens, context, targets)["params"], path)
     return predictor, params
 

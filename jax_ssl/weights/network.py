@@ -11,6 +11,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.models import resnet
 from jax_ssl.models.positions import sincos
 from jax_ssl.parts import find_module, without_name
+from jax_ssl.sizes import Size, sides, size_of
 from jax_ssl.weights.convert import check_shapes
 from jax_ssl.weights.rules import Scheme
 
@@ -24,7 +25,7 @@ class Network(NamedTuple):
 
     model: `name` and keywords of a file of models/. params: {"backbone": tree, ...}, other parts by the names that our
     methods have for them. stats: {"batch_stats": {part: tree}}. extra: what a method remembers, such as a center.
-    pixels: mean and std of its images; size: their side.
+    pixels: mean and std of its images; size: that of its images, see sizes.py.
     """
 
     scheme: str
@@ -33,7 +34,7 @@ class Network(NamedTuple):
     stats: dict
     extra: dict
     pixels: dict
-    size: int
+    size: Size
 
     @property
     def backbone(self):
@@ -54,7 +55,8 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> Network:
     parts = {name: dict(value) for name, value in tree.items() if name in PARTS}
     for name, codes in tree.get("positions", {}).items():  # a decoder's with a class token, a predictor's without
         first = int(name == "decoder")
-        if name in parts and not (grid_side(codes, first) and kind_of(codes, first) == "sincos_column"):
+        grid = grid_of_codes(codes, first, tuple(side // model["patch"] for side in sides(size)))
+        if name in parts and not (grid and kind_of(codes, first, grid) == "sincos_column"):
             parts[name]["positions"] = codes
     for part in parts.values():
         if "length" in part and np.all(part["length"] == 1):  # DINO's norm_last_layer: prototypes of length one
@@ -63,8 +65,8 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> Network:
                    scheme.pixels, size)  # fmt: skip
     mask = None
     if "mask_token" in params:
-        mask = jax.ShapeDtypeStruct((1, (size // model["patch"]) ** 2), bool)
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        mask = jax.ShapeDtypeStruct((1, math.prod(side // model["patch"] for side in sides(size))), bool)
+    images = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
     hidden = {} if mask is None else {"mask": mask}
     init = lambda x, hidden: made.backbone.init(jax.random.key(0), x, **hidden)
     abstract = dict(jax.eval_shape(init, images, hidden))
@@ -73,13 +75,13 @@ def network(path, tree: dict, scheme: Scheme, heads: int | None) -> Network:
     return made
 
 
-def vit_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, dict, int]:
-    """(model, parameters, side of the images) of a vision transformer."""
+def vit_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, dict, Size]:
+    """(model, parameters, size of the images) of a vision transformer."""
     params = dict(tree["backbone"])
     inputs, width = params["embed"]["kernel"].shape
     blocks, patch, first = params["encoder"]["blocks"], math.isqrt(inputs // 3), int("cls_token" in params)
     relative, table = relative_of(params["encoder"])
-    positions, side, learned = positions_of(path, tree, scheme, table)
+    positions, grid, learned = positions_of(path, tree, scheme, table)
     params |= learned | ({"norm": tree["pooled_norm"]} if "pooled_norm" in tree else {})
     params["embed"] = {"bias": np.zeros(width, np.float32)} | params["embed"]  # CLIP's has none
     registers = params["registers"].shape[1] if "registers" in params else 0
@@ -104,7 +106,7 @@ def vit_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, d
         position_antialias=registers > 0,
         drop_path=0.0, epsilon=scheme.epsilon, remat="none", dtype="float32", **mlp(blocks["mlp"], width),
     )  # fmt: skip
-    return model | scheme.model, params, side * patch
+    return model | scheme.model, params, size_of(*(side * patch for side in grid))
 
 
 def relative_of(encoder: dict) -> tuple[str, np.ndarray | None]:
@@ -113,27 +115,30 @@ def relative_of(encoder: dict) -> tuple[str, np.ndarray | None]:
     return next(((kind, found["table"]) for kind, found in tables.items() if found), ("none", None))
 
 
-def positions_of(path, tree: dict, scheme: Scheme, table) -> tuple[str, int, dict]:
-    """(the kind of positions, the side of the grid of patches, parameters of learned ones). Raises UserError."""
+def positions_of(path, tree: dict, scheme: Scheme, table) -> tuple[str, tuple[int, int], dict]:
+    """(the kind of positions, the grid of patches, parameters of learned ones). Raises UserError."""
     codes, params = tree.get("positions", {}).get("backbone"), tree["backbone"]
     (inputs, width), first = params["embed"]["kernel"].shape, int("cls_token" in params)
+    patch = math.isqrt(inputs // 3)
+    told = None if scheme.size is None else tuple(side // patch for side in sides(scheme.size))
     if scheme.model.get("positions") == "rotary":
-        return "rotary", max(224 // math.isqrt(inputs // 3), 1), {}
-    if codes is not None and first and grid_side(codes, 1) is None and grid_side(codes, 0):
+        return "rotary", (max(224 // patch, 1),) * 2, {}
+    if codes is not None and first and grid_of_codes(codes, 1, told) is None and grid_of_codes(codes, 0, told):
         codes = np.concatenate([np.zeros_like(codes[:, :1]), codes], axis=1)  # timm's class token without a position
-    side = table_side(table, first) if codes is None else grid_side(codes, first)
-    if side is None or (codes is not None and codes.shape[-1] != width):
-        shape = np.shape(table if codes is None else codes)
-        raise UserError(f"{path} has positions of shape {shape}, not a square grid{' and a class token' * first}.")
-    kind = "none" if codes is None else kind_of(codes, first)
+    grid = grid_of_table(table, first) if codes is None else grid_of_codes(codes, first, told)
+    if grid is None or (codes is not None and codes.shape[-1] != width):
+        shape, token = np.shape(table if codes is None else codes), " and a class token" * first
+        remedy = "" if codes is None else "; if its images are no squares, import it with their --size=HEIGHTxWIDTH"
+        raise UserError(f"{path} has positions of shape {shape}, not a square grid{token}{remedy}.")
+    kind = "none" if codes is None else kind_of(codes, first, grid)
     if kind != "learned":
-        return kind, side, {}
-    learned = {"positions": codes[0, first:].reshape(side, side, width)}
-    return kind, side, learned | ({"cls_position": codes[:, :1]} if first else {})
+        return kind, grid, {}
+    learned = {"positions": codes[0, first:].reshape(*grid, width)}
+    return kind, grid, learned | ({"cls_position": codes[:, :1]} if first else {})
 
 
-def resnet_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, dict, int]:
-    """(model, parameters, side of the images) of a residual network, whose stages differ in their widths."""
+def resnet_of(path, tree: dict, scheme: Scheme, heads: int | None) -> tuple[dict, dict, Size]:
+    """(model, parameters, size of the images) of a residual network, whose stages differ in their widths."""
     params = tree["backbone"]
     stem, blocks = params["Conv_0"]["kernel"], [params[f"Block_{i}"] for i in range(len(params) - 2)]
     if heads is not None:
@@ -181,26 +186,32 @@ def heads_of_periods(path, periods: np.ndarray, width: int) -> int:
     return width // size
 
 
-def grid_side(codes: np.ndarray, first: int) -> int | None:
-    """The side of the grid of positions (1, first + N, D); None if N is not a square. first: 1 with a class token."""
+def grid_of_codes(codes: np.ndarray, first: int, told: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The grid of positions (1, first + N, D): the one that was told if it has N, else a square, else None.
+
+    first: 1 with a class token.
+    """
     if codes.ndim != 3 or len(codes) != 1 or codes.shape[1] <= first:
         return None
-    side = math.isqrt(codes.shape[1] - first)
-    return side if side**2 == codes.shape[1] - first else None
+    count = codes.shape[1] - first
+    if told and math.prod(told) == count:
+        return told
+    side = math.isqrt(count)
+    return (side, side) if side**2 == count else None
 
 
-def table_side(table: np.ndarray | None, first: int) -> int | None:
-    """The side of the grid of a table of relative positions (..., (2 side - 1)^2 + 3 first, heads)."""
+def grid_of_table(table: np.ndarray | None, first: int) -> tuple[int, int] | None:
+    """The square grid of a table of relative positions (..., (2 side - 1)^2 + 3 first, heads)."""
     offsets = 0 if table is None else table.shape[-2] - 3 * first
     length = math.isqrt(max(offsets, 0))
-    return (length + 1) // 2 if length**2 == offsets and length % 2 else None
+    return ((length + 1) // 2,) * 2 if length**2 == offsets and length % 2 else None
 
 
-def kind_of(codes: np.ndarray, first: int) -> str:
+def kind_of(codes: np.ndarray, first: int, grid: tuple[int, int]) -> str:
     """The kind of positions (1, first + N, D), as vit.py calls it."""
-    side, width = grid_side(codes, first), codes.shape[-1]
+    width = codes.shape[-1]
     for axis in ("column", "row") if width % 4 == 0 else ():
-        fixed = np.concatenate([np.zeros((first, width)), sincos((side, side), width, axis)])
+        fixed = np.concatenate([np.zeros((first, width)), sincos(grid, width, axis)])
         if np.allclose(codes[0], fixed, rtol=0, atol=1e-5):
             return f"sincos_{axis}"
     return "learned"

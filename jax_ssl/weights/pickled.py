@@ -22,6 +22,7 @@ DTYPES = dict(
 )  # fmt: skip
 # Packages whose objects only hold the settings of a training run.
 SETTINGS = ("argparse", "omegaconf", "pytorch_lightning", "lightning", "lightning_fabric", "pathlib")
+REMEDY = "if you trust it, save its weights alone as .safetensors where torch is installed"
 # Opcodes that no weights need. Some reserve memory before the data is seen to be there.
 REFUSED = ("BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER", "EXT1", "EXT2", "EXT4", "INST", "OBJ")
 
@@ -66,7 +67,7 @@ class Number:
 
     def __init__(self, name="", *_):
         if not re.fullmatch(r"[<>|=]?[fiub][1248]", str(name)):
-            raise UserError(f"asks for numbers of type {str(name)[:20]!r}, which weights do not need")
+            raise UserError(f"asks for numbers of type {str(name)[:20]!r}, which weights do not need; {REMEDY}")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state):
@@ -165,7 +166,7 @@ class Unpickler(pickle._Unpickler):
             return name
         if module.split(".")[0] in SETTINGS and re.fullmatch(r"[A-Z]\w*", name):
             return Plain
-        raise UserError(f"asks for {full[:80]}, which weights do not need and which could run code")
+        raise UserError(f"asks for {full[:80]}, which weights do not need and which could run code; {REMEDY}")
 
     def persistent_load(self, pid):
         tag, kind, key, _, count = pid

@@ -24,6 +24,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.weights import pickled, zoo
 
 TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # the fourth as in NAME.pth.tar
+ENDINGS = (*TORCH, ".safetensors", ".npz")
 SAFETENSORS = dict(
     F64="float64", F32="float32", F16="float16", BF16=ml_dtypes.bfloat16, I64="int64", I32="int32", I16="int16",
     I8="int8", U64="uint64", U32="uint32", U16="uint16", U8="uint8", BOOL="bool",
@@ -98,25 +99,48 @@ def open_file(path) -> File:
         raise UserError(f"There is no weights file {path}; check the path, or see `python -m jax_ssl weights list`.")
     kinds = {suffix: ("torch", _open_torch) for suffix in TORCH}
     kinds |= {".safetensors": ("safetensors", _open_safetensors), ".npz": ("npz", _open_npz)}
-    if path.suffix in (".pkl", ".pickle", ".npy"):
+    ending = path.suffix.lower()
+    if ending in (".pkl", ".pickle", ".npy"):
         raise UserError(f"{path} is a pickle or one array, and a pickle can run code: {ARRAYS}.")
-    if path.suffix not in kinds:
-        raise UserError(f"{path} is of an unknown kind (known are {', '.join(kinds)}): convert it to .safetensors.")
-    kind, opener = kinds[path.suffix]
+    if ending not in kinds:
+        raise UserError(
+            f"{path} is of an unknown kind (known are {', '.join(ENDINGS)}): unpack an archive, rename what is one of "
+            "these, or convert it to .safetensors."
+        )
+    kind, opener = kinds[ending]
     stream = local(path)
     size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    stranger = stranger_of(stream.read(512), kind)
+    if stranger:
+        raise UserError(f"{path} {stranger}.")
     try:
         tree = opener(stream, size)
         asked = sum(math.prod(t.shape) * t.dtype.itemsize for found in networks(tree).values() for t in found.values())
         if asked > 2 * size + SLACK:
             raise ValueError(f"it says that it holds {asked} bytes of tensors, and has {size}")
     except UserError as error:
-        raise UserError(
-            f"{path} {error}; if you trust it, save its weights alone as .safetensors where torch is installed."
-        ) from None
+        raise UserError(f"{path} {error}.") from None
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged or no {kind} file ({short(error)}); fetch it again.") from error
     return File(path, kind, tree, size, (official or {}).get("which"))
+
+
+def stranger_of(head: bytes, kind: str) -> str | None:
+    """What a file is that no kind of weights begins like, and what to do with it; None where it may be of `kind`."""
+    if not head:
+        return "is empty: fetch it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, and not the file: `git lfs pull` in its folder fetches that"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, and not the file: fetch it again, signed in where its page asks for that"
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return "is an archive of other files (tar or gzip): unpack it, and give the file in it"
+    if kind == "safetensors" and head.startswith(b"PK\x03\x04"):
+        return "is a zip archive, as torch and NumPy write them: rename it to end in .pth or .npz"
+    if kind == "torch" and head[3:9] == b"\0\0\0\0\0{":
+        return "is a safetensors file by its content: rename it to end in .safetensors"
+    return None
 
 
 def local(path: epath.Path):
@@ -137,6 +161,9 @@ def short(error: BaseException) -> str:
 
 
 def _open_torch(stream, size: int) -> dict:
+    stream.seek(0)
+    if stream.read(4) == b"PK\x03\x04" and not zipfile.is_zipfile(stream):
+        raise ValueError("its end is missing")
     if not zipfile.is_zipfile(stream):
         raise UserError("is not in torch's zip format (since 1.6): torch.save(torch.load(OLD, weights_only=True), NEW) "
                         "writes it again")  # fmt: skip
@@ -209,7 +236,8 @@ def _open_safetensors(stream, size: int) -> dict:
         if name == "__metadata__":
             continue
         if entry["dtype"] not in SAFETENSORS:
-            raise UserError(f"has numbers of type {entry['dtype']} in {name[:80]}, which are not read here")
+            kind = entry["dtype"]
+            raise UserError(f"has numbers of type {kind} in {name[:80]}, which are not read here; {pickled.REMEDY}")
         dtype, shape, (begin, end) = np.dtype(SAFETENSORS[entry["dtype"]]), entry["shape"], entry["data_offsets"]
         whole = all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end))
         if not whole or end - begin != math.prod(shape) * dtype.itemsize or start + end > size:
@@ -236,7 +264,7 @@ def _open_npz(stream, size: int) -> dict:
             shape, _, dtype = reader(record)
             length = info.file_size - record.tell()
         if dtype.hasobject:
-            raise UserError("holds Python objects, which could run code")
+            raise UserError(f"holds Python objects, which could run code; {ARRAYS}")
         if math.prod(shape) * dtype.itemsize != length:
             raise ValueError(f"{info.filename[:80]} has {length} bytes, which is not what its shape needs")
         tensors[info.filename.removesuffix(".npy")] = Tensor(shape, dtype, functools.partial(_read_npy, archive, info))

@@ -6,17 +6,20 @@ import numpy as np
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
+from jax_ssl.sizes import Size, written
 from jax_ssl.weights import imported
 from jax_ssl.weights.convert import assign
-from jax_ssl.weights.find import Found, choose, find, schemes_of
+from jax_ssl.weights.find import Found, choose, find, plainly_named, schemes_of
 from jax_ssl.weights.load import load_network, open_weights
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import Tensor, networks
+from jax_ssl.weights.read import Tensor
 
 UNITS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1, ""))
 
 
-def inspect(path, which: str | None = None, heads: int | None = None, family: str | None = None):
+def inspect(
+    path, which: str | None = None, heads: int | None = None, family: str | None = None, size: Size | None = None
+):
     """Yields the lines about a file or an imported folder. Raises UserError where not even its names can be read."""
     folder = paths.resolve(path)
     if folder.is_dir() and imported.is_imported(folder):
@@ -25,8 +28,8 @@ def inspect(path, which: str | None = None, heads: int | None = None, family: st
         return
     file = open_weights(path)
     yield f"{file.path}: a {file.kind} file of {file.size / 1e6:.1f} MB"
-    there = networks(file.tree)
-    found = find(file, schemes_of(family))
+    there = plainly_named(file)
+    found = find(there, schemes_of(family))
     for where, tensors in there.items():
         size = sum(math.prod(tensor.shape) for tensor in tensors.values())
         known = [f for f in found if f.label == where or f.label.startswith(f"{where}." if where else "")]
@@ -38,7 +41,7 @@ def inspect(path, which: str | None = None, heads: int | None = None, family: st
     one = choose(file, which, schemes_of(family))
     yield from leftovers(one)
     try:
-        yield from about(load_network(file, which, heads, family))
+        yield from about(load_network(file, which, heads, family, size))
     except UserError as error:
         yield f"it cannot be imported as it is: {error}"
 
@@ -49,7 +52,7 @@ def about(network: Network):
     yield f"network: {network.model['name']}: {model}"
     yield f"named as: {network.scheme}"
     mean, std = (tuple(round(value, 4) for value in network.pixels[name]) for name in ("mean", "std"))
-    yield f"images: {network.size} pixels, mean {mean}, std {std} (as published for this family)"
+    yield f"images: {written(network.size)} pixels, mean {mean}, std {std} (as published for this family)"
     for name, tree in network.params.items():
         yield f"part: {name}, {count(sum(array.size for array in imported.flatten(tree).values()))} parameters"
     for name, value in imported.flatten(network.extra).items():
@@ -72,8 +75,8 @@ def count(size: int) -> str:
     return f"{size / unit:.1f} {word}" if word else str(size)
 
 
-def take(path, which: str | None = None, heads: int | None = None, family: str | None = None):
+def take(path, which: str | None = None, heads: int | None = None, family: str | None = None, size: Size | None = None):
     """([the line that counts what is not taken], the network of a file). Raises UserError for what does not fit."""
     file = open_weights(path)
-    network = load_network(file, which, heads, family)
+    network = load_network(file, which, heads, family, size)
     return [next(leftovers(choose(file, which, schemes_of(family))))], network

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jax_ssl.sizes import Size
+
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 INCEPTION = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 PLAIN = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # pixels from 0 to 1
@@ -48,6 +50,7 @@ class Scheme(NamedTuple):
     files: epsilon of the layer norms, pixels (mean and std of the images), and offset, which is added to the number of
     patches in the scale by which learned positions are resized. model: more keywords for the network; heads: {width:
     heads} where they are other than usual. question: what a user has to say because the names do not, if anything.
+    size: of the images, where a config.json or the user says it: a number of positions does not tell their grid.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Scheme(NamedTuple):
     model: dict = {}
     heads: dict = {}
     question: str = ""
+    size: Size | None = None
 
 
 def same(x):

@@ -13,8 +13,9 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters.mlir import make_ir_context
 
 from jax_ssl import paths
-from jax_ssl.encoder import check_side
+from jax_ssl.encoder import check_size
 from jax_ssl.models.features import Features
+from jax_ssl.sizes import Size, sides
 from jax_ssl.weights.network import Network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -22,25 +23,25 @@ DIALECT = "1.0.0"  # the version of StableHLO that is written, of 2024: what rea
 SIGNATURE = "serving_default"
 
 
-def write(network: Network, folder, size: int | None = None) -> list[str]:
+def write(network: Network, folder, size: Size | None = None) -> list[str]:
     """Writes the folder, which has to be empty or new, in a bucket too; returns lines about it. Raises UserError.
 
-    Its signature takes `images`, uint8 (B, size, size, 3) in RGB of any B, and gives `pooled` (B, D), `patches`
+    Its signature takes `images`, uint8 (B, H, W, 3) in RGB of any B, and gives `pooled` (B, D), `patches`
     (B, N, D) and, where there are some, `registers` (B, R, D), float32. size: by default the network's own; positions
     are made for one grid, so another size is another SavedModel.
     """
     import tensorflow as tf
     from tensorflow.compiler.tf2xla.python import xla
 
-    side = size or network.size
-    check_side(network.backbone, side)
-    exported = exported_for(network, side)
+    size = size or network.size
+    check_size(network.backbone, size)
+    exported, (height, width) = exported_for(network, size), sides(size)
     kinds = [tf.as_dtype(x.dtype) for x in exported.out_avals]
     shapes = [(None, *x.shape[1:]) for x in exported.out_avals]
     module = tf.Module()  # its weights are variables: as constants they could not be larger than 2 GB
     module.weights = [tf.Variable(np.asarray(x), trainable=False) for x in jax.tree.leaves(network.variables)]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, side, side, 3), tf.uint8, name="images")], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8, name="images")], autograph=False)
     def encode(images):
         given = [*module.weights, images]
         outputs = xla.call_module(
@@ -53,11 +54,11 @@ def write(network: Network, folder, size: int | None = None) -> list[str]:
     tf.saved_model.save(module, str(paths.resolve(folder)), signatures={SIGNATURE: encode})
     names = jax.tree.unflatten(exported.out_tree, shapes)
     about = ", ".join(f"{name} (B, {', '.join(map(str, shape[1:]))})" for name, shape in names.items())
-    return [f"signature {SIGNATURE}: images uint8 (B, {side}, {side}, 3) -> {about}"]
+    return [f"signature {SIGNATURE}: images uint8 (B, {height}, {width}, 3) -> {about}"]
 
 
-def exported_for(network: Network, side: int) -> jax.export.Exported:
-    """The program (weights, uint8 images) -> {name: features} for any number of images of `side` pixels."""
+def exported_for(network: Network, size: Size) -> jax.export.Exported:
+    """The program (weights, uint8 images) -> {name: features} for any number of images of this size."""
     backbone = network.backbone
     if hasattr(backbone, "attention"):
         backbone = backbone.clone(attention="plain")  # a kernel is for one platform
@@ -73,7 +74,7 @@ def exported_for(network: Network, side: int) -> jax.export.Exported:
 
     (batch,) = jax.export.symbolic_shape("batch")
     weights = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), network.variables)
-    images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *sides(size), 3), jnp.uint8)
     return jax.export.export(jax.jit(of_many), platforms=PLATFORMS)(weights, images)
 
 

@@ -57,6 +57,7 @@ ENDS = (POSITIONS, *EMBED, *norm(r"norm", "backbone/norm"))
 CLASSIFIER = r"(?:head|head_dist|linear|classifier)\..*"
 
 # facebookresearch/mae, models_mae.py; moco-v3, dino and ibot, whose vision transformers use timm's names too.
+OF_TIMM = dict(position_offset=0.0, position_antialias=True)  # how timm resizes positions: resample_abs_pos_embed
 TIMM = Scheme(
     name="timm",
     sign=r"patch_embed\.proj\.weight",

@@ -37,6 +37,11 @@ WHOLE = (  # a part of such a file may look like a network of ours
 ALONE = (  # there is more of a file to be read where something else is in it
     Stranger("a detector of the kind of DETR: this library has none yet", r"transformer\.decoder\..*|class_embed\..*"),
     Stranger("a text tower: this library has none yet", r"token_embedding\.weight|text_model\..*"),
+    Stranger("an adapter (LoRA) alone: merge it into its network, and save that", r".*lora_[AB]\..*"),
+    Stranger(
+        "a ViT of Google's JAX code, whose names are not read here: take timm's copy of it",
+        r"Transformer\.encoderblock_0\..*",
+    ),
     Stranger("a predictor alone: take the file that has its encoder too", r"predictor_embed\.weight"),
 )
 

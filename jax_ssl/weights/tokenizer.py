@@ -1,9 +1,7 @@
 """A trained image tokenizer from a run's folder; BEiT learns to predict its codes."""
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -24,24 +22,6 @@ class Tokenizer(NamedTuple):
     std: tuple[float, ...]
 
 
-_planned: ContextVar[bool] = ContextVar("planned", default=False)
-
-
-@contextmanager
-def planned() -> Iterator[None]:
-    """Inside, BEiT can be made before its tokenizer was trained: a plan needs nothing of it but shapes."""
-    token = _planned.set(True)
-    try:
-        yield
-    finally:
-        _planned.reset(token)
-
-
-def only_planned(folder) -> bool:
-    """Whether this is a plan, and the tokenizer's run is yet to come."""
-    return _planned.get() and not _is_run(folder)
-
-
 def without_weights(net: dvae.DVae, mean, std) -> Tokenizer:
     """A tokenizer whose weights are zeros."""
 
@@ -53,13 +33,14 @@ def without_weights(net: dvae.DVae, mean, std) -> Tokenizer:
     return Tokenizer(net, params, mean, std)
 
 
-def _is_run(folder) -> bool:
+def is_run(folder) -> bool:
+    """Whether there is a run, which may have a tokenizer."""
     return (paths.resolve(folder) / "config.json").exists()
 
 
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a run of method dvae, at its newest good checkpoint. Raises UserError for any other folder."""
-    if not _is_run(folder):
+    if not is_run(folder):
         raise UserError(
             f"method.tokenizer={folder} is not the folder of a run: train one first, "
             f"python -m jax_ssl train --config=configs/dvae.py --workdir={folder}."

@@ -80,26 +80,28 @@ def read(path: str) -> dict:
     """
     folder = paths.resolve(path)
     if folder.is_dir() and not imported.is_imported(folder) and not hub.is_hub(folder):
+        hub.check_run(folder)
         folder, step = checkpoints.find(path)
         loaded, _ = checkpoints.load_raw(folder, step, names=("params", "teacher", "extra"))
         extra = loaded["extra"] or {}
         stats = {name: extra.get(name, {}) for name in ("stats", "teacher_stats")}
-        teacher, pixels = loaded["teacher"] or {}, pixels_of(folder.parent)
-        return dict(params=loaded["params"], teacher=teacher, extra={}, pixels=pixels, padding="symmetric", **stats)
+        facts = facts_of(folder.parent)
+        return dict(params=loaded["params"], teacher=loaded["teacher"] or {}, extra={}, **facts, **stats)
     network = imported.read(folder) if imported.is_imported(folder) else load_network(open_weights(path))
     pixels = (network.pixels["mean"], network.pixels["std"])
     return dict(params=network.params, teacher={}, stats=network.stats, teacher_stats={}, extra=network.extra,
                 pixels=pixels, padding=network.model.get("padding", "symmetric"))  # fmt: skip
 
 
-def pixels_of(folder):
-    """Mean and std of a run's config; None if it cannot be read, as the weights can be used without it."""
+def facts_of(folder) -> dict:
+    """Pixels and padding by a run's config; pixels None if it cannot be read, as weights can be used without it."""
     file = folder / "config.json"
     try:
-        data = config.from_json(file.read_text()).data if file.exists() else None
-    except ValueError:
-        return None
-    return data and (tuple(data.mean), tuple(data.std))
+        settings = config.from_json(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return dict(pixels=None, padding="symmetric")
+    pixels = tuple(settings.data.mean), tuple(settings.data.std)
+    return dict(pixels=pixels, padding=settings.model.get("padding", "symmetric"))
 
 
 def start_from(init_from: str, state, settings, say=print):
@@ -119,17 +121,28 @@ def start_from(init_from: str, state, settings, say=print):
     if not taken and "teacher" not in parts:
         raise UserError(f"init_from={init_from!r} holds none of {', '.join(state.params)}.")
     state = with_teacher(state, parts, given, settings.model)
+    for part, path in parts.items():
+        if part in ("", "backbone", "teacher"):
+            check_padding(path, given[part]["padding"], settings.model)
     state = state.replace(extra=with_memory(state.extra, given.get("", {"extra": {}})["extra"]))
     new = [name for name in state.params if name not in taken and jax.tree.leaves(state.params[name])]
     origin = ", ".join(f"{name} of {path}" for name, path in taken.items()) or f"the teacher of {parts['teacher']}"
     say(f"starting from {origin}" + (f"; new: {', '.join(new)} ({RECIPE})" if new else ""))
     for part, path in parts.items():
         warn_normalisation(path, given[part]["pixels"], settings.data, say)
-        if given[part]["padding"] != "symmetric":
-            say(f"other padding: the network of {path} pads as TensorFlow does, and this one on both sides, as torch")
     if "backbone" in taken:
         warn_dead(taken["backbone"], state, settings, say)
     return state
+
+
+def check_padding(path: str, given: str, model) -> None:
+    """Raises UserError if the backbone of `path` pads its images in another way than that of the config."""
+    ours = model.get("padding", "symmetric")
+    if given != ours:
+        raise UserError(
+            f"{path} is a ResNet with model.padding={given}, and this config has {ours}, which gives other features: "
+            f"add --config.model.padding={given}."
+        )
 
 
 def warn_normalisation(path: str, pixels, data, say) -> None:

@@ -447,4 +447,6 @@ def test_a_very_long_picture_takes_no_memory(sides, monkeypatch):
         return resize(image, sides, *arguments)
 
     monkeypatch.setattr(Image.Image, "resize", small)
-    assert (centre_crop(Image.new("RGB", sides, (9, 8, 7)), 224, 0.875) == (9, 8, 7)).all()
+    for size in (224, (112, 224)):
+        view = centre_crop(Image.new("RGB", sides, (9, 8, 7)), size, 0.875)
+        assert (view == (9, 8, 7)).all() and view.shape[:2] == (224 if size == 224 else 112, 224)

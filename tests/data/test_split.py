@@ -67,8 +67,8 @@ def test_identity_says_which_images_and_how_they_are_cut():
         in_memory("x", images, None), records, settings(*more).data, Broken("x", 20, 0.1)
     ).identity
     names = [make(np.arange(20)), make(np.arange(19)), make(np.arange(20), "eval_size=16"),
-             make(np.arange(20), "eval_crop=0.5")]  # fmt: skip
-    assert len(set(names)) == 4 and names[0] == make(np.arange(20), "workers=3")
+             make(np.arange(20), "eval_size=(16,24)"), make(np.arange(20), "eval_crop=0.5")]  # fmt: skip
+    assert len(set(names)) == 5 and names[0] == make(np.arange(20), "workers=3")
 
 
 def test_without_labels_every_tenth_image_tests(tmp_path):

@@ -13,6 +13,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.methods import beit
 from jax_ssl.models import dvae
 from jax_ssl.optim.schedules import Clock
+from jax_ssl.plan import pods
 from jax_ssl.run import checkpoints, identity
 from tests.near import relative_error
 from tests.small import small
@@ -93,16 +94,17 @@ def test_the_targets_are_the_frozen_tokenizer_s_codes_and_it_stays_as_it_was(fol
 
 
 def test_a_plan_has_the_tokenizer_that_is_yet_to_be_trained(folder):
-    def shapes(folder):
-        method = train.build(small("beit", f"--config.method.tokenizer={folder}"), examples=320)[0]
+    def shapes(folder, planned=True):
+        config = pods.as_plan(lambda more: small("beit", *more), [f"--config.method.tokenizer={folder}"])
+        config.method.planned = planned
+        method = train.build(config, examples=320)[0]
         batch = {"views": jnp.zeros((2, 1, 32, 32, 3))}
         return jax.eval_shape(lambda: core.create(method, TX, jax.random.key(0), batch))
 
-    with weights.tokenizer.planned():
-        to_come, there = shapes("nowhere"), shapes(folder)
+    to_come, there = shapes("nowhere"), shapes(folder)
     assert jax.tree.all(jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), to_come, there))
     with pytest.raises(UserError, match="train one first"):
-        shapes("nowhere")
+        shapes("nowhere", planned=False)
 
 
 def painted(folder, mean, std, pixels):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_ssl import __main__ as command
 from jax_ssl.run import lock, results
 from jax_ssl.study import measure
+from jax_ssl.weights import load
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 FILE = Path(__file__).parents[1] / "golden" / "dino_vit.pth"
@@ -36,6 +38,24 @@ def test_a_file_is_measured_beside_pixels_and_new_weights(tmp_path, capsys):
     values = lambda records: [r["value"] for r in records if r["task"] == "knn" and r["weights"] == "dino_vit"]
     assert values(again) == values(found)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "features").iterdir()}
+
+
+def test_images_that_are_no_squares_give_the_features_of_load_at_that_size(tmp_path, capsys):
+    images = np.random.RandomState(0).randint(0, 256, (20, 40, 50, 3)).astype(np.uint8)
+    labels = np.arange(20) % 2
+    np.savez(tmp_path / "few.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
+    flags = [f"--weights={FILE}", f"--out={tmp_path}/out", f"--data=arrays:{tmp_path}/few.npz", "--size=32x48"]
+    evaluate(capsys, *flags, "--task=knn", "--config.data.eval_crop=1.0", "--which=pixels,student")
+    found = results.read_results(tmp_path / "out")
+    assert all(record["protocol"]["size"] == [32, 48] for record in found)
+    facts = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "out" / "features").glob("*.json")}
+    key = next(key for key, fact in facts.items() if fact["weights"] == "dino_vit" and fact["split"] == "test")
+    assert facts[key]["size"] == [32, 48]
+    # 40 x 50 pixels cover 32 x 48 as 38 x 48; the middle 32 rows are left.
+    cut = [np.asarray(Image.fromarray(x).resize((48, 38), Image.Resampling.BICUBIC))[3:35] for x in images[:8]]
+    encode = load(FILE)
+    expected = encode(encode.normalise(np.stack(cut))).pooled
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "features" / f"{key}.npy"), expected, rtol=0, atol=1e-5)
 
 
 def test_other_images_and_all_of_them(runs, tmp_path, capsys):
@@ -97,6 +117,10 @@ MISTAKES = {
         [f"--weights={FILE}", "--task=fewshot", "--config.fewshot.shot=1"], "did you mean config.fewshot.shots?"
     ),
     "a size that the patch does not divide": ([f"--weights={FILE}", "--size=33"], "not a multiple of the network's"),
+    "a width that it does not divide": ([f"--weights={FILE}", "--size=32x33"], "take 32."),
+    "a size of words": ([f"--weights={FILE}", "--size=32x"], "'32x' is no size in pixels: give a side"),
+    "a ruler of squares": ([f"--weights={FILE}", "--size=32x48", "--task=robustness"], "--size=32x48 is none"),
+    "fine-tuning on squares": ([f"--weights={FILE}", "--size=32x48", "--task=finetune"], "--size=32x48 is none"),
     "a depth that there is not": ([f"--weights={FILE}", "--feature_depth=99"], "feature_depth=99"),
     "images that are not there": ([f"--weights={FILE}", "--data=folder:/no/where"], "/no/where"),
     "a puzzle of a file": ([f"--weights={FILE}", "--task=pretext"], "a file has no method"),

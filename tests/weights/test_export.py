@@ -91,13 +91,13 @@ def test_timm_has_dinov2_with_registers_in_its_own_way(golden, tmp_path, capfd):
 
 
 def test_a_saved_model_gives_the_same_features_of_any_number_of_images(golden, tmp_path, capfd):  # noqa: F811
-    """A GELU has erf in it, which TensorFlow reads in an older dialect only; 48 pixels need other positions."""
+    """A GELU has erf in it, which TensorFlow reads in an older dialect only; 48 x 32 pixels need other positions."""
     out, encode = tmp_path / "saved", load(golden / "dino_vit.pth")
-    flags = (f"--weights={golden}/dino_vit.pth", "--to=saved_model", "--size=48", f"--out={out}")
+    flags = (f"--weights={golden}/dino_vit.pth", "--to=saved_model", "--size=48x32", f"--out={out}")
     code, told = run(capfd, "export", *flags)
-    assert code == 0 and "images uint8 (B, 48, 48, 3) -> patches (B, 36, 32), pooled (B, 32)" in told
+    assert code == 0 and "images uint8 (B, 48, 32, 3) -> patches (B, 24, 32), pooled (B, 32)" in told
     there = tf.saved_model.load(str(out)).signatures["serving_default"]
-    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 32, 3), np.uint8)
     ours = encode(encode.normalise(images))
     for name, value in there(images=tf.constant(images)).items():
         np.testing.assert_allclose(value, getattr(ours, name), rtol=0, atol=1e-4)

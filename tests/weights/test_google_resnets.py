@@ -1,11 +1,16 @@
 """SimCLR's network of TensorFlow and BYOL's of Haiku, with their own padding, from the arrays to their features."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_ssl import config, train
 from jax_ssl.errors import UserError
 from jax_ssl.models.heads import Mlp
+from jax_ssl.study import measure
 from jax_ssl.weights import load, warm_start
 from jax_ssl.weights.load import load_network
 from jax_ssl.weights.read import open_file
@@ -47,6 +52,15 @@ def test_what_is_not_read_and_what_torch_cannot_have_is_told(golden, tmp_path, c
     assert code == 2 and "pads as TensorFlow does" in told and told.count("\n") == 1
 
 
-def test_a_run_from_such_a_network_is_told_of_the_other_padding(golden):  # noqa: F811
+def test_a_run_from_such_a_network_has_to_pad_alike(golden):  # noqa: F811
     for name, padding in (("byol_resnet.npz", "same"), ("resnet18.pth", "symmetric")):
         assert warm_start.read(str(golden / name))["padding"] == padding
+    same = ("--config.model.stages=(2,1,1,1)", "--config.model.width=0.0625", "--config.batch_size=8")
+    settings = config.load("simclr", [*same, "--config.data.crops.views[0].size=64"])
+    method, tx, _ = train.build(settings, examples=8)
+    state = jax.eval_shape(functools.partial(measure.new_state, settings, method, tx), jax.random.key(0))
+    start = f"backbone={golden / 'simclr_resnet.npz'}"
+    with pytest.raises(UserError, match="has symmetric, .* add --config.model.padding=same_pool") as caught:
+        warm_start.start_from(start, state, settings)
+    assert "\n" not in str(caught.value)
+    warm_start.check_padding("x", "same_pool", config.load("simclr", ["--config.model.padding=same_pool"]).model)

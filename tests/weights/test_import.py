@@ -331,6 +331,48 @@ def test_a_folder_of_transformers_says_what_its_tensors_do_not(golden, tmp_path,
         load(folder)
 
 
+def test_a_folder_of_timms_hub_says_colours_and_how_positions_are_resized(golden, tmp_path):
+    arrays = {name: np.ascontiguousarray(array) for name, array in read(golden / "dino_vit.pth").items()}
+    save_file(arrays, tmp_path / "model.safetensors")
+    assert load(tmp_path).backbone.position_offset == 0.1
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.4] * 3}}))
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        encode = load(path)
+        assert (encode.mean, encode.std) == ((0.5,) * 3, (0.4,) * 3)
+        assert (encode.backbone.position_offset, encode.backbone.position_antialias) == (0.0, True)
+
+
+def test_positions_of_images_that_are_no_squares(golden, tmp_path, capfd):
+    """Of 16 positions, 2 x 8 are of images of 16 x 64; the number alone says 4 x 4."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in read(golden / "dino_vit.pth").items()}
+    save_file(arrays, tmp_path / "model.safetensors")
+    positions = arrays["pos_embed"][0, 1:].reshape(2, 8, -1)
+    for written in ({"image_size": [16, 64]}, {"pretrained_cfg": {"input_size": [3, 16, 64]}}, {}):
+        (tmp_path / "config.json").write_text(json.dumps(written))
+        encode = load(tmp_path, size=None if written else (16, 64))
+        assert encode.size == (16, 64)
+        np.testing.assert_array_equal(encode.variables["params"]["positions"], positions)
+    arrays["pos_embed"] = arrays["pos_embed"][:, :-2]
+    save_file(arrays, tmp_path / "x.safetensors")
+    code, told = run(capfd, "import", tmp_path / "x.safetensors", f"--out={tmp_path / 'out'}")
+    assert code == 2 and "import it with their --size=HEIGHTxWIDTH" in told and told.count("\n") == 1
+    code, told = run(capfd, "import", tmp_path / "x.safetensors", "--size=16x56", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "images: 16x56 pixels" in told
+    assert load(tmp_path / "out").size == (16, 56)
+
+
+def test_a_folder_of_several_files_of_torch(golden, tmp_path):
+    arrays, index = list(read(golden / "dino_vit.pth").items()), {}
+    for number in range(2):
+        torch_file.write(tmp_path / f"pytorch_model-{number}.bin", dict(arrays[number::2]))
+        index |= {name: f"pytorch_model-{number}.bin" for name, _ in arrays[number::2]}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    (tmp_path / "config.json").write_text("{}")
+    expected = load(golden / "dino_vit.pth").variables
+    for path in (tmp_path, tmp_path / "pytorch_model.bin.index.json"):
+        jax.tree.map(np.testing.assert_array_equal, load(path).variables, expected)
+
+
 def test_the_files_of_a_folder_lie_in_it(golden, tmp_path):
     folder = hub(tmp_path / "hub", golden, {}, shards=2)
     (tmp_path / "secret.safetensors").write_bytes(b"")

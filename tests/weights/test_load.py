@@ -13,7 +13,7 @@ from jax_ssl import core, encoder, parts
 from jax_ssl.errors import UserError
 from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints, identity
-from jax_ssl.weights import load, load_mae, report
+from jax_ssl.weights import load, load_mae, report, warm_start
 from tests.weights.arrays import read
 
 
@@ -244,6 +244,18 @@ def test_a_run_without_a_teacher_and_a_wrong_name_are_told(tmp_path):
         load(tmp_path, "teacher")
     with pytest.raises(UserError, match="which='momentum'"):
         load(tmp_path, "momentum")
+
+
+def test_a_folder_of_files_is_told_with_one_of_them(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for name, told in (("flax_model.msgpack", "not read here, flax_model.msgpack"), ("VIT.PTH", "such as .*/VIT.PTH")):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(UserError, match=told):
+            load(tmp_path)
+        with pytest.raises(UserError, match=told):
+            warm_start.read(str(tmp_path))
+    with pytest.raises(UserError, match="is empty"):
+        load(tmp_path / "VIT.PTH")
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_ssl.models import positions
+from jax_ssl.sizes import sides
 from jax_ssl.weights import export, load
 
 torch = pytest.importorskip("torch")
@@ -31,8 +33,8 @@ def shaken(model, seed=0):
     return model.eval()
 
 
-def images(side=32, seed=0):
-    return np.random.default_rng(seed).standard_normal((2, side, side, 3)).astype(np.float32)
+def images(size=32, seed=0):
+    return np.random.default_rng(seed).standard_normal((2, *sides(size), 3)).astype(np.float32)
 
 
 def theirs(function, x):
@@ -129,6 +131,26 @@ def test_transformers_come_in(name, tmp_path):
     near(features.patches, tokens[:, first:])
     near(features.pooled, tokens[:, 0] if first else tokens.mean(1))
     near(features.registers, tokens[:, 1:first])
+
+
+@pytest.mark.parametrize("name", ["ViTModel", "Dinov2Model", "Dinov2WithRegistersModel", "DINOv3ViTModel", "BeitModel"])
+def test_images_that_are_no_squares(name, tmp_path):
+    model, x = of_transformers(name), images((24, 48))
+    model.save_pretrained(tmp_path)
+    features = load(tmp_path)(jnp.asarray(x))
+    flag = dict(interpolate_pos_encoding=True) if name == "ViTModel" else {}
+    tokens = theirs(lambda y: model(pixel_values=y, **flag).last_hidden_state, x)
+    near(features.patches, tokens[:, tokens.shape[1] - 18 :])
+
+
+def test_positions_are_resized_by_the_scales_of_dino():
+    """vision_transformer.py of DINO gives torch the scales of both sides, each with 0.1 patches more."""
+    codes = np.random.default_rng(0).standard_normal((4, 4, 5)).astype(np.float32)
+    scales = (3.1 / 4, 6.1 / 4)
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(codes.transpose(2, 0, 1)[None].copy()), scale_factor=scales, mode="bicubic"
+    )
+    near(positions.resize(jnp.asarray(codes), (3, 6), 0.1), resized[0].permute(1, 2, 0))
 
 
 @pytest.mark.parametrize("name", ["dino_vit", "official_mae", "ijepa_encoder", "dinov2_vit", "dinov2_reg_swiglu",

@@ -219,6 +219,27 @@ def test_rubbish_is_a_sentence(tmp_path, suffix):
         read(file)
 
 
+NO_WEIGHTS = {
+    "x.pth": (b"", "is empty: fetch it again"),
+    "x.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "`git lfs pull`"),
+    "page.bin": (b"\n<!DOCTYPE html><html>", "is a web page"),
+    "x.pth.tar": (bytes(257) + b"ustar\x0000", "unpack it"),
+    "x.ckpt": (b"\x1f\x8b\x08", "unpack it"),
+    "zip.safetensors": (b"PK\x03\x04", "rename it to end in .pth"),
+    "x.pt": (b"\x10\x27\0\0\0\0\0\0{", "rename it to end in .safetensors"),
+    "cut.pth": (b"PK\x03\x04" + bytes(99), "its end is missing"),
+}
+
+
+@pytest.mark.parametrize("name", NO_WEIGHTS)
+def test_what_people_have_in_place_of_weights_is_told(name, tmp_path):
+    data, told = NO_WEIGHTS[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=told) as caught:
+        open_file(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
 def test_no_file_and_no_known_kind_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="no weights file"):
         read(tmp_path / "absent.pth")

@@ -24,6 +24,8 @@ STRANGERS = {  # name of a tensor, its shape, what is said
     "RF-DETR": ("backbone.0.encoder.encoder.embeddings.cls_token", (1, 1, 8), "RF-DETR: this library has no detector"),
     "DETR": ("transformer.decoder.norm.weight", (8,), "a detector of the kind of DETR"),
     "text of CLIP": ("text_model.embeddings.token_embedding.weight", (9, 8), "a text tower"),
+    "LoRA": ("base_model.model.blocks.0.attn.qkv.lora_A.weight", (4, 8), "an adapter .LoRA. alone"),
+    "ViT of Google": ("Transformer/encoderblock_0/LayerNorm_0/scale", (8,), "take timm's copy of it"),
     "I-JEPA's predictor": ("predictor_embed.weight", (8, 8), "a predictor alone"),
 }
 

@@ -106,7 +106,8 @@ def test_batch_statistics_come_with_their_network(tmp_path):
 def test_new_heads_learn_while_the_backbone_stands_still():
     late = ("--config.optim.late=('backbone',)", "--config.optim.late_epochs=0.1", "--config.optim.warmup_epochs=0.0")
     _, method, tx, batch = first_batch("mae", *late)
-    state = jax.jit(lambda b: core.create(method, tx, jax.random.key(0), b))(batch)
+    state = state_of("mae")
+    state = state.replace(opt_state=jax.jit(tx.init)(state.params))
     after, _ = jax.jit(lambda s, b: core.train_step(method, tx, s, b))(state, batch)
     equal(after.params["backbone"], state.params["backbone"])
     heads = (np.asarray(s.params["decoder"]["predict"]["kernel"]) for s in (after, state))

@@ -20,7 +20,7 @@ NEAR = 20  # images that are compared with each image for duplicates
 
 
 def nearest(network: Network, folder: Folder, query: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(numbers, cosines) of the images nearest to the image file `query`, and the query, uint8 (S, S, 3)."""
+    """(numbers, cosines) of the images nearest to the image file `query`, and the query, uint8 (H, W, 3)."""
     path = paths.resolve(query)
     if not path.is_file():
         raise UserError(f"--query={query}: there is no such file.")
@@ -58,9 +58,8 @@ def duplicates(folder: Folder, least: float) -> list[list[int]]:
 
 
 def draw(rows: list[list[np.ndarray]], out: str) -> os.PathLike:
-    """Rows of images, uint8 (S, S, 3), as one PNG file; all rows have IN_A_ROW places, white where there is none."""
-    side = rows[0][0].shape[0]
-    white = np.full((side, side, 3), 255, np.uint8)
+    """Rows of images, uint8 (H, W, 3), as one PNG file; all rows have IN_A_ROW places, white where there is none."""
+    white = np.full_like(rows[0][0], 255)
     full = [list(row[:IN_A_ROW]) + [white] * (IN_A_ROW - len(row)) for row in rows]
     pixels = np.stack([np.stack(row) for row in full]).astype(np.float32) / 255
     picture = pictures.grid(pixels, rows=None, zoom_to=SIDE)

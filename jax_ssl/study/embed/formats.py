@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jax_ssl.errors import UserError
 
@@ -133,7 +133,7 @@ def write_projector(path: Path, table: Table) -> str:
     columns = math.ceil(math.sqrt(count))
     sprite = Image.new("RGB", (columns * side, columns * side))
     for place, thumb in enumerate(table.thumbs(chosen)):
-        picture = Image.open(io.BytesIO(thumb)).resize((side, side))
+        picture = ImageOps.pad(Image.open(io.BytesIO(thumb)), (side, side), color="white")
         sprite.paste(picture, (place % columns * side, place // columns * side))
     sprite.save(path / "sprite.png")
     (path / "projector_config.pbtxt").write_text(

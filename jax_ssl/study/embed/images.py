@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jax_ssl import encoder, paths
+from jax_ssl import bounds, encoder, paths
 from jax_ssl.data import selection
 from jax_ssl.data.about import digest, printable
 from jax_ssl.data.broken import Broken
@@ -47,7 +47,7 @@ def open_network(run, weights, which, size, say=print) -> Network:
     """The Network of --run, with `which` of its networks, or of the file --weights. Raises UserError."""
     if (run is None) == (weights is None):
         raise UserError("Give the network: --run=FOLDER of a run, or --weights=FILE.")
-    overrides = [f"--config.data.eval_size={size}"] if size else []
+    overrides = [f"--config.data.eval_size={bounds.as_written(size)}"] if size else []
     if run is not None:
         found = measure.choose(measure.open_run(run, overrides, say=say), [which or "student"], say)
     else:
@@ -97,7 +97,7 @@ def thumbnails(split: Split, numbers: np.ndarray) -> Iterator[bytes]:
 
 
 def thumbnail(image: np.ndarray) -> bytes:
-    """A small JPEG of an image, uint8 (S, S, 3)."""
+    """A small JPEG of an image, uint8 (H, W, 3)."""
     picture, coded = Image.fromarray(image), io.BytesIO()
     picture.thumbnail((THUMB, THUMB), Image.Resampling.BOX)
     picture.save(coded, "JPEG", quality=85)

@@ -1,5 +1,6 @@
 import io
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from jax_ssl.study.unfinished import Unfinished
 from tests.runs import save_run
 from tests.small import small
 from tests.study.report.example import make_images
+
+FILE = Path(__file__).parents[2] / "golden" / "dino_vit.pth"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,10 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     monkeypatch.setattr(encoder, "batch_size", lambda encode, side: 8)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def embed(run, folder, out):
@@ -70,6 +77,25 @@ def test_thumbnails_are_of_the_images_asked_for(folder, monkeypatch):
     assert coded == [images.thumbnail(image) for image in split[np.array([4, 0, 7])]] and len(set(coded)) == 3
     large = Image.open(io.BytesIO(images.thumbnail(np.zeros((224, 224, 3), np.uint8))))
     assert large.size == (images.THUMB, images.THUMB)
+
+
+def test_images_that_are_no_squares_are_embedded_and_found(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    pixels = np.random.RandomState(0).randint(0, 256, (5, 16, 24, 3)).astype(np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    flags = [f"--weights={FILE}", "--images=images", "--size=16x24"]
+    with monkeypatch.context() as killed:
+        killed.setattr(Unfinished, "add", interrupt)
+        assert command.main(["embed", *flags, "--out=x.npz"]) == 130
+    assert command.main(["embed", *flags, "--out=x.npz"]) == 0
+    assert "all begins anew" not in capsys.readouterr().out and len(np.load("x.npz")["features"]) == 5
+    assert command.main(["find", *flags, "--query=images/3.png", "--count=2"]) == 0
+    assert capsys.readouterr().out.startswith(" 1.000  3.png")
+    assert Image.open("found.png").size[1] == 2 * 5 * 16 + 2  # two rows, five times as large, and the gap
+    assert command.main(["embed", *flags[:2], "--size=16x23", "--out=y.npz"]) == 2
+    assert "--size=16x23 is not a multiple of the network's patch of 8: take 16." in capsys.readouterr().err
 
 
 def test_names_labels_and_features_belong_together(run, folder, tmp_path):
