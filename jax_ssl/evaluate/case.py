@@ -1,7 +1,8 @@
 """What a ruler measures: one network, or raw pixels, on the images of one data set.
 
 A ruler is a file of this folder with `NEEDS` and `measure(case, seed, *, ...) -> ({metric: number}, protocol)`; its
-name is the name of its task. NEEDS has "labels" if it needs labelled images, "network" if it can't measure raw pixels.
+name is the name of its task. NEEDS has "labels" if it needs labelled images, "network" if it can't measure raw pixels,
+"trained" if untrained networks are none of its rows, as it has them as a baseline.
 The keywords are its options. A number is finite, and a fraction where there is a choice; `recall@5` is the metric
 `recall` at k = 5. The protocol has every choice that was made. SHOWN are the metrics in its table, where it is not all;
 DECIDES is the one by which it is judged, where it is not the first. fewshot.py is a small one.
