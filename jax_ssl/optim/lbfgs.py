@@ -90,9 +90,11 @@ def search(loss: Callable, x, value, gradient, toward, active):
         return step, there, *loss(there, wanted)
 
     def low(carry):
-        step, _, found, _ = carry
-        # float32 has no digits left for the last steps: a rise as small as its rounding is none.
-        return found <= value + 1e-4 * step * slope + 1e-7 * jnp.abs(value)
+        step, _, found, new = carry
+        # float32 has no digits left for what the last steps gain. Then the slope tells, as it tells of a parabola: at
+        # the end of the step it rises less than it fell at its start (Hager & Zhang 2005, Eq. 23).
+        level = (found <= value + 1e-6 * jnp.abs(value)) & (dot(new, toward) <= (2e-4 - 1) * slope)
+        return (found <= value + 1e-4 * step * slope) | level
 
     too_far = lambda carry: active & ~low(carry) & (carry[0] > SMALLEST)
 

@@ -34,6 +34,21 @@ def test_each_problem_is_solved_and_then_left_alone():
     assert again[1].max() <= 1  # a good start is an end
 
 
+def test_what_rounding_hides_does_not_end_the_way_down():
+    matrix, target = quadratics([30.0, 100.0])
+    asked = []
+
+    def loss(x, wanted):
+        jax.debug.callback(lambda: asked.append(1))
+        moved = jnp.einsum("hij,hj->hi", matrix, x)
+        rounding = 1e-4 * jnp.sin(1e6 * x.sum(-1))  # of the 100 that both losses have
+        return 100 + rounding + jnp.sum(x * (moved / 2 - target), -1), moved - target
+
+    _, counts, ends = jax.jit(lambda x: lbfgs.minimise(loss, x, 200, 1e-5))(jnp.zeros_like(target))
+    jax.effects_barrier()
+    assert (ends <= 1e-5).all() and len(asked) < 1.5 * counts.max() + 5
+
+
 def test_a_step_that_is_too_long_is_shortened():
     asked = []
 
