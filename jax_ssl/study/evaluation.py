@@ -79,8 +79,7 @@ def check_words(tasks, which, images, labels, epochs) -> None:
         if wrong:
             raise UserError(f"--{flag}={wrong[0]}: choose from {', '.join(choices)}.")
     for task in tasks:
-        pixels = task in rulers.names() and "network" not in rulers.open_ruler(task).NEEDS
-        networks = measure.WEIGHTS if pixels else NETWORKS.get(task, WITHOUT_PIXELS)
+        networks = rulers.networks_of(task) if task in rulers.names() else NETWORKS.get(task, WITHOUT_PIXELS)
         if which and not set(which) & set(networks):
             raise UserError(f"--task={task} can't measure --weights={','.join(which)}: take {' or '.join(networks)}.")
     for task in own:
