@@ -126,6 +126,26 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
     return dataclasses.replace(encode, backbone=short, variables=variables)
 
 
+@dataclasses.dataclass(frozen=True)
+class EachDepth:
+    """In the place of a backbone: images -> its Features behind each of its parts, the last one whole, as a tuple."""
+
+    backbone: nn.Module
+
+    def apply(self, variables: dict, images) -> tuple[Features, ...]:
+        if hasattr(self.backbone, "at_each_depth"):
+            return self.backbone.at_each_depth(variables, images)
+        depths = range(1, getattr(self.backbone, "depths", 0))
+        short = (self.backbone.shortened(depth, variables) for depth in depths)
+        # In one program, the compiler makes what these networks have in common once.
+        return *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
+
+
+def at_each_depth(encode: Encoder) -> Encoder:
+    """All of `at_depth` in one pass, for `outputs`: `read` gets a tuple of Features."""
+    return dataclasses.replace(encode, backbone=EachDepth(encode.backbone))
+
+
 def pooled_of(features: Features):
     """The vector of each image, float32 (B, D)."""
     return features.pooled.astype(jnp.float32)

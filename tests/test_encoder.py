@@ -1,10 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jax_ssl import encoder, parts
-from jax_ssl.encoder import Encoder, at_depth
+from jax_ssl.encoder import EachDepth, Encoder, at_depth
 from jax_ssl.errors import UserError
 from tests.small import small
 
@@ -33,6 +35,15 @@ def test_the_end_keeps_its_norm(encode):
         np.testing.assert_array_equal(at_depth(encode, depth)(images).pooled, encode(images).pooled)
 
 
+def test_one_pass_reads_what_shortened_networks_give(encode):
+    images = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
+    apply = lambda images: EachDepth(encode.backbone).apply(encode.variables, images)
+    each = jax.jit(apply)(images)
+    assert len(each) == 2 and str(jax.make_jaxpr(apply)(images)).count(" scan[") == 1
+    for depth, found in enumerate(each, 1):
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), found, at_depth(encode, depth)(images))
+
+
 def test_a_depth_that_is_not_there_is_refused(encode):
     with pytest.raises(UserError, match="give 1 to 2, of its blocks"):
         at_depth(encode, encode.backbone.depth + 1)
@@ -51,6 +62,12 @@ def test_a_resnet_is_read_behind_each_of_its_stages():
     changed = jax.tree.map(lambda x: x + 1, encode.variables["params"]["Block_0"])
     other = Encoder(net, encode.variables | {"params": encode.variables["params"] | {"Block_0": changed}})
     assert not np.allclose(at_depth(other, 1)(images).pooled, first(images).pooled)
+    compiled = [jax.jit(part.apply).lower(encode.variables, images).compile() for part in (EachDepth(net), net)]
+    each = compiled[0](encode.variables, images)
+    np.testing.assert_allclose(each[0].patches, first(images).patches, atol=1e-5)
+    np.testing.assert_allclose(each[1].patches, last(images).patches, atol=1e-5)
+    both, alone = (program.cost_analysis()["flops"] for program in compiled)
+    assert both < 1.1 * alone  # what stages have in common is made once
 
 
 def test_large_images_pass_in_smaller_batches(encode, monkeypatch):

@@ -2,10 +2,11 @@
 
 A ruler is a file of this folder with `NEEDS` and `measure(case, seed, *, ...) -> ({metric: number}, protocol)`; its
 name is the name of its task. NEEDS has "labels" if it needs labelled images, "network" if it can't measure raw pixels,
-"squares" if it can't measure images whose height is not their width. The keywords are its options. A number is finite,
-and a fraction where there is a choice; `recall@5` is the metric `recall` at k = 5. The protocol has every choice that
-was made. SHOWN are the metrics in its table, where it is not all; DECIDES is the one by which it is judged, where it is
-not the first. fewshot.py is a small one.
+"squares" if it can't measure images whose height is not their width, "trained" if untrained networks are none of its
+rows, as it has them as a baseline. The keywords are its options. A number is finite, and a fraction where there is a
+choice; `recall@5` is the metric `recall` at k = 5. The protocol has every choice that was made. SHOWN are the metrics
+in its table, where it is not all; DECIDES is the one by which it is judged, where it is not the first. fewshot.py is a
+small one.
 """
 
 import functools

@@ -4,8 +4,8 @@ Protocol. Both take the patches of one image. LOST: the seed is the patch that i
 others; to it come those of the 100 such patches that are like it; the object is where the sum of the correlations with
 all of them is positive, as far as it is connected with the seed. TokenCut: patches with a cosine above 0.2 are joined;
 the second eigenvector of the graph cuts it into two, and the side of its largest entry is the object, as far as it is
-connected with that patch. The papers take the keys of the last attention; here it is the output of the last block, less
-its mean over the patches of the image, so numbers are not those of the papers. Without that nearly all patches are
+connected with that patch. As in the papers, a patch is its key in the last attention. Of a network without attention it
+is the output of the last block, less its mean over the patches of the image: without that nearly all patches are
 positively correlated, as all have a large part in common, and the object is the whole image.
 
 corloc: share of images whose box has an intersection over union of 0.5 or more with one of the true boxes, which are
@@ -15,10 +15,14 @@ Simeoni et al. 2021 (LOST), https://arxiv.org/abs/2109.14279; Wang et al. 2022 (
 https://arxiv.org/abs/2202.11539. Letters: P patches of an image, h x w, D their width.
 """
 
+import dataclasses
+
+import flax.linen as nn
 import numpy as np
 from scipy.linalg import eigh
 from scipy.ndimage import find_objects, label
 
+from jax_ssl import encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import correspondence, masks, rules
 
@@ -30,20 +34,22 @@ RIGHT = 0.5
 BLOCK = 32  # images that the network gets at a time
 
 
-def measure(case, seed, *, folder="", side=0, images=200, centre=True) -> tuple[dict, dict]:
+def measure(case, seed, *, folder="", side=0, images=200, keys=True, centre=True) -> tuple[dict, dict]:
     """{corloc_lost, corloc_tokencut} on the test images of a `folder` with masks, see masks.py, and of baselines.
 
-    side: of the images, 0 = the network's own. images: at most, drawn by the seed, 0 = all. centre: whether the mean
-    over the patches of an image is taken off.
+    side: of the images, 0 = the network's own. images: at most, drawn by the seed, 0 = all. keys: whether keys are
+    taken where there are any. centre: whether of outputs the mean over the patches of an image is taken off.
     """
     if not folder:
         raise UserError("--task=discovery needs --config.discovery.folder=FOLDER, of images and masks of objects.")
     found, side = masks.find(folder), side or case.encode.size
     pairs = [found.test[row] for row in rules.some(len(found.test), images, seed)]
+    keys = keys and hasattr(case.encode.backbone, "keys")
+    centre = centre and not keys
     right, random = [], np.random.default_rng(rules.seed32(seed))
     for start in range(0, len(pairs), BLOCK):
         both = [masks.read(pair, side) for pair in pairs[start : start + BLOCK]]
-        (patches,) = case.outputs([np.stack([image for image, _ in both])], correspondence.patches_of)
+        patches = read_patches(case, np.stack([image for image, _ in both]), keys)
         rules.check_features("Discovery", patches.reshape(-1, patches.shape[-1]))
         grid = correspondence.grid_of(patches.shape[1], "Discovery", 2)
         patches = patches - patches.mean(1, keepdims=True) if centre else patches
@@ -57,9 +63,34 @@ def measure(case, seed, *, folder="", side=0, images=200, centre=True) -> tuple[
     numbers = {f"corloc_{way}": float(np.mean([one[way] for one in right])) for way in right[0]}
     protocol = {
         "name": "discovery", "layout": found.layout, "discovery_images": len(right), "side": side, "patches": grid,
-        "features": "patches of the last block", "centred": centre, "overlap": RIGHT, "folder": folder,
+        "features": "keys of the last attention" if keys else "patches of the last block", "centred": centre,
+        "overlap": RIGHT, "folder": folder,
     }  # fmt: skip
     return numbers, protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """In the place of a backbone: images -> keys of their patches (B, P, D)."""
+
+    backbone: nn.Module
+
+    def apply(self, variables, images):
+        return self.backbone.keys(variables, images)
+
+
+def as_they_are(keys):
+    return keys
+
+
+def read_patches(case, images, keys: bool) -> np.ndarray:
+    """Keys, or outputs of the last block, of the patches of images: (B, P, D)."""
+    if not keys:
+        (found,) = case.outputs([images], correspondence.patches_of)
+    else:
+        of_keys = dataclasses.replace(case.encode, backbone=Keys(case.encode.backbone))
+        (found,) = encoder.outputs(of_keys, [images], as_they_are)
+    return found
 
 
 def guess(patches: np.ndarray, shape) -> dict[str, np.ndarray]:

@@ -6,44 +6,53 @@ so, at about 9 600 numbers each.
 
 import dataclasses
 
-import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 
-from jax_ssl.encoder import Encoder, at_depth
+from jax_ssl import encoder
+from jax_ssl.encoder import Encoder
 from jax_ssl.models.features import Features
-from jax_ssl.sizes import grid_of
+from jax_ssl.sizes import Size, grid_of
 
 NUMBERS = 9600  # at most: 12 x 12 of AlexNet's 64 channels, 7 x 7 of 192, 5 x 5 of 384, 6 x 6 of 256
 POOLS = {"max": jnp.max, "mean": jnp.mean}
+MEMORY = 2e9  # bytes of maps that are made in one pass
 
 
-def map_at(encode: Encoder, depth: int, pool: str) -> Encoder:
-    """The network behind its first `depth` parts, with its pooled map as features. pool: a key of POOLS."""
-    short = at_depth(encode, depth)
-    return dataclasses.replace(short, backbone=MapPool(short.backbone, pool))
+def passes(depths: int, images: int) -> list[range]:
+    """Which depths, from 1, each pass over so many images makes the maps of."""
+    each = max(1, int(MEMORY / (4 * NUMBERS * images)))
+    return [range(first, min(first + each, depths + 1)) for first in range(1, depths + 1, each)]
 
 
-class MapPool(nn.Module):
-    """The backbone with its map as pooled features: images (B, H, W, 3) -> Features, pooled (B, side * side * D).
+def maps(encode: Encoder, images, depths: range, pool: str) -> list[np.ndarray]:
+    """Pooled maps behind each of `depths`, float32 (N, side * side * D). images: uint8 (N, H, W, 3); pool: of POOLS."""
+    batches = (images[start : start + encoder.BATCH] for start in range(0, len(images), encoder.BATCH))
+    made = encoder.outputs(encoder.at_each_depth(encode), batches, Maps(encode.size, pool, depths))
+    return [np.concatenate(of_depth) for of_depth in zip(*made, strict=True)]
 
-    pool: a key of POOLS. The side is the largest with at most NUMBERS numbers, and not more than the map has.
-    """
 
-    backbone: nn.Module
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """What is read of the Features behind each depth; equal ones share a compiled program."""
+
+    size: Size
     pool: str
+    depths: range
 
-    def setup(self):
-        nn.share_scope(self, self.backbone)
+    def __call__(self, each: tuple[Features, ...]):
+        return tuple(pooled_map(each[depth - 1], self.size, self.pool) for depth in self.depths)
 
-    def __call__(self, images, train: bool = False):
-        features = self.backbone(images, train)
-        rows, columns = grid_of(features.patches.shape[1], images.shape[1:3])
-        grid = rearrange(features.patches, "b (h w) d -> b h w d", h=rows)
-        side = pooled_side(min(rows, columns), grid.shape[-1])
-        for axis in (1, 2):
-            grid = adaptive(grid, axis, side, POOLS[self.pool])
-        return Features(rearrange(grid, "b h w d -> b (h w d)"), features.patches, features.registers)
+
+def pooled_map(features: Features, size: Size, pool: str):
+    """The map as a vector, float32 (B, side * side * D), pooled to at most NUMBERS and to no more than it has."""
+    rows, columns = grid_of(features.patches.shape[1], size)
+    grid = rearrange(features.patches.astype(jnp.float32), "b (h w) d -> b h w d", h=rows)
+    side = pooled_side(min(rows, columns), grid.shape[-1])
+    for axis in (1, 2):
+        grid = adaptive(grid, axis, side, POOLS[pool])
+    return rearrange(grid, "b h w d -> b (h w d)")
 
 
 def pooled_side(rows: int, width: int) -> int:

@@ -136,6 +136,19 @@ def train_heads(x, labels, learning_rates, key, classes, epochs, batch):
     first, shuffle = jax.random.split(key)
     kernel = 0.01 * jax.random.normal(first, (x.shape[1], classes))
 
+    def one_epoch(one_step, carry, epoch):
+        order = jax.random.permutation(jax.random.fold_in(shuffle, epoch), len(x))
+        rows = order[: steps * batch].reshape(steps, batch)
+        return jax.lax.scan(one_step, carry, (rows, epoch * steps + jnp.arange(steps)))[0], None
+
+    make = by_features if x.shape[1] > len(x) else by_weights
+    start, one_step, heads_of = make(x, labels, learning_rates, schedule, kernel)
+    return heads_of(jax.lax.scan(partial(one_epoch, one_step), start, jnp.arange(epochs))[0])
+
+
+def by_weights(x, labels, learning_rates, schedule, kernel):
+    """(start, step, function that takes the heads from what is stepped) of SGD on kernels and biases."""
+
     def one_step(carry, inputs):
         rows, count = inputs
         gradient = jax.grad(lambda head: _loss(*head, x[rows], labels[rows]))
@@ -146,14 +159,34 @@ def train_heads(x, labels, learning_rates, key, classes, epochs, batch):
 
         return jax.vmap(update)(learning_rates, *carry), None
 
-    def one_epoch(carry, epoch):
-        order = jax.random.permutation(jax.random.fold_in(shuffle, epoch), len(x))
-        rows = order[: steps * batch].reshape(steps, batch)
-        return jax.lax.scan(one_step, carry, (rows, epoch * steps + jnp.arange(steps)))[0], None
+    heads = jax.tree.map(lambda p: jnp.stack([p] * len(learning_rates)), (kernel, jnp.zeros(kernel.shape[1])))
+    return (heads, jax.tree.map(jnp.zeros_like, heads)), one_step, lambda carry: carry[0]
 
-    heads = jax.tree.map(lambda p: jnp.stack([p] * len(learning_rates)), (kernel, jnp.zeros(classes)))
-    start = heads, jax.tree.map(jnp.zeros_like, heads)
-    return jax.lax.scan(one_epoch, start, jnp.arange(epochs))[0][0]
+
+def by_features(x, labels, learning_rates, schedule, kernel):
+    """The same for features wider than they are many: a step costs N numbers a head and image and not twice D.
+
+    SGD adds features to a kernel, so it is the first kernel plus x' shares, and logits need x x' alone, made once.
+    """
+    heads, classes = len(learning_rates), kernel.shape[1]
+    alike, first = jnp.matmul(x, x.T, precision=HIGHEST), jnp.matmul(x, kernel, precision=HIGHEST)
+    truth = jax.nn.one_hot(labels, classes)
+
+    def one_step(carry, inputs):
+        (shares, bias), (of_shares, of_bias) = carry  # (N, H, C) and (H, C)
+        rows, count = inputs
+        moved = jnp.matmul(alike[rows], shares.reshape(len(x), -1), precision=HIGHEST).reshape(-1, heads, classes)
+        error = (jax.nn.softmax(first[rows, None] + moved + bias) - truth[rows, None]) / len(rows)
+        velocity = (0.9 * of_shares).at[rows].add(error), 0.9 * of_bias + error.sum(0)
+        rate = schedule(count) * learning_rates[:, None]
+        return ((shares - rate * velocity[0], bias - rate * velocity[1]), velocity), None
+
+    def heads_of(carry):
+        shares, bias = carry[0]
+        return kernel + jnp.einsum("nd,nhc->hdc", x, shares, precision=HIGHEST), bias
+
+    zeros = jnp.zeros((len(x), heads, classes)), jnp.zeros((heads, classes))
+    return (zeros, zeros), one_step, heads_of
 
 
 def _loss(kernel, bias, x, labels):

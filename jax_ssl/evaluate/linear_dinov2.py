@@ -10,7 +10,6 @@ Oquab et al. 2023, https://arxiv.org/abs/2304.07193, Sec. 7.1; facebookresearch/
 Letters: B images of a batch, D width of a feature, R rates, C classes.
 """
 
-import itertools
 from functools import partial
 
 import jax
@@ -18,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import at_depth, outputs
+from jax_ssl.encoder import at_each_depth, outputs
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
+from jax_ssl.models.vit import has_class_token
 
 NEEDS = ("labels", "network", "squares")
 SHOWN = ("top1", "held_out_top1")
@@ -32,7 +32,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     """{top1, held_out_top1} of the best head after `steps` batches; of small sets the batch is an eighth of the set."""
-    if getattr(case.encode.backbone, "pool", "mean") == "mean":
+    if not has_class_token(case.encode.backbone):
         raise UserError("DINOv2's linear probe reads the class token, and this network has none: take --task=linear.")
     images, labels = case.train.images, case.train.labels
     rules.check("The linear probe of DINOv2", case.train.features, labels, case.test.features)
@@ -63,12 +63,7 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
 
 def features_of(encode, batches):
     """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches"."""
-    depths = getattr(encode.backbone, "depths", 1)
-    last = range(max(1, depths - max(BLOCKS) + 1), depths + 1)
-    networks = [at_depth(encode, depth) if depth < depths else encode for depth in last]
-    streams = itertools.tee(batches, len(networks))
-    each = (outputs(network, stream, both_of) for network, stream in zip(networks, streams, strict=True))
-    for found in zip(*each, strict=True):
+    for found in outputs(at_each_depth(encode), batches, both_of_last):
         tokens, mean = [token for token, _ in found], found[-1][1]
         kinds = {}
         for count in sorted({min(count, len(tokens)) for count in BLOCKS}):
@@ -77,9 +72,9 @@ def features_of(encode, batches):
         yield kinds
 
 
-def both_of(features):
-    """The class token and the mean of the patches, float32."""
-    return features.pooled.astype(jnp.float32), features.patches.astype(jnp.float32).mean(1)
+def both_of_last(each):
+    """The class token and the mean of the patches behind each of the last blocks, float32."""
+    return tuple((x.pooled.astype(jnp.float32), x.patches.astype(jnp.float32).mean(1)) for x in each[-max(BLOCKS) :])
 
 
 def start(key, kinds: dict, classes: int) -> dict:

@@ -8,10 +8,15 @@ images are used once. A C means something for one number of images only: the sum
 Oquab et al. 2023 (DINOv2), `eval/log_regression.py`, which takes raw features and 45 values of C from 1e-6 to 1e5;
 Darcet et al. 2025 (CAPI) standardise, and take 8 on the same range.
 
+How. Along an axis on which images hardly differ the loss hardly bends, and L-BFGS takes thousands of steps to its end.
+So features are turned to their principal axes, which changes neither loss nor penalty, and each axis has a unit of
+length of its own, by how much the loss bends along it.
+
 Letters: N features, D their width, K classes, H heads, one a value of C, B blocks of R rows.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -27,7 +32,8 @@ from jax_ssl.sharding import BATCH, make_mesh
 
 NEEDS = ("labels",)
 GRID = tuple(float(f"{10**power:.3g}") for power in np.linspace(-6, 5, 8))
-TOLERANCE = 1e-5  # of the gradient's norm, as a share of that at the start, where a fit ends; float32 reaches it
+TOLERANCE = 1e-5  # of the gradient's norm, as a share of that at zero, where a fit ends; float32 reaches it
+WIDEST = 4096  # features that are turned; the axes of wider ones take longer than they save
 BLOCK = 4096  # rows whose logits are in memory at a time
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -87,10 +93,12 @@ def fit_best(
     Regressions) -> (place of the best in the grid, its score). Raises UserError where a fit did not end in numbers.
     """
     moments_of = moments(features)
-    regressions = lambda heads: [Regression(*moments_of, np.asarray(weights)) for weights in heads.weights]
+    standardise = Regression(*moments_of, None).standardise
+    turn = axes(features, standardise)
+    regressions = lambda heads: [Regression(*moments_of, turned_back(np.asarray(x), turn)) for x in heads.weights]
     every = np.ones(len(features), bool)
     with jax.set_mesh(make_mesh(devices=jax.local_devices())):
-        data = place(features, labels, Regression(*moments_of, None).standardise)
+        data = place(features, labels, standardise if turn is None else lambda block: standardise(block) @ turn)
         heads = fit(data, ~held_out, grid, classes, iterations)
         best, held_out_score = best_of(heads, data, regressions(heads))
         final = fit(data, every, (grid[best],), classes, iterations, heads.weights[best][None])
@@ -120,12 +128,29 @@ def moments(features) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.sqrt(square + 1e-6).astype(np.float32)
 
 
+def axes(features, standardise) -> np.ndarray | None:
+    """Principal axes of standardised features (N, D), as columns: float32 (D, D), or None where D is above WIDEST."""
+    if features.shape[1] > WIDEST:
+        return None
+    product = 0.0
+    for block in rules.blocks(features, BLOCK):
+        x = standardise(block)
+        product = product + x.T @ x
+    return np.linalg.eigh(product / np.float32(len(features)))[1]
+
+
+def turned_back(weights: np.ndarray, turn: np.ndarray | None) -> np.ndarray:
+    """A head (D + 1, K) of turned features as one of features that are not."""
+    return weights if turn is None else np.concatenate([turn @ weights[:-1], weights[-1:]])
+
+
 class Data(NamedTuple):
     """Features and labels in blocks, whose rows are split over the devices; the last block is filled with zeros."""
 
     x: jax.Array  # (B, R, D) float32
     labels: jax.Array  # (B, R) int32
     count: int  # N
+    square: np.ndarray  # (D,) mean of the squares of each feature
 
 
 def place(features, labels, standardise) -> Data:
@@ -138,8 +163,8 @@ def place(features, labels, standardise) -> Data:
         block = features[number * rows : (number + 1) * rows]
         x[number, : len(block)] = standardise(block)
         y[number, : len(block)] = labels[number * rows : (number + 1) * rows]
-    split = NamedSharding(mesh, P(None, *BATCH))
-    return Data(jax.device_put(x, split), jax.device_put(y, split), len(features))
+    split, square = NamedSharding(mesh, P(None, *BATCH)), sum(np.square(block).sum(0) for block in x) / len(features)
+    return Data(jax.device_put(x, split), jax.device_put(y, split), len(features), square)
 
 
 def in_blocks(data: Data, chosen: np.ndarray) -> jax.Array:
@@ -152,19 +177,47 @@ def in_blocks(data: Data, chosen: np.ndarray) -> jax.Array:
 def fit(data: Data, chosen: np.ndarray, grid, classes: int, iterations: int, start=None) -> Fit:
     """A head for each C of `grid`, fitted to the `chosen` rows, bool (N,). start: weights (H, D + 1, K), else zeros."""
     start = np.zeros((len(grid), data.x.shape[-1] + 1, classes), np.float32) if start is None else np.asarray(start)
-    return Fit(*_fit(data.x, data.labels, in_blocks(data, chosen), jnp.asarray(grid, jnp.float32), start, iterations))
+    blocks, unit = (data.x, data.labels, in_blocks(data, chosen)), units(data.square, grid, classes, np.sum(chosen))
+    return Fit(*_fit(*blocks, jnp.asarray(grid, jnp.float32), unit, start / unit, iterations))
+
+
+def units(square, grid, classes: int, count: int) -> np.ndarray:
+    """In what lengths weights are measured, float32 (H, D + 1, 1): then the loss of zeros bends alike along all.
+
+    Where all classes are as likely, cross-entropy bends by the mean square times (K - 1) / K^2; the penalty is added.
+    """
+    bends = np.append(square, 1.0) * (classes - 1) / classes**2
+    penalty = np.append(np.ones_like(square), 0.0) / (np.array(grid, np.float64)[:, None] * count)
+    return ((bends + penalty) ** -0.5).astype(np.float32)[..., None]
 
 
 @jax.jit
-def _fit(x, labels, weight, grid, start, iterations):
+def _fit(x, labels, weight, grid, unit, start, iterations):
     shape = start.shape
 
-    def loss(flat):
-        value, gradient = losses(flat.reshape(shape), x, labels, weight, grid)
-        return value, gradient.reshape(flat.shape)
+    def loss(flat, wanted):
+        value, gradient = losses_of(wanted, unit * flat.reshape(shape), x, labels, weight, grid)
+        return value, (unit * gradient).reshape(flat.shape)
 
     weights, *how = lbfgs.minimise(loss, start.reshape(shape[0], -1), iterations, TOLERANCE)
-    return weights.reshape(shape), *how
+    return unit * weights.reshape(shape), *how
+
+
+def losses_of(wanted, weights, x, labels, weight, grid):
+    """`losses` of the heads that are wanted, bool (H,); of others it may have zeros.
+
+    A pass over the features costs as much as it has heads. Here it has the fewest, of a few numbers, that hold those.
+    """
+    heads, order = len(weights), jnp.argsort(~wanted, stable=True)
+    sizes = sorted({-(-heads * share // 8) for share in (1, 2, 4, 6, 8)})
+
+    def packed(size: int):
+        rows = order[:size]
+        found = losses(weights[rows], x, labels, weight, grid[rows])
+        return tuple(jnp.zeros((heads, *part.shape[1:])).at[rows].set(part) for part in found)
+
+    place = jnp.searchsorted(jnp.array(sizes), wanted.sum())
+    return jax.lax.switch(place, [partial(packed, size) for size in sizes])
 
 
 def losses(weights, x, labels, weight, grid):

@@ -3,17 +3,21 @@
 Protocol of the training: finetune.py, with its recipe without mixup, cutmix and RandAugment, and its honest choice of
 the learning rate on a tenth of the few labels. The images are equally many of each class, one at least, and depend on
 the seed alone; those of a smaller share are among those of a larger one. The papers' lists of ImageNet's images
-(google-research/simclr, imagenet_subsets) are another choice.
+(google-research/simclr, imagenet_subsets) are another choice. Untrained networks are not fine-tuned: the network from
+scratch is one, and student and teacher share its numbers.
 
 Henaff et al. 2020 (CPC v2), https://arxiv.org/abs/1905.09272; Chen et al. 2020 (SimCLR), Sec. 6
 """
+
+import hashlib
 
 import numpy as np
 
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import finetune, rules
 
-NEEDS = ("labels", "network", "squares")
+NEEDS = ("labels", "network", "squares", "trained")
+_FROM_SCRATCH = {}  # {all that the training depends on: what it found}
 
 
 def measure(
@@ -26,17 +30,27 @@ def measure(
     rows = rules.some(len(case.test.labels), test_images, seed)
     test = case.test.images[rows], case.test.labels[rows]
     numbers, chosen = {}, {}
+    options = dict(epochs=epochs, base_lr=tuple(rates), seed=seed) | finetune.options_of(case.encode.backbone)
     for share in percent:
         few = finetune.fewshot(labels, max(round(len(labels) * share / 100), len(names)), seed)
-        train = case.train.images[few], labels[few]
-        for fresh in (False, True)[: 1 + scratch]:
-            options = dict(scratch=fresh, epochs=epochs, base_lr=rates, seed=seed)
-            options |= finetune.options_of(case.encode.backbone)
-            found = finetune.finetune(case.encode, *train, *test, case.classes, **options)
-            name = f"{'scratch' if fresh else 'top1'}_{share}_percent"
-            numbers[name], chosen[name] = found["top1"], found["learning_rate"]
+        sets = case.train.images[few], labels[few], *test
+        found = {"top1": finetune.finetune(case.encode, *sets, case.classes, scratch=False, **options)}
+        if scratch:
+            found["scratch"] = from_scratch(case.encode, sets, case.classes, options)
+        for name, result in found.items():
+            numbers[f"{name}_{share}_percent"] = result["top1"]
+            chosen[f"{name}_{share}_percent"] = result["learning_rate"]
     protocol = {
         "name": "lowshot", "percent": list(percent), "epochs": epochs, "rates": list(rates), "learning_rate": chosen,
         "lowshot_test_images": len(rows), "choice": "equally many of each class", "recipe": "finetune",
     }  # fmt: skip
     return numbers, protocol
+
+
+def from_scratch(encode, sets, classes: int, options: dict) -> dict:
+    """What `finetune` finds with new weights, trained once for all networks of one architecture and mean and std."""
+    data = tuple((array.shape, hashlib.sha256(array.tobytes()).digest()) for array in sets)
+    key = encode.backbone, tuple(encode.mean), tuple(encode.std), classes, tuple(options.items()), data
+    if key not in _FROM_SCRATCH:
+        _FROM_SCRATCH[key] = finetune.finetune(encode, *sets, classes, scratch=True, **options)
+    return _FROM_SCRATCH[key]

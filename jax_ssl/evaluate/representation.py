@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_ssl.encoder import at_depth
+from jax_ssl.encoder import at_each_depth, outputs, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.augmented import crops, recipe
-from jax_ssl.evaluate.case import Case
 from jax_ssl.losses.diagnostics import alignment, rankme, uniformity
 
 NEEDS = ("squares",)
@@ -44,7 +43,8 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
     depths = getattr(case.encode.backbone, "depths", 0) if case.encode and layer_images else 0
     if depths > 1:
         chosen = case.test.images[rules.some(len(case.test), layer_images, seed)]
-        layers = [_at(case, depth).embed(rules.blocks(chosen, 256)) for depth in range(1, depths + 1)]
+        each = outputs(at_each_depth(case.encode), rules.blocks(chosen, 256), _pooled_of_each)
+        layers = [np.concatenate(features) for features in zip(*each, strict=True)]
         similar = cka_table(layers[:-1], layers[-1:])[:, 0]
         numbers |= {f"cka@{depth}": float(value) for depth, value in enumerate(similar, 1)}
     protocol = {
@@ -55,8 +55,8 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
     return {name: value for name, value in numbers.items() if np.isfinite(value)}, protocol
 
 
-def _at(case, depth: int) -> Case:
-    return Case(f"{case.name} behind {depth}", None, None, encode=at_depth(case.encode, depth))
+def _pooled_of_each(each):
+    return tuple(map(pooled_of, each))
 
 
 def shape(features) -> dict[str, float]:

@@ -31,6 +31,9 @@ REMAT = {  # what the backward pass finds stored; the rest it computes again
 WIDEST = jax.checkpoint_policies.save_only_these_names("qkv", "fc1")
 
 
+KEPT = ("intermediates", "blocks", "keys")  # collections of what blocks keep for those who ask
+
+
 class Init(NamedTuple):
     """First values of kernels, of the patch embedding's kernel and bias (None: as torch's Conv2d), and of tokens."""
 
@@ -76,7 +79,8 @@ class Attention(nn.Module):
         width, kernel = x.shape[-1], INITS[self.initial].linear
         dense = lambda size, name, **bias: Dense(size, dtype=self.dtype, kernel_init=kernel, name=name, **bias)
         shown = self.is_mutable_collection("intermediates")
-        fused = self.kernel != "plain" and not shown and not self.is_initializing()
+        asked = shown or self.is_mutable_collection("keys")
+        fused = self.kernel != "plain" and not asked and not self.is_initializing()
         qkv = dense(3 * width, "qkv", use_bias=self.key_bias and not fused)(x)
         if not self.key_bias:
             query, value = (self.bias(name, width) for name in ("query_bias", "value_bias"))
@@ -87,8 +91,10 @@ class Attention(nn.Module):
             return dense(width, "out")(implementation.attend(self.kernel, qkv, self.heads, offset, relative))
         qkv = qkv if self.key_bias else qkv + offset.astype(qkv.dtype)
         # Split before the heads are: with an axis of three in the middle a TPU copies more.
-        by_head = (*x.shape[:2], self.heads, width // self.heads)
-        query, key, value = (part.reshape(by_head) for part in jnp.split(qkv, 3, axis=-1))
+        by_head, thirds = (*x.shape[:2], self.heads, width // self.heads), jnp.split(qkv, 3, axis=-1)
+        if not self.is_initializing():
+            self.sow("keys", "keys", thirds[1])  # before they are turned, as papers take them
+        query, key, value = (part.reshape(by_head) for part in thirds)
         if rotary is not None:
             query, key = (rotate(part, *rotary) for part in (query, key))
         if query.dtype == jnp.float32 and not shown:
@@ -179,6 +185,8 @@ class Block(nn.Module):
                 return y * scale.astype(y.dtype)
 
             x = batch_constraint(self.residual(branch, x, drop_rate, train))
+        if not self.is_initializing():
+            self.sow("blocks", "behind", x)  # kept only where every depth is read
         return x, None
 
     def residual(self, branch, x, drop_rate, train):
@@ -233,7 +241,7 @@ class Transformer(nn.Module):
             block = nn.remat(block, policy=policy, prevent_cse=False, static_argnums=(4,))
         blocks = nn.scan(
             block,
-            variable_axes={"params": 0, "intermediates": 0},
+            variable_axes={"params": 0} | dict.fromkeys(KEPT, 0),
             split_rngs={"params": True, "drop_path": True},
             in_axes=(0 if rising else nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=self.depth,
@@ -248,7 +256,7 @@ class Transformer(nn.Module):
         relative = RelativeBias(self.heads, *window, name="relative_bias")() if shared else bias
         rates = jnp.linspace(0, self.drop_path, self.depth) if rising else None
         x, random = x.astype(self.dtype), train and self.drop_path
-        asked = self.is_initializing() or self.is_mutable_collection("intermediates")
+        asked = self.is_initializing() or any(map(self.is_mutable_collection, KEPT))
         if kernel != "pallas" or random or asked or not sharding.replicates_parameters():
             return stack(name="blocks")(x, rates, relative, train, rotary)[0]
         apply = stack(parent=None).apply

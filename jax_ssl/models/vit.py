@@ -72,7 +72,7 @@ class ViT(nn.Module):
         if keep is not None:
             x = jnp.take_along_axis(x, keep[..., None], axis=1)
 
-        extra, first = [], int(self.pool != "mean")
+        extra, first = [], int(has_class_token(self))
         if first:
             cls = self.token("cls_token")
             extra.append(cls + self.token("cls_position") if self.positions == "learned" else cls)
@@ -89,7 +89,13 @@ class ViT(nn.Module):
             self.dtype, self.mlp, self.initial, self.key_bias, self.relative_bias, self.drop_path_uniform,
             self.attention, self.unroll, name="encoder",
         )(x, train, (*grid, bool(first)), rotary=turned)  # fmt: skip
-        norm, start = layer_norm("norm", self.epsilon), first + self.registers
+        return self.read(x, layer_norm("norm", self.epsilon))
+
+    @nn.nowrap
+    def read(self, x, norm) -> Features:
+        """The Features of all tokens (B, N, D) behind a block."""
+        first = int(self.pool != "mean")
+        start = first + self.registers
         if self.pool == "norm_of_mean":
             x = x.astype(jnp.float32)
             return Features(norm(x[:, start:].mean(1)), x[:, start:], x[:, first:start])
@@ -99,6 +105,14 @@ class ViT(nn.Module):
     @property
     def depths(self) -> int:
         return self.depth
+
+    @nn.nowrap
+    def at_each_depth(self, variables: dict, images) -> tuple[Features, ...]:
+        """What `shortened` networks of 1, 2, ... blocks give, the last one whole, in one pass."""
+        last, seen = self.apply(variables, images, mutable=["blocks"])
+        (behind,) = seen["blocks"]["encoder"]["blocks"]["behind"]  # (depth, B, N, D)
+        plain = nn.LayerNorm(epsilon=self.epsilon, dtype=jnp.float32, use_scale=False, use_bias=False)
+        return *(self.read(x, lambda x: plain.apply({}, x)) for x in behind[:-1]), last
 
     def shortened(self, depth: int, variables: dict):
         """The network of the first `depth` blocks and its variables.
@@ -111,6 +125,13 @@ class ViT(nn.Module):
         if depth < self.depth:
             params["norm"] = {"scale": jnp.ones(self.width), "bias": jnp.zeros(self.width)}
         return self.clone(depth=depth), {**variables, "params": params}
+
+    @nn.nowrap
+    def keys(self, variables: dict, images):
+        """Keys of the patches in the last attention, all heads side by side: float32 (B, N, D)."""
+        _, seen = self.apply(variables, images, mutable=["keys"])
+        (keys,) = seen["keys"]["encoder"]["blocks"]["attention"]["keys"]  # (depth, B, N, D)
+        return keys[-1][:, int(self.pool != "mean") + self.registers :].astype(jnp.float32)
 
     def embed(self, images):
         """A patch embedding is a matmul on cut-out patches: what a strided convolution computes, in (p q c) order."""
@@ -185,6 +206,11 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     if registers and relative_bias != "none":
         raise UserError(f"model.registers={registers} have no relative position: set one of the two to none.")
     return net
+
+
+def has_class_token(backbone) -> bool:
+    """Whether a network is a transformer with a class token."""
+    return getattr(backbone, "pool", "mean") != "mean"
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""L-BFGS for many small convex problems at once: each has its own history and step, and all share every pass over data.
+"""L-BFGS for many small convex problems at once: each has its own step, and the unsolved share each pass over data.
 
 Nocedal & Wright 2006, algorithms 7.4 and 7.5, with a step that is halved until the loss falls (Armijo). That is enough
 for a convex loss, where a step and the change of the gradient that it makes always point the same way.
@@ -19,13 +19,15 @@ TINY = 1e-30
 def minimise(loss: Callable, start: jax.Array, iterations, tolerance: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(parameters (H, P), iterations (H,), norms of the gradients as shares of those at zero (H,)). For jax.jit.
 
-    loss: (H, P) -> values (H,) and gradients (H, P), each of its own problem. start: (H, P). A problem whose gradient
-    is below `tolerance` times that at zero is solved, and one whose loss no step lowers any more has reached what
-    float32 can tell: both stay as they are while others go on.
+    loss: (parameters (H, P), wanted bool (H,)) -> values (H,) and gradients (H, P), each of its own problem; of what is
+    not wanted anything, so it need not be computed. start: (H, P). A problem whose gradient is below `tolerance` times
+    that at zero is solved, and one whose loss no step lowers any more has reached what float32 can tell: both stay as
+    they are, and are not wanted, while others go on.
     """
+    every = jnp.ones(len(start), bool)
     # Not a constant to the compiler: of large products with constant zeros XLA makes NaN on a CPU.
     zero = jax.lax.optimization_barrier(jnp.zeros_like(start))
-    first = norm(loss(zero)[1])  # whatever the start is: a good one must not ask for a better end
+    first = norm(loss(zero, every)[1])  # whatever the start is: a good one must not ask for a better end
 
     def iterate(carry):
         count, x, value, gradient, steps, changes, counts, active = carry
@@ -36,7 +38,7 @@ def minimise(loss: Callable, start: jax.Array, iterations, tolerance: float) -> 
         active = moved & (norm(new) > tolerance * first)
         return count + 1, there, lower, new, *history, counts + moved, active
 
-    value, gradient = loss(start)
+    value, gradient = loss(start, every)
     history = jnp.zeros((MEMORY, *start.shape))
     counts, active = jnp.zeros(len(start), jnp.int32), norm(gradient) > tolerance * first
     begin = 0, start, value, gradient, history, history, counts, active
@@ -83,18 +85,29 @@ def search(loss: Callable, x, value, gradient, toward, active):
     """
     slope = dot(gradient, toward)
 
-    def tried(step):
+    def tried(step, wanted):
         there = x + step[:, None] * toward
-        return step, there, *loss(there)
+        return step, there, *loss(there, wanted)
 
     def low(carry):
-        step, _, found, _ = carry
-        # float32 has no digits left for the last steps: a rise as small as its rounding is none.
-        return found <= value + 1e-4 * step * slope + 1e-7 * jnp.abs(value)
+        step, _, found, new = carry
+        # float32 has no digits left for what the last steps gain. Then the slope tells, as it tells of a parabola: at
+        # the end of the step it rises less than it fell at its start (Hager & Zhang 2005, Eq. 23).
+        level = (found <= value + 1e-6 * jnp.abs(value)) & (dot(new, toward) <= (2e-4 - 1) * slope)
+        return (found <= value + 1e-4 * step * slope) | level
 
     too_far = lambda carry: active & ~low(carry) & (carry[0] > SMALLEST)
-    halve = lambda carry: tried(jnp.where(too_far(carry), carry[0] / 2, carry[0]))
-    found = jax.lax.while_loop(lambda carry: too_far(carry).any(), halve, tried(active.astype(x.dtype)))
+
+    def halve(carry):
+        again = too_far(carry)
+        return _where(again, tried(carry[0] / 2, again), carry)
+
+    found = jax.lax.while_loop(lambda carry: too_far(carry).any(), halve, tried(active.astype(x.dtype), active))
     moved = active & low(found)
-    keep = lambda new, old: jnp.where(moved.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-    return keep(found[1], x), keep(found[2], value), keep(found[3], gradient), moved
+    return *_where(moved, found[1:], (x, value, gradient)), moved
+
+
+def _where(chosen, these, others):
+    """Of two tuples of arrays (H, ...), those of the first for the chosen problems, bool (H,)."""
+    pick = lambda new, old: jnp.where(chosen.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+    return tuple(map(pick, these, others))

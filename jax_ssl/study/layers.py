@@ -5,7 +5,7 @@ positions. Protocol of the probe: evaluate/linear.py; of the pooling: evaluate/l
 """
 
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import layers, linear, offline
+from jax_ssl.evaluate import layers, linear
 from jax_ssl.study import measure, rulers
 
 NETWORKS = ("untrained", "student", "teacher")
@@ -31,14 +31,20 @@ def measure_layers(networks, pool: str, seed=None, say=measure.print_now) -> lis
     where, records = measure.where(networks, data, seed), []
     for label, encode in measure.encoders(networks, data.train_images):
         found = {}
-        for depth, name in enumerate(names, 1):
-            probed = offline.measure(layers.map_at(encode, depth, pool), data, seed, tasks=("linear",))
-            if not probed.linear:
-                raise UserError(f"Nothing could be measured. {' '.join(probed.notes)}")
-            found[name] = probed.linear["top1"]
+        for depth, maps in maps_of(encode, data, depths, pool):
+            probed = linear.measure(maps[0], data.train_labels, maps[1], data.test_labels, data.classes, seed)
+            name = names[depth - 1]
+            found[name] = probed["top1"]
             protocol = measure.counts(data) | linear.PROTOCOL | {"pool": pool}
             protocol |= measure.protocol_of(label, networks, depth)
             number = {"top1": found[name]}
             records += rulers.record(networks.out, where, "layers", label.partition(", ")[0], number, protocol)
         say(rulers.table_row(label, found, names))
     return records
+
+
+def maps_of(encode, data, depths: int, pool: str):
+    """Yields (depth, (maps of the training images, of the test images)) behind each part of the network."""
+    for together in layers.passes(depths, len(data.train_images) + len(data.test_images)):
+        both = (layers.maps(encode, images, together, pool) for images in (data.train_images, data.test_images))
+        yield from zip(together, zip(*both, strict=True), strict=True)

@@ -8,7 +8,7 @@ table alone; a network trained from scratch stands below `untrained`.
 from jax_ssl.evaluate import offline
 from jax_ssl.study import measure, rulers
 
-UNTRAINED = ("scratch",)  # what other tasks call it
+UNTRAINED = ("scratch",)  # what other tasks call it; in lowshot the metric is
 ADAPTED, WHOLE = "adapted", "whole"  # untrained networks: with batch statistics of the images, without an input stage
 TASK, METRIC, CELL = 16, 22, 11  # columns' widths
 
@@ -41,7 +41,9 @@ def numbers_of(task: str, records: list[dict]) -> tuple[str, dict[str, float]]:
     metric, k = deciding(task, records)
     chosen = [record for record in records if record["metric"] == metric and record["k"] == k]
     name = metric if k is None else f"{metric}, k {k}"
-    return name, {column_of(record): record["value"] for record in chosen}
+    fresh = metric.replace("top1", UNTRAINED[0])
+    beside = [("untrained", record["value"]) for record in records if record["metric"] == fresh != metric]
+    return name, dict(beside) | {column_of(record): record["value"] for record in chosen}
 
 
 def deciding(task: str, records: list[dict]) -> tuple[str, int | None]:

@@ -27,6 +27,7 @@ from jax_ssl.run import results
 from jax_ssl.study import cases, measure
 
 WIDTH = 10  # columns of a number, at least
+BASELINES = {"network": "pixels", "trained": "untrained"}  # {what a ruler needs: what it then can't measure}
 
 
 @functools.cache
@@ -39,6 +40,12 @@ def names() -> list[str]:
 def open_ruler(name: str):
     """The module of a ruler of this package."""
     return importlib.import_module(f"jax_ssl.evaluate.{name}")
+
+
+def networks_of(name: str) -> tuple[str, ...]:
+    """Those of measure.WEIGHTS that a ruler can measure."""
+    needs = open_ruler(name).NEEDS
+    return tuple(network for network in measure.WEIGHTS if not any(BASELINES.get(need) == network for need in needs))
 
 
 def options_of(name: str, overrides) -> dict:
@@ -69,9 +76,10 @@ def measure_rows(
     ruler, seed = open_ruler(name), networks.settings.seed if seed is None else seed
     if "labels" in ruler.NEEDS:
         cases.check_labels(splits)
-    rows = [row for row in rows if row.case.name != "pixels" or "network" not in ruler.NEEDS]
+    left_out = [baseline for baseline in BASELINES.values() if baseline not in networks_of(name)]
+    rows = [row for row in rows if row.case.name not in left_out]
     if not rows:
-        raise UserError(f"--task={name} can't measure pixels: add a network to --which.")
+        raise UserError(f"--task={name} can't measure {' or '.join(left_out)}: add a network to --which.")
     say(f"\n{measure.introduction(networks, splits)}")
     where, records, header = measure.where(networks, splits, seed), [], None
     for row in rows:

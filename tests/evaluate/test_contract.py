@@ -12,7 +12,7 @@ from jax_ssl.study import rulers
 @pytest.mark.parametrize("name", rulers.names())
 def test_a_ruler_is_what_evaluate_expects(name, request):
     ruler = rulers.open_ruler(name)
-    assert set(ruler.NEEDS) <= {"labels", "network", "squares"}
+    assert set(ruler.NEEDS) <= {"labels", "network", "squares", "trained"}
     first, second, *options = inspect.signature(ruler.measure).parameters.values()
     assert (first.name, second.name) == ("case", "seed")
     assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)

@@ -5,7 +5,9 @@ import pytest
 
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import discovery
+from jax_ssl.evaluate.case import Case
 from tests.evaluate.patched import Patched
+from tests.evaluate.test_emergence import encoder
 from tests.evaluate.test_segmentation import folder, save
 
 
@@ -76,6 +78,17 @@ def test_the_ruler_counts_images_that_are_right(tmp_path):
     assert protocol["discovery_images"] == 10 and protocol["patches"] == 4
     with pytest.raises(UserError, match="--config.discovery.folder=FOLDER"):
         discovery.measure(case, 0)
+
+
+def test_patches_of_a_transformer_are_the_keys_of_its_last_attention(tmp_path):
+    network, files = encoder(), str(folder(tmp_path))
+    case, images = Case("student", None, None, encode=network), np.full((2, 16, 16, 3), 7, np.uint8)
+    keys = discovery.read_patches(case, images, True)
+    np.testing.assert_allclose(keys, network.backbone.keys(network.variables, network.normalise(images)), atol=1e-4)
+    _, protocol = discovery.measure(case, 0, folder=files, side=16, images=10)
+    assert protocol["features"] == "keys of the last attention" and not protocol["centred"]
+    _, protocol = discovery.measure(case, 0, folder=files, side=16, images=10, keys=False)
+    assert protocol["features"] == "patches of the last block" and protocol["centred"]
 
 
 class Common(Patched):

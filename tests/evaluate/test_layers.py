@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jax_ssl import parts
-from jax_ssl.evaluate.layers import MapPool, adaptive, pooled_side
+from jax_ssl.encoder import Encoder, at_depth, outputs
+from jax_ssl.evaluate import correspondence, layers
+from jax_ssl.evaluate.layers import adaptive, pooled_side
 from tests.small import small
 
 
@@ -27,9 +29,17 @@ def test_cells_are_torchs():
     assert adaptive(x, 1, 5, jnp.max)[0, :, 0].tolist() == [2, 5, 7, 10, 12]
 
 
-def test_pooled_features_are_the_map_where_it_is_small_enough():
-    net = MapPool(parts.make_backbone(small("simclr")), "max")
-    images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    features, variables = jax.jit(net.init_with_output)(jax.random.key(1), images)
-    assert features.patches.shape == (2, 16, 16) and "Block_0" in variables["params"]
-    np.testing.assert_array_equal(features.pooled, features.patches.reshape(2, -1))
+def test_maps_behind_all_stages_are_those_of_shortened_networks():
+    images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    backbone = parts.make_backbone(small("simclr"))
+    encode = Encoder(backbone, jax.jit(backbone.init)(jax.random.key(1), images / 255.0))
+    found = layers.maps(encode, images, range(1, 3), "max")
+    for depth in (1, 2):
+        (patches,) = outputs(at_depth(encode, depth), [images], correspondence.patches_of)
+        np.testing.assert_allclose(found[depth - 1], patches.reshape(3, -1), atol=1e-5)  # small enough: not pooled
+
+
+def test_as_many_depths_in_a_pass_as_memory_holds():
+    assert layers.passes(4, 6000) == [range(1, 5)]
+    assert layers.passes(5, 26_000) == [range(1, 3), range(3, 5), range(5, 6)]
+    assert layers.passes(2, 10**6) == [range(1, 2), range(2, 3)]

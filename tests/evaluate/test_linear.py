@@ -43,6 +43,16 @@ def test_the_grid_equals_heads_trained_alone():
     assert jnp.abs(kernels[0] - kernels[1]).max() > 0.01
 
 
+def test_wide_features_train_the_same_heads_with_less_work(monkeypatch):
+    random = np.random.RandomState(0)
+    x, labels = jnp.asarray(random.randn(40, 90), jnp.float32), jnp.asarray(random.randint(0, 4, 40))
+    arguments = dict(classes=4, epochs=3, batch=16)
+    found = linear.train_heads(x, labels, jnp.array([0.01, 0.1]), jax.random.key(3), **arguments)
+    monkeypatch.setattr(linear, "by_features", linear.by_weights)
+    expected = linear.train_heads.__wrapped__(x, labels, jnp.array([0.01, 0.1]), jax.random.key(3), **arguments)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, expected)
+
+
 def test_training_is_momentum_sgd_with_a_cosine():
     """Full batches, so that the order of the features does not matter: the same four steps in NumPy."""
     x, labels = separable(count=32)

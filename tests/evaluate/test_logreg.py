@@ -75,6 +75,20 @@ def test_c_is_chosen_without_the_test_images(problem):
     assert numbers["top1"] == pytest.approx(model.score(y, truth), abs=1e-3)
 
 
+def test_principal_axes_are_a_turn_that_is_left_out_where_features_are_too_wide(problem, monkeypatch):
+    x, *_ = problem
+    turn = logreg.axes(x, lambda block: block)
+    np.testing.assert_allclose(turn.T @ turn, np.eye(x.shape[1]), atol=1e-5)
+    turned = x @ turn
+    spread = turned.T @ turned / len(x)
+    np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-4)
+    head = np.arange(2.0 * (x.shape[1] + 1)).reshape(-1, 2) / len(x)
+    back = logreg.turned_back(head, turn)
+    np.testing.assert_allclose(x @ back[:-1] + back[-1], turned @ head[:-1] + head[-1], atol=1e-3)
+    monkeypatch.setattr(logreg, "WIDEST", x.shape[1] - 1)
+    assert logreg.axes(x, lambda block: block) is None and logreg.turned_back(head, None) is head
+
+
 @pytest.mark.parametrize("change, sentence", [
     (dict(grid=(0.0, 1.0)), "must be above 0"), (dict(iterations=0), "must be above 0"),
 ])  # fmt: skip

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from jax_ssl.configs import common
 
 from jax_ssl import sharding
@@ -257,6 +258,22 @@ def test_attention_of_the_last_block_comes_out(remat):
     assert every.shape == (2, 3, 2, 19, 19)
     np.testing.assert_array_equal(every[-1], weights)
     assert np.abs(every[0] - weights).max() > 0.01
+
+
+def test_keys_of_the_last_block_come_out():
+    (_, params), net = init(registers=2), vit.make(**(SMALL | dict(registers=2)))
+    bias = params["encoder"]["blocks"]["attention"]["qkv"]["bias"]  # (depth, 3 D)
+
+    @jax.jit
+    def keys(bias):
+        changed = traverse_util.flatten_dict(params) | {("encoder", "blocks", "attention", "qkv", "bias"): bias}
+        return net.keys({"params": traverse_util.unflatten_dict(changed)}, IMAGES)
+
+    found = keys(bias)
+    assert found.shape == (3, 16, 16)  # without class token and registers
+    close(keys(bias.at[1, 16:32].add(1)), found + 1)
+    np.testing.assert_array_equal(keys(bias.at[1, :16].add(1).at[1, 32:].add(1)), found)  # queries and values
+    assert np.abs(keys(bias.at[0].add(1)) - found).max() > 0.01
 
 
 def test_the_norm_of_the_mean_comes_behind_the_pooling():

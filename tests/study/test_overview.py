@@ -17,6 +17,9 @@ FOUND = {
     "copies": [record("copies", "student", "map", 0.9), record("copies", "student", "micro_ap", 0.2)],
     "layers": [record("layers", "student", "top1", value) for value in (0.1, 0.2)],
     "finetune": [record("finetune", "scratch", "top1", 0.25), record("finetune", "student", "top1", 0.75)],
+    "lowshot": [
+        record("lowshot", "student", "top1_1_percent", 0.4), record("lowshot", "student", "scratch_1_percent", 0.2),
+    ],
     "pretext": [
         record("pretext", "linear on pixels", "accuracy", 0.3, decides=True),
         record("pretext", "student", "loss", 2.0, decides=False),
@@ -36,6 +39,7 @@ def test_each_task_shows_the_number_that_decides():
         ["copies", "micro_ap", "-", "-", "-", "0.2", "61"],
         ["layers", "top1", "-", "-", "-", "0.2", "61"],
         ["finetune", "top1", "-", "0.25", "-", "0.75", "61"],
+        ["lowshot", "top1_1_percent", "-", "0.2", "-", "0.4", "61"],
         ["pretext", "accuracy", "-", "-", "-", "0.6", "61"],
         ["emergence", "not", "measured", "-", "-", "-", "-", "61"],
     ]
