@@ -63,11 +63,9 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     """
     batch = jax.eval_shape(prepare, example, resident)
 
-    @jax.jit  # so that its shapes and the program itself are traced once
+    @jax.jit  # traced once, for its shapes and for the program, of which XLA removes the forward pass on zeros
     def init(key):
-        # Only the shapes of the batch matter here: XLA removes the forward pass on zeros.
-        zeros = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch)
-        return core.create(method, tx, key, zeros)
+        return core.create(method, tx, key, jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch))
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     layout = sharding.state_layout(shapes, mesh, fsdp_min_size)
