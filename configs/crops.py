@@ -65,11 +65,6 @@ def moco_v2(size=224, count=2):
 simsiam = moco_v2
 
 
-def cifar_simsiam(size=32, count=2):
-    """SimSiam's views for CIFAR: MoCo v2's without blur. SimSiam paper, appendix D. Suits any method at 32 pixels."""
-    return dict(moco_v2(size, count), blur=0.0)
-
-
 def moco_v3_a(size=224, smallest=0.08):
     """MoCo v3's first view: facebookresearch/moco-v3 main_moco.py. smallest: 0.08 for ViT, 0.2 for ResNet."""
     return coloured(plain(size, (smallest, 1.0), "bilinear"), PAIR_JITTER, blur=1.0)
@@ -167,16 +162,6 @@ def beit(size=224):
 def ijepa(size=224):
     """I-JEPA's view: facebookresearch/ijepa src/transforms.py. Scale (0.3, 1), torchvision's bilinear, nothing else."""
     return plain(size, (0.3, 1.0), "bilinear", flip=0.0)
-
-
-def vjepa(size=224):
-    """V-JEPA's view: facebookresearch/jepa app/vjepa/transforms.py. Scale (0.3, 1), ratio (0.75, 1.35), flip."""
-    return plain(size, (0.3, 1.0), "bilinear", ratio=(0.75, 1.35))
-
-
-def clip(size=224):
-    """CLIP's view: a random square crop, nothing else. CLIP paper, section 2.4; scale (0.9, 1) of open_clip."""
-    return plain(size, (0.9, 1.0), flip=0.0, ratio=(1.0, 1.0))
 
 
 def jigsaw(size=256, grey=0.5, flip=0.0):

@@ -1,5 +1,7 @@
 """The kinds of errors, by their cause: the class of an error decides the exit code of the command."""
 
+LENGTH = 300  # letters of what an unforeseen error says, at most
+
 
 class UserError(Exception):
     """The user's mistake: one sentence, with the remedy. Exit code 2."""
@@ -22,3 +24,9 @@ class LostError(RunError):
 
 
 EXIT = {UserError: 2, CodeError: 2, DataError: 3, RunError: 4, LostError: 1}
+
+
+def sentence_of(error: Exception) -> str:
+    """What an error says, on one line; with its kind, where it was not foreseen."""
+    first = str(error).strip().partition("\n")[0]
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first[:LENGTH]}"

@@ -14,7 +14,7 @@ from jax_ssl import core, sharding
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
 from jax_ssl.encoder import at_depth, freeze
-from jax_ssl.errors import DataError, RunError, UserError
+from jax_ssl.errors import DataError, RunError, UserError, sentence_of
 from jax_ssl.evaluate import offline, pretext
 from jax_ssl.optim import optimizers, schedules
 from jax_ssl.parts import images_of, make_method, network_of
@@ -233,7 +233,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
             scores = {}
             if probing:
                 with writer.clock.paused("evaluation"), side_work(run, "The probe", done):
-                    scores = measure(run, state, done)
+                    scores = measure(run, state)
                     if "knn" in scores:
                         run.keeper.score(done, scores["knn"])
             metrics = writer.update(done, metrics | values_of(run.curves, done - 1) | scores)
@@ -256,9 +256,7 @@ def side_work(run: Run, what: str, step: int):
     try:
         yield
     except Exception as error:
-        cause = str(error).strip().split("\n")[0][:300]
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        run.writer.say(f"{what} of step {step:,} failed, and training goes on: {kind}{cause}")
+        run.writer.say(f"{what} of step {step:,} failed, and training goes on: {sentence_of(error)}")
 
 
 def values_of(curves, step: int) -> dict:
@@ -266,7 +264,7 @@ def values_of(curves, step: int) -> dict:
     return {name: float(curve(step)) for name, curve in curves.items()}
 
 
-def measure(run: Run, state, step: int) -> dict:
+def measure(run: Run, state) -> dict:
     """kNN and linear probe of the student on the held-out images, and its own puzzle if it has one."""
     encode = freeze(network_of(run.config), state, **images_of(run.config))
     measured = offline.measure(at_depth(encode, run.config.feature_depth), run.probe, run.config.seed)

@@ -59,16 +59,16 @@ def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
 
     monkeypatch.setattr(simclr, "make", make_noting)
 
-    def note(name, function, place):
+    def note(name, function, step_of):
         def noted(*args, **kwargs):
-            order.append((name, args[place]))
+            order.append((name, step_of(args)))
             return function(*args, **kwargs)
 
         return noted
 
-    monkeypatch.setattr(checkpoints.Checkpoints, "save", note("save", save, 1))
-    monkeypatch.setattr(train, "measure", note("measure", measure, 2))
-    monkeypatch.setattr(train, "draw", note("draw", draw, 3))
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", note("save", save, lambda args: args[1]))
+    monkeypatch.setattr(train, "measure", note("measure", measure, lambda args: int(args[1].step)))
+    monkeypatch.setattr(train, "draw", note("draw", draw, lambda args: args[3]))
     assert run(tmp_path, 4, "--config.checkpoint_every=2", "--config.probe_every=2", "--config.picture_every=2") == 0
     assert order == [(name, step) for step in (2, 4) for name in ("save", "measure", "draw")]
     assert len(compiled) == 1, "the program of the pictures is made once"
@@ -81,7 +81,7 @@ def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path):
 
 
 def test_a_note_of_the_probe_is_said_once_in_a_run(tmp_path, monkeypatch):
-    measured = offline.Measured({}, {}, 1.0, 1.0, notes=("A linear probe needs more labels.",))
+    measured = offline.Measured({}, {}, 1.0, notes=("A linear probe needs more labels.",))
     monkeypatch.setattr(offline, "measure", lambda *_, **__: measured)
     assert run(tmp_path, 4, "--config.probe_every=1", "--config.log_every=1", "--config.picture_every=0") == 0
     assert log(tmp_path).count("A linear probe needs more labels.") == 1

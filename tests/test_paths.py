@@ -41,7 +41,6 @@ ON_DISK = {
     "study/cell.py": "os.devnull; suites refuse a bucket",
     "study/report/page.py": "the style and the program of a page, which lie beside it",
     "study/report/at_end.py": "asks whether it lies in a checkout",
-    "study/embed/store.py": "files that grow piece by piece, and are mapped to memory",
     "study/embed/formats.py": "libraries write these files themselves; a bucket is refused",
     "study/embed/make.py": "the file of this machine that they write",
     "benchmark/input.py": "photographs of its own in a temporary folder",

@@ -25,7 +25,7 @@ def run(args, overrides) -> None:
 
     refuse(overrides, "embed")
     formats.format_of(args.out)
-    out = make.local(args.out)
+    make.local(args.out)
     devices.check_devices()
-    network = images.open_network(args.run, args.weights, args.which, args.size, str(out.parent))
+    network = images.open_network(args.run, args.weights, args.which, args.size)
     print(f"features in {make.embed(network, args.images, args.out)}")

@@ -33,8 +33,8 @@ def run(args, overrides) -> None:
         raise UserError(f"--least={args.least}: a cosine is between -1 and 1.")
     outputs.check_file("--out", args.out)
     devices.check_devices()
-    network = images.open_network(args.run, args.weights, args.which, args.size, args.run or "results/find")
-    folder = find.open_folder(network, args.images)
+    network = images.open_network(args.run, args.weights, args.which, args.size)
+    folder = images.open_folder(network, args.images)
     if args.query:
         numbers, cosines, query = find.nearest(network, folder, args.query, args.count)
         for number, cosine in zip(numbers, cosines):

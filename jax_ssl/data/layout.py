@@ -70,7 +70,7 @@ def layout_of(names: tuple[str, ...], where: str = "folder:PATH") -> Layout:
         if len(owners) == 1 and is_negligible(len(tree.without(f"{prefix}{owners[0]}/").names), len(tree.names)):
             prefix += f"{owners[0]}/"
         elif _is_class_first(tree, prefix, below):
-            return _class_first_layout(tree, prefix, below, left)
+            return _class_first_layout(tree, prefix, left)
         else:
             raise layout_error(
                 where, f"has splits of its own in {join_names(owners)}", *(prefix + top for top in owners)
@@ -170,7 +170,7 @@ def _is_class_first(tree: Tree, prefix: str, below: dict[str, Counter]) -> bool:
     return named and deeper * 2 < sum(tree.counts.values())
 
 
-def _class_first_layout(tree: Tree, prefix: str, below: dict[str, Counter], left: list[str]) -> Layout:
+def _class_first_layout(tree: Tree, prefix: str, left: list[str]) -> Layout:
     """The layout of CLASS/train/IMAGE, CLASS/val/IMAGE."""
     made = {}
     for name in tree.names:

@@ -12,14 +12,14 @@ import numpy as np
 from jax_ssl.encoder import Encoder, temporary_bytes
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.rules import seed32
-from jax_ssl.models.vit import attention
+from jax_ssl.models.vit import attention, has_class_token
 
 MASS = 0.6  # share of the attention that a mask holds
 
 
 def check_class_token(backbone) -> None:
     """Raises UserError for a network without a class token."""
-    if getattr(backbone, "pool", "mean") == "mean":
+    if not has_class_token(backbone):
         raise UserError(
             "Attention is that of the class token, and this network has none (it averages its patches): "
             "draw pca or correspondences, or train a vit with model.pool='cls'."

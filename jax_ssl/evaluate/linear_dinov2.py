@@ -22,6 +22,7 @@ from jax_ssl.encoder import at_depth, outputs
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
+from jax_ssl.models.vit import has_class_token
 
 NEEDS = ("labels", "network")
 SHOWN = ("top1", "held_out_top1")
@@ -32,7 +33,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     """{top1, held_out_top1} of the best head after `steps` batches; of small sets the batch is an eighth of the set."""
-    if getattr(case.encode.backbone, "pool", "mean") == "mean":
+    if not has_class_token(case.encode.backbone):
         raise UserError("DINOv2's linear probe reads the class token, and this network has none: take --task=linear.")
     images, labels = case.train.images, case.train.labels
     rules.check("The linear probe of DINOv2", case.train.features, labels, case.test.features)

@@ -14,11 +14,11 @@ from PIL import Image
 from jax_ssl.encoder import Encoder, extract
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear
-from jax_ssl.losses.diagnostics import feature_std, rankme
+from jax_ssl.losses.diagnostics import rankme
 
 TASKS = ("knn", "linear")
 K = 20  # of the kNN that is shown; where it was not measured, the k nearest to it
-ROWS = 2048  # of which the spread and the rank of features are taken
+ROWS = 2048  # of which the rank of features is taken
 ABSENT = "-"  # in a table, for what could not be measured
 PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit into 0.6 GB, at 224 into 30
 
@@ -26,13 +26,12 @@ PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit 
 class Measured(NamedTuple):
     """Measures of one network. Accuracies are fractions.
 
-    knn: {k: top-1}. linear: what `linear.measure` returns. feature_std and rankme: of the training features. What was
-    not asked for or cannot be measured is empty or NaN; `notes` says why.
+    knn: {k: top-1}. linear: what `linear.measure` returns. rankme: of the training features. What was not asked for or
+    cannot be measured is empty or NaN; `notes` says why.
     """
 
     knn: dict
     linear: dict
-    feature_std: float
     rankme: float
     notes: tuple[str, ...] = ()
 
@@ -62,8 +61,7 @@ def measure_features(train: np.ndarray, test: np.ndarray, data, seed: int = 0, t
     return Measured(
         knn=measured_or_noted("knn", lambda: knn.accuracies(*sets, ks=ks, classes=data.classes)),
         linear=measured_or_noted("linear", lambda: linear.measure(*sets, data.classes, seed=seed)),
-        # So many rows are enough for both; the rank of all would take seconds.
-        feature_std=float(jax.jit(feature_std)(train[:ROWS])) if len(train) else float("nan"),
+        # So many rows are enough; the rank of all would take seconds.
         rankme=float(jax.jit(rankme)(train[:ROWS])) if len(train) else float("nan"),
         notes=tuple(notes),
     )

@@ -106,9 +106,7 @@ def trapezoid_precision(hits, junk=None) -> float:
     two relevant ranks precision goes in a straight line, so it is lower than `map` at first ranks. No hit: NaN.
     Radenovic et al. 2018, https://arxiv.org/abs/1803.11285; revisitop, python/evaluate.py, compute_ap.
     """
-    hits = np.asarray(hits, bool)
-    hits = hits if junk is None else hits[~np.asarray(junk, bool)]
-    places = np.flatnonzero(hits)
+    places = places_of(hits, junk)
     if not len(places):
         return float("nan")
     before = np.where(places == 0, 1.0, np.arange(len(places)) / np.maximum(places, 1))
@@ -118,13 +116,17 @@ def trapezoid_precision(hits, junk=None) -> float:
 
 def precision_at(hits, k: int, junk=None) -> float:
     """mP@k of revisited Oxford and Paris for one query: divided by min(k, rank of the last relevant). No hit: NaN."""
-    hits = np.asarray(hits, bool)
-    hits = hits if junk is None else hits[~np.asarray(junk, bool)]
-    places = np.flatnonzero(hits)
+    places = places_of(hits, junk)
     if not len(places):
         return float("nan")
     ranks = min(k, int(places[-1]) + 1)
-    return float(hits[:ranks].sum() / ranks)
+    return float((places < ranks).sum() / ranks)
+
+
+def places_of(hits, junk=None) -> np.ndarray:
+    """The places of the hits in a ranking, from 0, after images that are junk have been taken out: int, rising."""
+    hits = np.asarray(hits, bool)
+    return np.flatnonzero(hits if junk is None else hits[~np.asarray(junk, bool)])
 
 
 def micro_precision(scores, right, total: int) -> float:

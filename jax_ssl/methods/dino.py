@@ -4,6 +4,7 @@ Paper: Caron et al. 2021, https://arxiv.org/abs/2104.14294
 Code:  https://github.com/facebookresearch/dino, main_dino.py
 """
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 
@@ -17,6 +18,8 @@ from jax_ssl.models.attention import attention_rows
 from jax_ssl.models.heads import Crops
 from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
 from jax_ssl.optim.schedules import epoch_ramp, teacher_momentum
+
+SHOWN = 8  # prototypes that are drawn of an image
 
 
 def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm_last_layer=True, use_bn_in_head=False,
@@ -70,11 +73,15 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, norm
         return value, (stats | {"center": new_center}, metrics | prototype_use(targets))
 
     def show(params, state, batch, rng):
-        _, teacher_z, _ = embed(params, state, batch, rng)
-        probabilities = dino_targets(
-            scores(teacher_z[0], matrix(state.teacher["projector"])), state.extra["center"], temperature(state.step)
-        )
-        return {"targets": probabilities[:, :256]} | attention_rows(backbone, state.teacher["backbone"], batch["views"])
+        crops = batch["views"][:8]
+        student_z, teacher_z, _ = embed(params, state, batch, rng)
+        student = jax.nn.softmax(scores(student_z[1, :8], matrix(params["projector"])) / student_temp)
+        teacher = scores(teacher_z[0, :8], matrix(state.teacher["projector"]))
+        targets = dino_targets(teacher, state.extra["center"], temperature(state.step))
+        highest, numbers = jax.lax.top_k(targets, min(SHOWN, prototypes))
+        predicted = jnp.take_along_axis(student, numbers, axis=1)
+        found = {"crops": crops, "prototypes": numbers, "teacher": highest, "student": predicted}
+        return found | attention_rows(backbone, state.teacher["backbone"], crops)
 
     guards = {"method.centring": centring, "method.teacher_temp < method.student_temp": teacher_temp < student_temp}
     return Method(

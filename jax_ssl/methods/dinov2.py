@@ -15,8 +15,7 @@ from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, koleo
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
-from jax_ssl.models.heads import Tokens
-from jax_ssl.models.micro import MicroBatched
+from jax_ssl.models.heads import Tokens, check_tokens
 from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
 from jax_ssl.optim.schedules import constant, teacher_momentum
 
@@ -34,10 +33,7 @@ def make(backbone, clock, *, prototypes=65536, hidden=2048, bottleneck=256, patc
     patches have the fixed size of the largest mask; the padding costs time in the head too. Each of the three weights
     may be zero. The other keywords are DINO's.
     """
-    if isinstance(backbone, MicroBatched):
-        raise UserError("micro_batch is not for DINOv2, which needs the patches of whole images: set it to 0.")
-    if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
-        raise UserError("DINOv2 needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
+    check_tokens(backbone, "DINOv2")
     bounds.one_of("method.", dict(centring=centring), ("sinkhorn_knopp", "mean", "none"))
     check_head(prototypes, hidden, bottleneck, chunks, student_temp=student_temp, teacher_temp=teacher_temp,
                warmup_teacher_temp=warmup_teacher_temp)  # fmt: skip

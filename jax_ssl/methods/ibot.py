@@ -14,8 +14,7 @@ from jax_ssl.losses import cross_entropy, dino, dino_center, dino_targets, sum_i
 from jax_ssl.losses.diagnostics import prototype_use, spread
 from jax_ssl.models import apply
 from jax_ssl.models.attention import attention_rows
-from jax_ssl.models.heads import Tokens
-from jax_ssl.models.micro import MicroBatched
+from jax_ssl.models.heads import Tokens, check_tokens
 from jax_ssl.models.prototypes import DinoHead, check_head, matrix, scores
 from jax_ssl.optim.schedules import epoch_ramp, teacher_momentum
 
@@ -32,10 +31,7 @@ def make(backbone, clock, *, prototypes=8192, hidden=2048, bottleneck=256, norm_
     rectangles, the last one trimmed, and hide exactly the drawn number of patches; those of the official code may hide
     fewer.
     """
-    if isinstance(backbone, MicroBatched):
-        raise UserError("micro_batch is not for iBOT, which needs the patches of whole images: set it to 0.")
-    if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
-        raise UserError("iBOT needs model.name='vit' with model.pool='cls': it compares patches as well as images.")
+    check_tokens(backbone, "iBOT")
     check_head(
         prototypes, hidden, bottleneck, chunks, student_temp=student_temp, teacher_temp=teacher_temp,
         warmup_teacher_temp=warmup_teacher_temp, teacher_patch_temp=teacher_patch_temp,

@@ -10,13 +10,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.apply import first_layers
 from jax_ssl.models.conv import convolve
-from jax_ssl.models.features import Features
+from jax_ssl.models.features import of_map
 from jax_ssl.models.norm import BatchNorm
 from jax_ssl.models.resnet import KERNEL_INIT
 
@@ -62,8 +61,7 @@ class AlexNet(nn.Module):
             if number in POOLED and number + 1 != self.end:
                 x = x if kind.batch_norm or number == 4 else local_response(x)
                 x = nn.max_pool(x, (3, 3), (2, 2))
-        x = rearrange(x.astype(jnp.float32), "b h w d -> b (h w) d")
-        return Features(x.mean(1), x, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
+        return of_map(x)
 
     def conv(self, number: int) -> nn.Conv:
         kind, side = self.kind, SIDES[number]

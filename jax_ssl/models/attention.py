@@ -16,7 +16,7 @@ def attention_rows(backbone, params, images) -> dict:
     Caron et al. 2021, https://arxiv.org/abs/2104.14294, Fig. 1.
     """
     backbone = getattr(backbone, "backbone", backbone)
-    if getattr(backbone, "pool", "mean") == "mean":
+    if not vit.has_class_token(backbone):
         return {}
     rows, columns = images.shape[2] // backbone.patch, images.shape[3] // backbone.patch
     images = images[: max(1, min(8, 2**19 // (rows * columns) ** 2)), 0]  # the maps of all blocks are made: (N, N) each

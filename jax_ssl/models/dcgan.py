@@ -9,11 +9,10 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
-from jax_ssl.models.features import Features
+from jax_ssl.models.features import of_map
 from jax_ssl.models.norm import BatchNorm
 
 NORMAL = nn.initializers.normal(0.02)
@@ -62,8 +61,7 @@ class Encoder(nn.Module):
         x = images.astype(self.dtype)
         for number, width in enumerate(self.widths):
             x = Down(width, number > 0, self.norm_groups, self.dtype)(x, train)
-        patches = rearrange(x.astype(jnp.float32), "b h w d -> b (h w) d")
-        return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, patches.shape[-1]), jnp.float32))
+        return of_map(x)
 
     @property
     def depths(self) -> int:

@@ -6,13 +6,12 @@ Code:  https://github.com/richzhang/colorization, models/colorization_train_val_
 
 import flax.linen as nn
 import jax.numpy as jnp
-from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.apply import first_layers
 from jax_ssl.models.colouring import conv
-from jax_ssl.models.features import Features
+from jax_ssl.models.features import of_map
 from jax_ssl.models.norm import BatchNorm
 
 # Of each stage: channels at width 1, convolutions, what the last one divides the side by, dilation.
@@ -39,8 +38,7 @@ class DilatedVgg(nn.Module):
                 last = number == count - 1
                 x = nn.relu(conv(round(self.width * channels), self.dtype, stride if last else 1, dilation)(x))
             x = BatchNorm(groups=self.norm_groups, use_scale=False, use_bias=False)(x, train)
-        patches = rearrange(x.astype(jnp.float32), "b h w d -> b (h w) d")
-        return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, patches.shape[-1]), jnp.float32))
+        return of_map(x)
 
     @property
     def depths(self) -> int:

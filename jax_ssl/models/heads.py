@@ -8,6 +8,7 @@ from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
+from jax_ssl.models.micro import MicroBatched
 from jax_ssl.models.norm import BatchNorm
 
 
@@ -107,6 +108,16 @@ class Tokens(nn.Module):
         images = self.projector(jnp.concatenate(pooled, axis=1), train)
         patches = (self.patch_projector or self.projector)(patches, train)
         return images, rearrange(patches, "(b v) m d -> b v m d", v=chosen.shape[1]), pooled[0]
+
+
+def check_tokens(backbone: nn.Module, method: str) -> None:
+    """Raises UserError unless `Tokens` can have this backbone. method: its name, for the message."""
+    if isinstance(backbone, MicroBatched):
+        raise UserError(f"micro_batch is not for {method}, which needs the patches of whole images: set it to 0.")
+    if not hasattr(backbone, "patch") or getattr(backbone, "pool", "") != "cls":
+        raise UserError(
+            f"{method} needs model.name='vit' with model.pool='cls': it compares patches as well as images."
+        )
 
 
 class Predicted(nn.Module):

@@ -8,12 +8,11 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-from einops import rearrange
 
 from jax_ssl import bounds
 from jax_ssl.models.apply import first_layers
 from jax_ssl.models.conv import convolve
-from jax_ssl.models.features import Features
+from jax_ssl.models.features import of_map
 from jax_ssl.models.norm import BatchNorm
 from jax_ssl.models.resnet import KERNEL_INIT
 
@@ -57,8 +56,7 @@ class NIN(nn.Module):
             widths = tuple(max(1, round(self.width * channels)) for channels in (OTHERS if number else FIRST))
             side, pool = (5, pools[number]) if number < len(pools) else (3, None)
             x = Block(widths, side, self.norm_groups, self.dtype, pool)(x, train)
-        x = rearrange(x.astype(jnp.float32), "b h w d -> b (h w) d")
-        return Features(x.mean(1), x, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
+        return of_map(x)
 
     @property
     def depths(self) -> int:

@@ -14,7 +14,7 @@ from jax_ssl import bounds
 from jax_ssl.errors import UserError
 from jax_ssl.models.apply import first_layers
 from jax_ssl.models.conv import convolve
-from jax_ssl.models.features import Features
+from jax_ssl.models.features import of_map
 from jax_ssl.models.norm import BatchNorm, LayerNorm
 
 STAGES = {
@@ -92,9 +92,7 @@ class ResNet(nn.Module):
                 padded = partial(_padded, conv, padding=self.padding)
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Block(self.width * 2**stage, stride, self.bottleneck, self.zero_init, padded, norm)(x, train)
-        x = x.astype(jnp.float32)
-        patches = rearrange(x, "b h w d -> b (h w) d")
-        return Features(patches.mean(1), patches, jnp.zeros((len(x), 0, x.shape[-1]), jnp.float32))
+        return of_map(x)
 
     @property
     def depths(self) -> int:

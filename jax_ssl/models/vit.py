@@ -72,7 +72,7 @@ class ViT(nn.Module):
         if keep is not None:
             x = jnp.take_along_axis(x, keep[..., None], axis=1)
 
-        extra, first = [], int(self.pool != "mean")
+        extra, first = [], int(has_class_token(self))
         if first:
             cls = self.token("cls_token")
             extra.append(cls + self.token("cls_position") if self.positions == "learned" else cls)
@@ -185,6 +185,11 @@ def make(*, patch: int, width: int, depth: int, heads: int, mlp_ratio: float, po
     if registers and relative_bias != "none":
         raise UserError(f"model.registers={registers} have no relative position: set one of the two to none.")
     return net
+
+
+def has_class_token(backbone) -> bool:
+    """Whether a network is a transformer with a class token."""
+    return getattr(backbone, "pool", "mean") != "mean"
 
 
 @partial(jax.jit, static_argnums=0)

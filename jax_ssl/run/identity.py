@@ -147,6 +147,12 @@ def _changes(there: dict, here: dict) -> str:
     return "; ".join(found)
 
 
+def same_config(stored: dict, wanted: dict) -> bool:
+    """Whether two configs, as of JSON, are one, when keys that a later version added have their defaults."""
+    names = lambda config: [config.get(section, {}).get("name") for section in ("method", "model")]
+    return stored == wanted or (names(stored) == names(wanted) and _complete(stored) == _complete(wanted))
+
+
 def _complete(config: dict) -> dict[str, Any]:
     """{dotted key: value} of a config; a key that a later version added gets its default."""
     filled = configs.to_dict(configs.from_json(json.dumps(config)))

@@ -17,10 +17,10 @@ import numpy as np
 from etils import epath
 
 from jax_ssl import config, paths
-from jax_ssl.errors import UserError
+from jax_ssl.errors import UserError, sentence_of
 from jax_ssl.run import identity, metrics, outputs, results, stop
 from jax_ssl.run.checks import check
-from jax_ssl.study import budget, charts, evaluation
+from jax_ssl.study import budget, charts
 from jax_ssl.study.cell import PROBED, Job, run_cell
 from jax_ssl.study.report import compare
 
@@ -93,13 +93,17 @@ def jobs(name: str, workdir: str, seeds: str, overrides, seconds: float | None =
 
 
 def finished(name: str, made: list[Job], path: epath.Path) -> dict:
-    """{cell: {seed: newest record}} of the records whose config, but for the seed, is that of the job in `made`."""
+    """{cell: {seed: newest record}} of the records whose config, but for the seed, is that of the job in `made`.
+
+    A key that was added since has its default in the record, as where a run is resumed.
+    """
     known = {job.cell: (config.to_dict(job.settings), job.seconds) for job in made}
     found = {cell: {} for cell in known}
     for record in sorted(paths.json_lines(path), key=lambda record: record["seed"]):
         cell, seed = record["cell"], record["seed"]
         own, seconds = known.get(cell, ({}, 0.0))
-        if (record["suite"], record["config"], record.get("budget", 0.0)) == (name, own | {"seed": seed}, seconds):
+        same = (record["suite"], record.get("budget", 0.0)) == (name, seconds) and cell in known
+        if same and identity.same_config(record["config"], own | {"seed": seed}):
             found[cell][seed] = record
     return found
 
@@ -165,7 +169,7 @@ def compare_runs(folders: list[epath.Path], out: epath.Path) -> None:
         baselines = [record for folder in measured if folder not in runs for record in results.read_results(folder)]
         print(f"its runs on one page: {compare.write(runs, out, with_work=False, baselines=baselines)}")
     except Exception as error:
-        print(f"there is no page over these runs: {evaluation.sentence_of(error)}")
+        print(f"there is no page over these runs: {sentence_of(error)}")
 
 
 def settings_line(made: list[Job], overrides) -> str:

@@ -13,10 +13,6 @@ from jax_ssl.benchmark import step
 from jax_ssl.errors import UserError
 
 STEPS = 12  # that are timed
-IN_EPOCHS = (
-    "optim.warmup_epochs", "optim.late_epochs", "optim.milestones", "method.warmup_teacher_epochs",
-    "method.queue_from_epoch",
-)  # fmt: skip
 
 
 def read(folder: epath.Path, seconds: float) -> dict | None:
@@ -46,6 +42,12 @@ def measure(settings, seconds: float, folder: epath.Path) -> dict:
     return found
 
 
+def keys_in_epochs(settings) -> list[str]:
+    """The keys of optimiser and method that are counted in epochs, by their names."""
+    counts = lambda name: "epoch" in name or name == "milestones"
+    return [f"{section}.{name}" for section in ("optim", "method") for name in settings[section] if counts(name)]
+
+
 def flags_of_length(settings, found: dict, probes: int = 0) -> list[str]:
     """The overrides that give a config the length of a budget; what it counts in epochs keeps its share of the run.
 
@@ -53,12 +55,11 @@ def flags_of_length(settings, found: dict, probes: int = 0) -> list[str]:
     """
     factor = found["epochs"] / settings.epochs
     flags = [f"--config.epochs={found['epochs']!r}"]
-    for key in IN_EPOCHS:
+    for key in keys_in_epochs(settings):
         section, name = key.split(".")
-        if name in settings[section]:
-            value = settings[section][name]
-            longer = tuple(factor * each for each in value) if isinstance(value, tuple) else factor * value
-            flags.append(f"--config.{key}={longer!r}")
+        value = settings[section][name]
+        longer = tuple(factor * each for each in value) if isinstance(value, tuple) else factor * value
+        flags.append(f"--config.{key}={longer!r}")
     if probes:
         flags.append(f"--config.probe_every={max(1, found['steps'] // probes)}")
     return flags

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from jax_ssl.data import cutouts
-from jax_ssl.errors import DataError, RunError, UserError
+from jax_ssl.errors import DataError, RunError, UserError, sentence_of
 from jax_ssl.evaluate import emergence, finetune, offline
 from jax_ssl.study import cases, frozen, layers, measure, overview, pretext, rulers
 
@@ -117,12 +117,6 @@ def run_each(jobs: dict[str, Callable], networks, say) -> None:
             f"Not measured: {', '.join(failed)}. The reasons are above, and the other numbers in "
             f"{networks.out}/results.jsonl."
         )
-
-
-def sentence_of(error: Exception) -> str:
-    """What an error says, on one line; with its kind, where it was not foreseen."""
-    first = str(error).partition("\n")[0]
-    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
 
 
 def rows_of(networks, say) -> tuple:

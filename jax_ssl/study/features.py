@@ -107,7 +107,8 @@ def write(part: Unfinished, making: Making, images: Split, say, facts: dict) -> 
     """Writes the features that are still missing, and leaves out of `images` what can't be read."""
     images.left_out |= set(np.flatnonzero(~part.read).tolist())
     flags, begin, count = collections.deque(), part.done, len(images.all)
-    what = f"features of {facts.get('weights', 'the network')}, {facts.get('split', '')} images"
+    split = f", {facts['split']} images" if "split" in facts else ""
+    what = f"features of {facts.get('weights', 'the network')}{split}"
     counter, parts = Counter(what, count - begin, say), jax.process_count() if making.shared else 1
 
     def batches():

@@ -72,7 +72,7 @@ def export(network: Network, form: str, out) -> list[str]:
     """Writes a network as a file, or as a folder for Transformers; returns lines about it. Raises UserError."""
     scheme = official(network, form) if form != "huggingface" else of_transformers(network)
     tensors = named(network, scheme)
-    tensors = as_timm(network, tensors) if form == "timm" else tensors
+    tensors = as_timm(tensors) if form == "timm" else tensors
     model = network.model
     about = [f"{len(tensors)} tensors, named as {scheme.name}"]
     if form == "huggingface":
@@ -147,7 +147,7 @@ def resnet_names(network: Network) -> set[str]:
     return names
 
 
-def targets(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
+def targets(network: Network) -> dict[str, np.ndarray]:
     """{target of a rule: array}, with positions as files hold them."""
     model, backbone = network.model, dict(network.params["backbone"])
     tree = {"backbone": backbone, "stats": network.stats, "extra": network.extra}
@@ -191,7 +191,7 @@ def with_both_biases(encoder: dict) -> dict:
 
 def named(network: Network, scheme: Scheme) -> dict[str, np.ndarray]:
     """{name in the other library: array}. Raises UserError for a parameter of the backbone that it has no name for."""
-    there, tensors, used = targets(network, scheme), {}, set()
+    there, tensors, used = targets(network), {}, set()
     rules = (*scheme.rules, *(rule for part in scheme.parts for rule in part.rules))
     rules = [rule for rule in rules if rule.target.startswith(WRITTEN)]
     newest = scheme in (hugging_face.DINOV3, hugging_face.DINOV3_GATED)
@@ -230,7 +230,7 @@ def name_of(rule: Rule, block: int, newest: bool) -> str:
     return text.split("|")[0].replace("\\", "")
 
 
-def as_timm(network: Network, tensors: dict) -> dict:
+def as_timm(tensors: dict) -> dict:
     """Official tensors as timm has them: without a mask token, and with registers positions of patches alone."""
     renamed = {name.replace("mlp.w12", "mlp.fc1").replace("mlp.w3", "mlp.fc2"): x for name, x in tensors.items()}
     renamed = {name.replace("register_tokens", "reg_token"): x for name, x in renamed.items() if name != "mask_token"}

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,11 @@ def size(path: Path) -> int:
         return 0
 
 
+def images_done(features: Path, count: int) -> int:
+    """How many of `count` images have features: a byte each in KEY.read, or all of them when there is KEY.npy."""
+    return count if list(features.glob("*.npy")) else sum(map(size, features.glob("*.read")))
+
+
 def digests(out: Path) -> dict[str, str]:
     files = sorted(out.iterdir()) if out.is_dir() else [out]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
@@ -94,19 +100,20 @@ def main() -> None:
         told = process.communicate()[0]
         assert process.returncode == 0, told
         print(f"{args.kind}: {args.images:,} images in {time.time() - begun:.0f} s undisturbed", flush=True)
+        shutil.rmtree(run / "features")
         out = root / "killed" / OUT[args.kind]
-        read = out.with_name(f"{out.name}.partial") / "read.u8"  # a byte for each image that is done
+        done = lambda: images_done(run / "features", args.images)
         for share in sorted(draw.uniform(0.02, 0.98) for _ in range(args.kills)):
             wait = draw.uniform(0, 0.3)  # so that it is killed anywhere in a batch
             process, due = start(run, root / "images", out), []
 
             def reached(share=share, wait=wait, due=due):
-                if not due and size(read) >= share * args.images:
+                if not due and done() >= share * args.images:
                     due.append(time.time() + wait)
                 return bool(due) and time.time() >= due[0]
 
             kill_when(process, reached)
-            print(f"killed with {size(read):,} images done", flush=True)
+            print(f"killed with {done():,} images done", flush=True)
         made = out.with_name(f".{out.name}.tmp")
         process = start(run, root / "images", out)
         kill_when(process, made.exists)

@@ -107,6 +107,18 @@ def runs_nothing_more(micro, tmp_path, monkeypatch, capsys):
     assert "temperature" in capsys.readouterr().err
     made = ablate.jobs("micro", str(tmp_path / "other"), "0", [*FLAGS, "--config.method.temperature=0.5"])
     assert ablate.finished("micro", made, tmp_path / "ablations.jsonl") == {cell: {} for cell in MICRO.cells}
+    older_version_counts(found[0], tmp_path)
+
+
+def older_version_counts(record, tmp_path):
+    """A record without a key that was added since, where the cell has its default."""
+    made = ablate.jobs("micro", str(tmp_path / "other"), "0", FLAGS)
+    old = record | {"config": record["config"] | {"optim": dict(record["config"]["optim"])}}
+    del old["config"]["optim"]["clip_per"], old["config"]["on_collapse"]
+    (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n")
+    assert ablate.finished("micro", made, tmp_path / "old.jsonl")[old["cell"]] == {0: old}
+    made = ablate.jobs("micro", str(tmp_path / "other"), "0", [*FLAGS, "--config.optim.clip_per=module"])
+    assert not any(ablate.finished("micro", made, tmp_path / "old.jsonl").values())
 
 
 def test_a_report_names_its_images_and_what_differs_from_its_suite(tmp_path):

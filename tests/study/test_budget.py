@@ -5,6 +5,7 @@ import pytest
 from jax_ssl import config
 from jax_ssl.errors import UserError
 from jax_ssl.study import budget
+from tests.small import METHODS
 
 SPEED = {"step_ms": 30.0, "flops": 1e9, "device_kind": "cpu", "examples": 1000, "step_ms_low": 29.0}
 
@@ -32,3 +33,15 @@ def test_what_is_counted_in_epochs_keeps_its_share_of_the_run():
     untouched = budget.limited(flags, {"epochs": 5.0, "steps": 90})
     assert untouched.probe_every == config.load("swav:tiny", []).probe_every
     assert made.method.freeze_steps == untouched.method.freeze_steps  # is counted in steps
+
+
+def test_a_key_whose_name_speaks_of_epochs_is_counted_in_epochs():
+    """So a new one can't be forgotten, unless it is outside of optimiser and method."""
+    found = set()
+    for name in METHODS:
+        settings = config.load(name, [])
+        counted = set(budget.keys_in_epochs(settings))
+        assert set(config.keys_like(settings, "epoch")) - {"epochs"} <= counted
+        found |= counted
+    of_optim, of_methods = ("late_epochs", "milestones", "warmup_epochs"), ("queue_from_epoch", "warmup_teacher_epochs")
+    assert found == {*(f"optim.{key}" for key in of_optim), *(f"method.{key}" for key in of_methods)}

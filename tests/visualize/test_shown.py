@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jax_ssl.visualize import cpc, jigsaw, pictures, rotnet, shown
+from jax_ssl.visualize import cpc, dino, jigsaw, pictures, rotnet, shown
 
 IMAGES = np.full((2, 8, 16, 16, 3), 0.5, np.float32)
 
@@ -50,3 +50,16 @@ def test_the_right_candidate_has_a_green_frame_and_the_others_another():
     (name, page), = cpc.draw(given).items()
     frames = framed_cells(page, 8, 2)
     assert name == "candidates" and frames[:, 2:].tolist() == right.tolist() and frames[0, 0] is None
+
+
+def test_a_pair_of_bars_for_each_of_the_teachers_first_prototypes():
+    teacher, student = np.array([[0.5, 0.25], [0.75, 0.0], [0.1, 0.1]]), np.array([[0.25, 0.5], [0.0, 0.0], [0.2, 0.1]])
+    given = {"crops": np.full((3, 2, 8, 8, 3), 0.5), "prototypes": np.array([[65535, 3], [7, 0], [1, 2]]),
+             "teacher": teacher, "student": student}  # fmt: skip
+    drawn = dino.draw(given)
+    assert set(drawn) == {"targets"} and set(dino.draw(given | {"attention": IMAGES})) == {"targets", "attention"}
+    panels = [axes for axes in drawn["targets"].axes if axes.patches]
+    heights = [[bar.get_height() for bar in axes.patches] for axes in panels]
+    np.testing.assert_array_equal(heights, np.concatenate([teacher, student], axis=1))
+    assert [text.get_text() for text in panels[0].get_xticklabels()] == ["65535", "3"]
+    assert {axes.get_ylim() for axes in panels} == {(0.0, 0.75)}  # one scale, to compare images

@@ -1,7 +1,6 @@
 """Finds images of a folder by their features: those nearest to a query, and groups of near-duplicates."""
 
 import os
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,36 +10,13 @@ from jax_ssl.data.decode import BrokenImage, decode
 from jax_ssl.data.pipeline import centre_crop
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn
-from jax_ssl.study import features
-from jax_ssl.study.embed import images
-from jax_ssl.study.embed.images import Network
+from jax_ssl.study.embed.images import Folder, Network
 from jax_ssl.visualize import pictures
 
 DRAWN = 12  # groups of duplicates on the picture, at most
 IN_A_ROW = 8
 SIDE = 128  # pixels of an image on the picture
 NEAR = 20  # images that are compared with each image for duplicates
-
-
-class Folder(NamedTuple):
-    """All readable images of a folder and their features, float32 (N, D). images[array of numbers] reads some."""
-
-    features: np.ndarray
-    files: list[str]
-    images: object
-
-
-def open_folder(network: Network, folder: str, say=print) -> Folder:
-    """The Folder; its features are kept beside the run, so that the next query is answered at once."""
-    source = images.source_of(folder)
-    split = images.split_of(source, network.settings, say=say)
-    stream = lambda batches: encoder.outputs(network.encode, batches)
-    making = features.Making(stream, lambda: encoder.batch_size(network.encode, split.size))
-    facts = {"weights": network.name, "of": folder}
-    found = features.make_or_load(making, split, network.digest, network.out, facts, say)
-    if not len(found):
-        raise UserError(f"None of the images of {folder} can be read: repair them.")
-    return Folder(found, [source.describe(int(record)) for record in split.records], split)
 
 
 def nearest(network: Network, folder: Folder, query: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

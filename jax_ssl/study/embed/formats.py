@@ -12,6 +12,7 @@ import io
 import math
 import os
 import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ BLOCK = 4096  # rows that are written at once
 
 
 class Table(NamedTuple):
-    """N images. features: float32 (N, D); files, labels: text; thumbs[i]: JPEG bytes; plane: float (N, 2) or None.
+    """N images. features: float32 (N, D); files, labels: text; thumbs: numbers -> JPEGs; plane: float (N, 2) or None.
 
     near: (ids int (N, K), cosines (N, K)) of the nearest other images, or None.
     """
@@ -35,7 +36,7 @@ class Table(NamedTuple):
     features: np.ndarray
     files: list[str]
     labels: list[str]
-    thumbs: object
+    thumbs: Callable[[np.ndarray], Iterable[bytes]]
     plane: np.ndarray | None = None
     near: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -106,7 +107,8 @@ def write_parquet(path: Path, table: Table) -> str:
             if table.near is not None:
                 ids, cosines = table.near
                 columns["neighbors"] = [{"ids": ids[i].tolist(), "distances": (1 - cosines[i]).tolist()} for i in rows]
-            columns["image"] = [{"bytes": table.thumbs[i], "path": table.files[i]} for i in rows]
+            thumbs = zip(rows, table.thumbs(np.array(rows)))
+            columns["image"] = [{"bytes": thumb, "path": table.files[i]} for i, thumb in thumbs]
             writer.write_table(pa.table(columns, schema=pa.schema(fields)))
     return ""
 
@@ -130,8 +132,8 @@ def write_projector(path: Path, table: Table) -> str:
     side = min(SIDE, MOST_PIXELS // math.ceil(math.sqrt(count)))
     columns = math.ceil(math.sqrt(count))
     sprite = Image.new("RGB", (columns * side, columns * side))
-    for place, number in enumerate(chosen):
-        picture = Image.open(io.BytesIO(table.thumbs[number])).resize((side, side))
+    for place, thumb in enumerate(table.thumbs(chosen)):
+        picture = Image.open(io.BytesIO(thumb)).resize((side, side))
         sprite.paste(picture, (place % columns * side, place // columns * side))
     sprite.save(path / "sprite.png")
     (path / "projector_config.pbtxt").write_text(

@@ -1,13 +1,15 @@
-"""A network, and all images of a folder, for `embed` and `find`."""
+"""A network, all images of a folder and their features, for `embed` and `find`."""
 
 import functools
 import io
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jax_ssl import encoder, paths
 from jax_ssl.data import selection
 from jax_ssl.data.about import digest, printable
 from jax_ssl.data.broken import Broken
@@ -18,7 +20,6 @@ from jax_ssl.data.source import Source
 from jax_ssl.data.split import Split
 from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
-from jax_ssl.paths import is_remote
 from jax_ssl.study import features, measure
 
 THUMB = 64  # pixels of a thumbnail
@@ -34,15 +35,23 @@ class Network(NamedTuple):
     out: str  # where features may be kept
 
 
-def open_network(run, weights, which, size, out, say=print) -> Network:
+class Folder(NamedTuple):
+    """All readable images of a folder, and their features, float32 (N, D), mapped. images[numbers] reads some."""
+
+    features: np.ndarray
+    files: list[str]
+    images: Split
+
+
+def open_network(run, weights, which, size, say=print) -> Network:
     """The Network of --run, with `which` of its networks, or of the file --weights. Raises UserError."""
     if (run is None) == (weights is None):
         raise UserError("Give the network: --run=FOLDER of a run, or --weights=FILE.")
     overrides = [f"--config.data.eval_size={size}"] if size else []
     if run is not None:
-        found = measure.choose(measure.open_run(run, overrides, out, say), [which or "student"], say)
+        found = measure.choose(measure.open_run(run, overrides, say=say), [which or "student"], say)
     else:
-        found = measure.open_file(weights, out, which, overrides, say)
+        found = measure.open_file(weights, f"results/{paths.resolve(weights).stem}", which, overrides, say)
     name = found.names[-1]
     encode = at_depth(measure.trained(found, name), found.settings.feature_depth)
     return Network(encode, found.settings, features.fingerprint(encode), name, found.out)
@@ -56,19 +65,35 @@ def source_of(folder: str) -> Source:
         name=f"folder:{printable(folder)}", count=len(names), labels=None, classes=0, images=None,
         read=lambda record, *reduction: decode(read_bytes(root, names[record]), names[record], *reduction),
         describe=lambda record: printable(names[record]), identity=digest("\0".join(names)),
-        state=None if is_remote(root) else state,
+        state=None if paths.is_remote(root) else state,
     )  # fmt: skip
 
 
-def split_of(source: Source, settings: ConfigDict, first: int = 0, say=print) -> Split:
-    """The images from number `first` on, as the network gets them. One that can't be read is left out, and said."""
-    broken = Broken(source.name, source.count, 1.0, say)
-    return Split(source, np.arange(first, source.count), settings.data, broken)
+def split_of(source: Source, settings: ConfigDict, say=print) -> Split:
+    """All images, as the network gets them. One that can't be read is left out, and said."""
+    return Split(source, np.arange(source.count), settings.data, Broken(source.name, source.count, 1.0, say))
+
+
+def open_folder(network: Network, folder: str, say=print) -> Folder:
+    """The Folder; its features are kept beside the run, so that the next call has them, or goes on after a kill."""
+    source = source_of(folder)
+    split = split_of(source, network.settings, say)
+    stream = lambda batches: encoder.outputs(network.encode, batches)
+    making = features.Making(stream, lambda: encoder.batch_size(network.encode, split.size))
+    facts = {"weights": network.name, "of": folder}
+    found = features.make_or_load(making, split, network.digest, network.out, facts, say)
+    return Folder(found, [source.describe(int(record)) for record in split.records], split)
 
 
 def label_of(file: str) -> str:
     """The name of the folder that a file is in, "" at the top."""
     return file.rpartition("/")[0].rpartition("/")[2]
+
+
+def thumbnails(split: Split, numbers: np.ndarray) -> Iterator[bytes]:
+    """A small JPEG of each of the readable images of these numbers, which are read again."""
+    for begin in range(0, len(numbers), encoder.BATCH):
+        yield from map(thumbnail, split[numbers[begin : begin + encoder.BATCH]])
 
 
 def thumbnail(image: np.ndarray) -> bytes:

@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 
 from jax_ssl import __version__
-from jax_ssl.study import evaluation, frozen, measure
+from jax_ssl.errors import sentence_of
+from jax_ssl.study import frozen, measure
 from jax_ssl.study.report import facts, page
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -27,7 +28,7 @@ def write_page(workdir: str, command: str, look: bool, table: frozen.Table | Non
         page.write(workdir, look=look and jax.process_count() == 1, table=table, say=say)
         say(f"a page with all of it: {workdir}/{page.NAME}")
     except Exception as error:
-        cause = evaluation.sentence_of(error)
+        cause = sentence_of(error)
         say(f"The run is finished and saved, but its page is not written: {cause} (report --run={workdir} tries again)")
 
 

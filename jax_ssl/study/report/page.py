@@ -17,7 +17,6 @@ from jax_ssl.study.report import features, numbers, origin, pictures, sections, 
 from jax_ssl.study.report.html import Html, join, plain, tag
 
 NAME = "report.html"
-MOST = 5_000_000  # bytes of a page
 ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E%3Ccircle cx='4' cy='4' " \
     "r='3' fill='%230072b2'/%3E%3C/svg%3E"  # fmt: skip
 

@@ -53,7 +53,7 @@ def result(facts: Facts) -> Html:
     for task, title in (("knn", "kNN"), ("linear", "Linear probe"), ("pretext", "Its own puzzle")):
         rows = summary.rows(facts.results, task)
         if rows:
-            panels.append(bar_panel(task, title, rows))
+            panels.append(bar_panel(title, rows))
     facts_list = [tag("div", tag("dt", name), tag("dd", fact)) for name, fact in facts.introduction.items()]
     told = facts.started.get("hardware") or next((summary.protocol_of(r).get("hardware") for r in facts.results
                                                   if summary.protocol_of(r).get("hardware")), "")  # fmt: skip
@@ -74,7 +74,7 @@ def folder_of(facts: Facts) -> str:
     return shlex.quote(own[0] if own else f"runs/{facts.name}")
 
 
-def bar_panel(task: str, title: str, rows) -> Html:
+def bar_panel(title: str, rows) -> Html:
     values = [(row.label, 100 * row.value, "trained" if row.record["weights"] in ("student", "teacher") else "base")
               for row in rows]  # fmt: skip
     k = f", k = {rows[0].record['k']}" if rows[0].record.get("k") else ""

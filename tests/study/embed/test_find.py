@@ -1,11 +1,11 @@
 import numpy as np
 
-from jax_ssl.study.embed import find
+from jax_ssl.study.embed import find, images
 from jax_ssl.study.neighbours import nearest_others
 
 
 def folder(features):
-    return find.Folder(np.asarray(features, np.float32), [f"{n}.png" for n in range(len(features))], None)
+    return images.Folder(np.asarray(features, np.float32), [f"{n}.png" for n in range(len(features))], None)
 
 
 def test_groups_of_duplicates_are_linked_by_their_nearest():

@@ -1,12 +1,14 @@
+import io
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_ssl import __main__ as command
 from jax_ssl import encoder
 from jax_ssl.study.embed import images
-from jax_ssl.study.embed.store import Store
+from jax_ssl.study.unfinished import Unfinished
 from tests.runs import save_run
 from tests.small import small
 from tests.study.report.example import make_images
@@ -40,23 +42,34 @@ def test_a_killed_call_is_taken_up_and_ends_with_the_same_bytes(run, folder, tmp
     if name == "x.parquet":
         pytest.importorskip("pyarrow")
     assert embed(run, folder, tmp_path / f"whole_{name}") == 0
-    add = Store.add
+    shutil.rmtree(run / "features")
+    add = Unfinished.add
 
-    def killed(store, *batch):
-        if store.done >= 16:
+    def killed(part, *batch):
+        if part.done >= 16:
             raise KeyboardInterrupt
-        add(store, *batch)
+        add(part, *batch)
 
-    monkeypatch.setattr(Store, "add", killed)
+    monkeypatch.setattr(Unfinished, "add", killed)
     assert embed(run, folder, tmp_path / name) == 130
     assert not (tmp_path / name).exists()
-    monkeypatch.setattr(Store, "add", add)
+    monkeypatch.setattr(Unfinished, "add", add)
     capsys.readouterr()
     assert embed(run, folder, tmp_path / name) == 0
     told = capsys.readouterr().out
     assert "going on from image 16 of 29" in told and "1 images could not be read" in told
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+def test_thumbnails_are_of_the_images_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(encoder, "BATCH", 2)
+    split = images.split_of(images.source_of(str(folder)), small("moco"), say=lambda line: None)
+    split.left_out = {0}
+    coded = list(images.thumbnails(split, np.array([4, 0, 7])))
+    assert coded == [images.thumbnail(image) for image in split[np.array([4, 0, 7])]] and len(set(coded)) == 3
+    large = Image.open(io.BytesIO(images.thumbnail(np.zeros((224, 224, 3), np.uint8))))
+    assert large.size == (images.THUMB, images.THUMB)
 
 
 def test_names_labels_and_features_belong_together(run, folder, tmp_path):

@@ -28,7 +28,7 @@ def test_what_was_just_measured_is_not_opened_and_fitted_again(tmp_path, monkeyp
     x = blobs(each=len(labels))[0][: len(labels)]
     predicted = (labels + (np.arange(len(labels)) == 0)) % splits.classes
     row = cases.Row("student", Case("student", Side(x), Side(x, labels, splits.test), splits.classes), {})
-    line = frozen.Line(row, Measured({}, {"predicted": predicted}, 1.0, 1.0), [])
+    line = frozen.Line(row, Measured({}, {"predicted": predicted}, 1.0), [])
     table = frozen.Table(measure.Networks(settings, "", "", 3, ("student",), {}), splits, [line])
     for place, name in ((measure, "open_run"), (linear, "fit")):
         monkeypatch.setattr(place, name, lambda *_, **__: pytest.fail("it was done before"))

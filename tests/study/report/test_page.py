@@ -41,7 +41,7 @@ def test_names_are_text_and_nothing_else(written):
 
 
 def test_nothing_comes_from_outside_and_the_policy_says_so(written):
-    assert len(written) < page.MOST
+    assert len(written) < 5_000_000  # bytes, so that it can be mailed
     outside = re.findall(r'(?:src|href)="(?!data:|#)[^"]*|url\(|@import|https?://(?!www.w3.org)', written)
     assert not outside
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', written)[1].replace("&#x27;", "'")
