@@ -55,9 +55,9 @@ def hangup():
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def kept_by_nobody():
-    """For a file whose large programs no other test compiles: to write them down would take a twentieth of its time."""
+    """For tests whose large programs no other test compiles: to write them down takes a twentieth of their time."""
     name = "jax_persistent_cache_min_compile_time_secs"
     before = getattr(jax.config, name)
     jax.config.update(name, float("inf"))

@@ -62,6 +62,7 @@ def assert_equal(a, b):
             np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
+@pytest.mark.usefixtures("kept_by_nobody")
 @pytest.mark.seal(1)
 @pytest.mark.seal(6)
 @pytest.mark.parametrize("name", METHODS)
