@@ -62,14 +62,14 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     example: shapes of the global raw batch; resident: the images that live on the devices, or (), or their shapes.
     """
     batch = jax.eval_shape(prepare, example, resident)
-    shapes = jax.eval_shape(lambda b: core.create(method, tx, jax.random.key(0), b), batch)
+
+    @jax.jit  # traced once, for its shapes and for the program, of which XLA removes the forward pass on zeros
+    def init(key):
+        return core.create(method, tx, key, jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch))
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
     layout = sharding.state_layout(shapes, mesh, fsdp_min_size)
     split, whole = sharding.batched(mesh), sharding.replicated(mesh)
-
-    def init(key):
-        # Only the shapes of the batch matter here: XLA removes the forward pass on zeros.
-        zeros = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch)
-        return core.create(method, tx, key, zeros)
 
     def step(state, raw, resident):
         return core.train_step(method, tx, state, prepare(raw, resident))

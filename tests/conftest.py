@@ -22,8 +22,9 @@ if CACHE:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 # Tracing makes millions of small objects that live long: looking through them for cycles takes a twentieth of the time.
-gc.set_threshold(200_000, 20, 1000)
+gc.set_threshold(1_000_000, 20, 1000)
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jax_ssl import config  # noqa: E402
@@ -52,6 +53,20 @@ def hangup():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def kept_by_nobody():
+    """For tests whose large programs no other test compiles: to write them down takes a twentieth of their time."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    yield
+    jax.config.update(name, before)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported now stays: no search for cycles has to go through it
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,8 +5,6 @@ NMI and AMI divide by the arithmetic mean of the two entropies, which is scikit-
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.special import gammaln
 
 TINY = np.finfo(np.float64).eps
 
@@ -53,6 +51,8 @@ def expected_information(table) -> float:
 
     Counts of an overlap are hypergeometric. Parts of equal size give equal terms, so each pair of sizes is done once.
     """
+    from scipy.special import gammaln  # as below: half of what importing jax takes, and `train` imports this file
+
     total = int(table.sum())
     logs = gammaln(np.arange(total + 1) + 1.0)  # log n!
     (rows, row_times), (columns, column_times) = (
@@ -87,6 +87,8 @@ def one_to_one(table) -> np.ndarray:
 
     Kuhn 1955 (the Hungarian method). With more clusters than classes some stay without.
     """
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(table, maximize=True)
     found = np.full(table.shape[1], -1)
     found[columns] = rows

@@ -18,6 +18,7 @@ from jax_ssl.models.prototypes import DinoHead, matrix, scores
 from tests.methods.test_contract import first_batch
 from tests.small import small
 
+pytestmark = pytest.mark.usefixtures("kept_by_nobody")
 KEY = jax.random.key(5)
 
 

@@ -14,6 +14,7 @@ from jax_ssl.optim import schedules
 from tests.methods.test_contract import first_batch
 from tests.small import small
 
+pytestmark = pytest.mark.usefixtures("kept_by_nobody")
 CLOCK = schedules.Clock(10.0, 100)
 train_network = jax.jit(apply.train, static_argnums=0)
 

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jax_ssl import sharding
 from jax_ssl.views import device as on_device
 from tests.pictures import RECIPE
 
@@ -254,13 +255,17 @@ def test_prepare_makes_every_group_and_takes_config_dicts():
         np.testing.assert_array_equal(array, configured[name])
 
 
-def test_prepare_is_the_same_on_any_mesh():
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_prepare_is_the_same_on_any_mesh(fsdp):
     raw, resident = raw_batch(16, 2, 32)
-    prepared = jax.jit(on_device.prepare(dict(views=[RECIPE]), (0.5,) * 3, (0.25,) * 3))
-    alone = prepared(raw, resident)["views"]
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    over_images = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    together = prepared(jax.device_put(raw, over_images), jax.device_put(resident, everywhere))["views"]
-    assert together.sharding.is_equivalent_to(over_images, together.ndim)
-    np.testing.assert_allclose(together, alone, atol=1e-4)
+    raw["local"] = raw_batch(16, 3, 16, seed=1)[0]["views"]
+    crops = dict(views=[RECIPE], local=[dict(RECIPE, size=16, count=3)])
+    prepared = jax.jit(on_device.prepare(crops, (0.5,) * 3, (0.25,) * 3))
+    alone = prepared(raw, resident)
+    mesh = sharding.make_mesh(fsdp)
+    placed = jax.device_put(raw, sharding.batched(mesh)), jax.device_put(resident, sharding.replicated(mesh))
+    with jax.set_mesh(mesh):
+        together = prepared(*placed)
+    for name, views in together.items():
+        assert views.sharding.is_equivalent_to(sharding.batched(mesh), views.ndim)
+        np.testing.assert_allclose(views, alone[name], atol=1e-4)
