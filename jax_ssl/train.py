@@ -67,7 +67,7 @@ def compile_step(method, tx, prepare, mesh, example, resident=(), fsdp_min_size=
     def init(key):
         return core.create(method, tx, key, jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch))
 
-    shapes = jax.eval_shape(init, jax.random.key(0))
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0)))  # a compiler alone draws no key
     layout = sharding.state_layout(shapes, mesh, fsdp_min_size)
     split, whole = sharding.batched(mesh), sharding.replicated(mesh)
 

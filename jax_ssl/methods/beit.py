@@ -51,13 +51,13 @@ def own_tokenizer(mean, std, *, temperature, final_temperature, **network) -> To
     return without_weights(dvae.DVae(encoder), mean, std)
 
 
-def make(backbone, clock, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3, std=(0.5,) * 3,
-         planned=False) -> Method:  # fmt: skip
+def make(backbone, clock, planned=False, *, tokenizer, beside, mask_ratio=0.383, mean=(0.5,) * 3,
+         std=(0.5,) * 3) -> Method:  # fmt: skip
     """tokenizer: the folder of a run of method dvae. Its codes are the targets; it is frozen.
 
     "" = one with the settings `beside` is trained together with the transformer, by its loss on the same images, for
     a first try in one command. mean, std: data.mean and data.std, as the tokenizer may use another normalisation.
-    planned: one that is yet to be trained has the shapes of `beside`, which are all that a plan needs.
+    planned: no setting; a plan says so. A tokenizer yet to be trained then has the shapes of `beside`.
     """
     if not hasattr(backbone, "patch") or not hasattr(backbone, "depth"):
         raise UserError("BEiT hides patches of a transformer: set model.name='vit'.")
