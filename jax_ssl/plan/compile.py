@@ -76,14 +76,17 @@ def trace(config, devices):
 
 
 def compiled(traced, quick: bool):
-    """The program of a traced step. The level is the compiler's, not the program's: it has no flag of a call."""
-    level = jax.config.jax_optimization_level
-    if quick:
-        jax.config.update("jax_optimization_level", "O1")
+    """The program of a traced step, which a cache of programs does not keep: without a TPU it can't be read again."""
+    level = "O1" if quick else jax.config.jax_optimization_level  # the compiler's: it has no flag of a call
+    options = {"jax_optimization_level": level, "jax_persistent_cache_min_compile_time_secs": float("inf")}
+    before = {name: getattr(jax.config, name) for name in options}
     try:
+        for name, value in options.items():
+            jax.config.update(name, value)
         return traced.lower().compile()
     finally:
-        jax.config.update("jax_optimization_level", level)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def inputs(config, images: int, side: int | None):

@@ -161,8 +161,8 @@ def test_two_ways_to_scale_are_told_apart():
     assert row == ["scaling", "strong", "weak"] and "compiled quickly" in text
 
 
-def test_quick_compiles_at_a_lower_level_and_leaves_the_level_as_it_was():
-    seen = []
+def test_quick_compiles_at_a_lower_level_nothing_is_cached_and_settings_stay_as_they_were():
+    seen, least = [], "jax_persistent_cache_min_compile_time_secs"
 
     class Traced:
         def lower(self):
@@ -170,15 +170,17 @@ def test_quick_compiles_at_a_lower_level_and_leaves_the_level_as_it_was():
 
         def compile(self):
             seen.append(str(jax.config.jax_optimization_level))
+            assert getattr(jax.config, least) == math.inf
             if len(seen) == 3:
                 raise RuntimeError
 
-    before = jax.config.jax_optimization_level
+    settings = lambda: (jax.config.jax_optimization_level, getattr(jax.config, least))
+    before = settings()
     for quick in (False, True):
         plan.compiled(Traced(), quick)
     with pytest.raises(RuntimeError):
         plan.compiled(Traced(), True)
-    assert "O1" not in seen[0] and "O1" in seen[1] and jax.config.jax_optimization_level == before
+    assert "O1" not in seen[0] and "O1" in seen[1] and settings() == before
 
 
 def test_without_the_compiler_the_remedy_is_named(monkeypatch, capsys):
