@@ -94,7 +94,7 @@ class ViT(nn.Module):
     @nn.nowrap
     def read(self, x, norm) -> Features:
         """The Features of all tokens (B, N, D) behind a block."""
-        first = int(self.pool != "mean")
+        first = int(has_class_token(self))
         start = first + self.registers
         if self.pool == "norm_of_mean":
             x = x.astype(jnp.float32)
@@ -131,7 +131,7 @@ class ViT(nn.Module):
         """Keys of the patches in the last attention, all heads side by side: float32 (B, N, D)."""
         _, seen = self.apply(variables, images, mutable=["keys"])
         (keys,) = seen["keys"]["encoder"]["blocks"]["attention"]["keys"]  # (depth, B, N, D)
-        return keys[-1][:, int(self.pool != "mean") + self.registers :].astype(jnp.float32)
+        return keys[-1][:, int(has_class_token(self)) + self.registers :].astype(jnp.float32)
 
     def embed(self, images):
         """A patch embedding is a matmul on cut-out patches: what a strided convolution computes, in (p q c) order."""
