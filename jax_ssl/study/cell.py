@@ -52,9 +52,17 @@ def run_cell(name: str, suite, job: Job, stopped) -> dict:
         seconds=round(times[-1], 2), date=datetime.date.today().isoformat(), hardware=measure.hardware(),
     )  # fmt: skip
     if suite.probes:
-        found = [(second, line) for second, line in zip(times[1:], lines) if "knn" in line]
-        record["curve"] = [[round(second, 2), line["knn"], line.get("linear")] for second, line in found]
+        record["curve"] = curve_of(lines, job.seconds / known["steps"]) if known else []
     return record
+
+
+def curve_of(lines: list[dict], seconds: float) -> list[list]:
+    """[second of the budget, kNN, linear probe or None] of each time that a run was measured.
+
+    lines: of metrics.jsonl. seconds: of a step, as timed before the run: work that others gave this machine since makes
+    the run longer, but not its schedule.
+    """
+    return [[round(seconds * line["step"], 2), line["knn"], line.get("linear")] for line in lines if "knn" in line]
 
 
 def measure_trained(job: Job, numbers: set) -> list[dict]:

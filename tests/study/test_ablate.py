@@ -152,7 +152,7 @@ def test_cells_of_equal_seconds(micro, tmp_path, monkeypatch, capsys):
     assert pixels["steps"] == 0 and 0 < pixels["numbers"].pop("knn") < 1 and set(pixels["numbers"].values()) == {None}
     assert trained["steps"] == 4 and trained["budget"] == 3 and trained["config"]["epochs"] == 1
     assert trained["numbers"]["images"] == 128 and trained["numbers"]["tflop"] == 2
-    assert len(trained["curve"]) == 2 and trained["curve"][0][0] < trained["curve"][1][0] == trained["seconds"]
+    assert [second for second, *_ in trained["curve"]] == [1.5, 3.0] and trained["seconds"] > 0
     assert json.loads((tmp_path / "micro/batch_32-0/config.json").read_text())["epochs"] == 0.128
     assert (tmp_path / "micro.png").stat().st_size > 5000
 
