@@ -235,14 +235,15 @@ def test_the_page_of_evidence_is_what_seals_writes(tmp_path, monkeypatch, capsys
     assert copy.read_text() == page.read_text(), "run `python -m jax_ssl seals`"
 
 
-def test_the_history_is_that_of_the_records():
+@pytest.mark.parametrize("suite", ["history", "longer"])
+def test_the_history_is_that_of_the_records(suite):
     from jax_ssl.configs.ablations import SUITES
 
-    found = {cell: {} for cell in SUITES["history"].cells}
+    found = {cell: {} for cell in SUITES[suite].cells}
     for record in seals.read("ablations.jsonl"):
-        if record["suite"] == "history":
+        if record["suite"] == suite:
             found[record["cell"]][record["seed"]] = record
-    assert ablate.table(SUITES["history"], found) in (ROOT / "docs" / "history.md").read_text()
+    assert ablate.table(SUITES[suite], found) in (ROOT / "docs" / "history.md").read_text()
 
 
 @pytest.mark.parametrize("line, told", [("ablate --list", "crop+colour"), ("plan --published", "SimCLR, ResNet-50")])
