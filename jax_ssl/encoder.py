@@ -13,7 +13,7 @@ import numpy as np
 from jax_ssl.errors import UserError
 from jax_ssl.models.features import Features
 from jax_ssl.sharding import batch_constraint, make_mesh, replicated_constraint
-from jax_ssl.sizes import Size, sides, size_of, written
+from jax_ssl.views.sizes import Size, sides, size_of, written
 
 BATCH = 256  # images that pass at once
 LARGE = 128  # pixels of a side from which so many may not fit into memory
@@ -24,7 +24,7 @@ ROOM = 2**30  # bytes for what a network computes of a batch, on each device
 class Encoder:
     """A backbone with fixed weights: normalised images (B, H, W, 3) float32 -> Features.
 
-    mean, std: of the colours, as in training. size: of the images that it expects, in pixels, see sizes.py.
+    mean, std: of the colours, as in training. size: of the images that it expects, in pixels, see views/sizes.py.
     """
 
     backbone: nn.Module

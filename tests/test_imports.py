@@ -6,38 +6,39 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "jax_ssl"
 LOOSE = {  # the files beside the rooms; a new one belongs into a room
     "__init__", "__main__", "bounds", "config", "core", "encoder", "errors", "masking", "parts", "paths", "sharding",
-    "sizes", "train",
+    "train",
 }  # fmt: skip
-EVERYWHERE = {"bounds", "errors", "paths", "sizes"}
+EVERYWHERE = {"bounds", "errors", "paths"}
 BELOW_TRAIN = {"config", "core", "data", "encoder", "evaluate", "optim", "parts", "run", "sharding", "views",
                "visualize", "weights"}  # fmt: skip
 MAY_IMPORT = {  # besides EVERYWHERE and itself, from the bottom up
-    "errors": set(), "sizes": set(), "bounds": set(), "paths": set(), "masking": set(), "losses": set(), "views": set(),
-    "optim": set(), "sharding": set(),
+    "errors": set(), "bounds": set(), "paths": set(), "masking": set(), "losses": set(), "views": set(), "optim": set(),
+    "sharding": set(),
     "config": {"configs"},
     "core": {"sharding"},
     "models": {"losses", "masking", "sharding"},
     "parts": {"core", "models"},
-    "encoder": {"models", "sharding"},
+    "encoder": {"models", "sharding", "views"},
     "data": {"views"},
-    "run": {"config", "configs", "core", "data", "encoder", "losses", "optim", "parts"},
-    "weights": {"config", "encoder", "losses", "models", "parts", "run"},
+    "run": {"config", "configs", "core", "data", "encoder", "losses", "optim", "parts", "views"},
+    "weights": {"config", "encoder", "losses", "models", "parts", "run", "views"},
     "methods": {"core", "losses", "masking", "models", "optim", "weights"},
     "evaluate": {"encoder", "losses", "models", "optim", "sharding", "views"},
-    "visualize": {"encoder", "evaluate"},
+    "visualize": {"encoder", "evaluate", "views"},
     "train": BELOW_TRAIN,
     "plan": BELOW_TRAIN | {"models", "train"},  # which attention the networks take
     "benchmark": BELOW_TRAIN | {"train", "plan"},
     "study": BELOW_TRAIN | {"train", "plan", "benchmark", "configs", "__version__"},
-    "commands": {"benchmark", "config", "plan", "run", "study", "train", "weights", "__version__"},
+    "commands": {"benchmark", "config", "plan", "run", "study", "train", "views", "weights", "__version__"},
     "__main__": {"commands", "run"},
 }  # fmt: skip
 # What a device pipeline, a laptop and the other rooms do without.
 TENSORFLOW = ("data", "views/host.py", "weights/saved_model.py")
 WITHOUT_JAX = {  # what is read before jax is loaded, or has no arrays
-    "errors", "bounds", "paths", "sizes", "config", "data", "run/manifest", "run/progress", "run/metrics", "run/stop",
+    "errors", "bounds", "paths", "config", "data", "run/manifest", "run/progress", "run/metrics", "run/stop",
     "run/terminal", "run/outputs", "run/collapse", "run/goodput", "run/watchdog", "run/disk", "run/lock",
-    "run/verdict", "views/draws", "views/cut", "study/seals", "plan/published", "plan/chips", "commands", "__main__",
+    "run/verdict", "views/draws", "views/cut", "views/sizes",
+    "study/seals", "plan/published", "plan/chips", "commands", "__main__",
 }  # fmt: skip
 
 

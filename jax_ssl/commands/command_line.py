@@ -9,8 +9,9 @@ import difflib
 import importlib.metadata
 import platform
 
-from jax_ssl import __version__, config, sizes
+from jax_ssl import __version__, config
 from jax_ssl.errors import UserError
+from jax_ssl.views import sizes
 
 OVERRIDE = "--config."
 
@@ -74,7 +75,7 @@ def at_least(least: int):
 
 
 def image_size(text: str) -> sizes.Size:
-    """A `type` for add_argument: `224`, or `224x336` for height and width, as a size of sizes.py."""
+    """A `type` for add_argument: `224`, or `224x336` for height and width, as a size of views/sizes.py."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isascii() and part.isdecimal() and int(part) for part in parts):
         raise argparse.ArgumentTypeError(

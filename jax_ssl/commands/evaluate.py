@@ -40,7 +40,7 @@ def add_flags(parser) -> None:
 
 
 def run(args, overrides) -> None:
-    from jax_ssl.run import devices
+    from jax_ssl.run import devices, results
 
     devices.check_devices()
     from jax_ssl.study import evaluation  # which takes a second or two
@@ -50,7 +50,7 @@ def run(args, overrides) -> None:
         if task not in tasks:
             refuse_flags(args, flags, f"belongs to --task={task}: add that task, or leave the flag out")
     file, which = what_is_measured(args)
-    out = args.out or (f"results/{paths.resolve(file).stem}" if file else None)
+    out = args.out or (results.folder_of(file) if file else None)
     if out:
         paths.make_writable(out, "choose another --out")  # before anything is loaded
     options = dict(seed=args.seed, labels=args.labels, epochs=args.epochs, images=args.images, pool=args.pool)

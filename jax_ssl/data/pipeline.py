@@ -22,8 +22,8 @@ from jax_ssl.data.resident import with_images
 from jax_ssl.data.source import Source
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
-from jax_ssl.sizes import Size, sides
 from jax_ssl.views.draws import boxes, check_crops, draws
+from jax_ssl.views.sizes import Size, sides
 
 MAX_ASPECT = 4  # longer side / shorter side; a longer image is cropped to this before it is resized
 

@@ -14,7 +14,7 @@ from jax_ssl.data.source import in_memory
 from jax_ssl.data.sources import open_source
 from jax_ssl.errors import UserError
 from jax_ssl.paths import resolve
-from jax_ssl.sizes import Size
+from jax_ssl.views.sizes import Size
 
 
 def from_folder(folder: str, count: int, size: Size, say: Callable[[str], None] = print) -> np.ndarray:

@@ -18,7 +18,7 @@ from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.pipeline import balanced_records, centre_crop, probe_sources
 from jax_ssl.data.source import Source, subset
 from jax_ssl.errors import UserError
-from jax_ssl.sizes import Size, sides, written
+from jax_ssl.views.sizes import Size, sides, written
 
 AHEAD = 2
 HELD_OUT = 10  # of a set without labels, every tenth image is a test image

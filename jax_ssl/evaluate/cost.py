@@ -22,7 +22,7 @@ import numpy as np
 from jax_ssl import encoder
 from jax_ssl.errors import UserError
 from jax_ssl.sharding import batched, make_mesh, replicated
-from jax_ssl.sizes import Size, sides, size_of
+from jax_ssl.views.sizes import Size, sides, size_of
 
 NEEDS = ("network",)
 DECIDES = "end_to_end_per_second"

@@ -13,7 +13,7 @@ from jax_ssl.encoder import Encoder, temporary_bytes
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.rules import seed32
 from jax_ssl.models.vit import attention, has_class_token
-from jax_ssl.sizes import Size, sides
+from jax_ssl.views.sizes import Size, sides
 
 MASS = 0.6  # share of the attention that a mask holds
 

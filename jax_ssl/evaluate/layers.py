@@ -13,7 +13,7 @@ from einops import rearrange
 from jax_ssl import encoder
 from jax_ssl.encoder import Encoder
 from jax_ssl.models.features import Features
-from jax_ssl.sizes import Size, grid_of
+from jax_ssl.views.sizes import Size, grid_of
 
 NUMBERS = 9600  # at most: 12 x 12 of AlexNet's 64 channels, 7 x 7 of 192, 5 x 5 of 384, 6 x 6 of 256
 POOLS = {"max": jnp.max, "mean": jnp.mean}

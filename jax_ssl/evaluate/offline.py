@@ -15,7 +15,7 @@ from jax_ssl.encoder import Encoder, extract
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear
 from jax_ssl.losses.diagnostics import rankme
-from jax_ssl.sizes import scaled_to
+from jax_ssl.views.sizes import scaled_to
 
 TASKS = ("knn", "linear")
 K = 20  # of the kNN that is shown; where it was not measured, the k nearest to it

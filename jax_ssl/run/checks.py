@@ -16,7 +16,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.optim import optimizers
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.parts import find_module, make_method, network_of, without_name
-from jax_ssl.sizes import Size, sides, written
+from jax_ssl.views.sizes import Size, sides, written
 
 SEEDS = 2**32  # NumPy, which draws the images of the probe, takes seeds below this
 STEPS = 2**31  # the state counts them in int32

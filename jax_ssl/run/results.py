@@ -6,6 +6,11 @@ from jax_ssl import paths
 from jax_ssl.run.metrics import json_line, plain_number
 
 
+def folder_of(weights) -> str:
+    """The folder of the results of a file of weights, where no other is given."""
+    return f"results/{paths.resolve(weights).stem}"
+
+
 def record_result(
     workdir,
     task: str,

@@ -6,15 +6,14 @@ They are made once for a command, and all rulers measure the same: features are 
 import functools
 from typing import NamedTuple
 
-from jax_ssl import encoder
 from jax_ssl.data.about import digest
 from jax_ssl.data.split import Split, Splits, open_splits
 from jax_ssl.encoder import at_depth
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.evaluate.case import Case, Side
-from jax_ssl.sizes import scaled_to, sides, size_of
 from jax_ssl.study import cost, features, measure
+from jax_ssl.views.sizes import scaled_to, sides, size_of
 
 NO_LABELS = "There are no labels to measure with: name a labelled set by --data."
 
@@ -71,8 +70,7 @@ def network_row(networks: measure.Networks, splits: Splits, say, label: str, mak
         # What is adapted follows from the network before and from the images; it is only adapted where it is needed.
         return digest(features.fingerprint(at_depth(base(), depth)), "adapted", splits.train.identity)
 
-    stream = lambda batches: encoder.outputs(encode(), batches)
-    making = features.Making(stream, lambda: encoder.batch_size(encode(), splits.train.size))
+    making = features.of_network(encode, splits.train.size)
     side = functools.partial(make_side, networks, say, label, weights, making)
     name = label.partition(", ")[0]
     case = Case(

@@ -12,7 +12,7 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate.cost import Training, count
 from jax_ssl.plan import compile, flops
-from jax_ssl.sizes import Size, sides
+from jax_ssl.views.sizes import Size, sides
 
 
 def flops_of_image(encode: Encoder, size: Size) -> float:

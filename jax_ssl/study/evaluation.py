@@ -12,8 +12,8 @@ from collections.abc import Callable
 from jax_ssl.data import cutouts
 from jax_ssl.errors import DataError, RunError, UserError, sentence_of
 from jax_ssl.evaluate import emergence, finetune, offline
-from jax_ssl.sizes import Size, is_square, written
 from jax_ssl.study import cases, frozen, layers, measure, overview, pretext, rulers
+from jax_ssl.views.sizes import Size, is_square, written
 
 TASKS = ("knn", "linear", "layers", "pretext", "finetune", "emergence")
 NETWORKS = {  # {task: those of measure.WEIGHTS that it can measure}; of a ruler, NEEDS says it

@@ -30,6 +30,7 @@ from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.run.progress import Counter
 from jax_ssl.study.unfinished import Unfinished, opened
+from jax_ssl.views.sizes import Size
 
 VERSION = "1"  # of what the files mean
 
@@ -47,7 +48,7 @@ def fingerprint(encode: Encoder) -> str:
 class Making(NamedTuple):
     """How features are made.
 
-    stream: batches uint8 (b, S, S, 3) -> their features (b, D). batch: a function that says how many images at a time,
+    stream: batches uint8 (b, H, W, 3) -> their features (b, D). batch: a function that says how many images at a time,
     called when they are made. shared: whether several processes share the work; then each reads its part of a batch,
     and `stream` gets global arrays.
     """
@@ -55,6 +56,11 @@ class Making(NamedTuple):
     stream: Callable[[Iterator], Iterator[np.ndarray]]
     batch: Callable[[], int] = lambda: encoder.BATCH
     shared: bool = True
+
+
+def of_network(network: Callable[[], Encoder], size: Size) -> Making:
+    """How a network makes features of images of this size; it is asked for when they are made."""
+    return Making(lambda batches: encoder.outputs(network(), batches), lambda: encoder.batch_size(network(), size))
 
 
 def make_or_load(making: Making, images: Split, weights: str, out: str, facts: dict, say) -> np.ndarray:

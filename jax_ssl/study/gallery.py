@@ -12,8 +12,8 @@ from jax_ssl import encoder, parts, paths, train
 from jax_ssl.data import selection
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import emergence
-from jax_ssl.sizes import is_square, sides, written
 from jax_ssl.study.subject import Subject, make_method, open_subject
+from jax_ssl.views.sizes import is_square, sides, written
 from jax_ssl.visualize import attention, correspondences, memory, pca, reconstruct, shown, views
 
 RATIOS = (0.75, 0.85, 0.95)  # how much of an image `reconstruction` hides

@@ -21,7 +21,7 @@ from jax_ssl.encoder import Encoder, adapt, check_depth, check_size, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import checkpoints, checks, lock, results
-from jax_ssl.sizes import sides, size_of
+from jax_ssl.views.sizes import sides, size_of
 from jax_ssl.weights import load
 from jax_ssl.weights.convert import check_shapes
 

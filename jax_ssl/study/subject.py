@@ -17,8 +17,8 @@ from jax_ssl.errors import UserError
 from jax_ssl.optim.schedules import Clock
 from jax_ssl.paths import resolve
 from jax_ssl.run import checkpoints
-from jax_ssl.sizes import Size, sides, size_of, written
 from jax_ssl.study import measure
+from jax_ssl.views.sizes import Size, sides, size_of, written
 from jax_ssl.visualize import memory
 from jax_ssl.weights import load
 

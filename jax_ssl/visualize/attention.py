@@ -9,7 +9,7 @@ from PIL import Image
 
 from jax_ssl.encoder import Encoder
 from jax_ssl.evaluate.emergence import MASS, attention_mask, class_attention
-from jax_ssl.sizes import scaled_to
+from jax_ssl.views.sizes import scaled_to
 from jax_ssl.visualize import pictures
 
 

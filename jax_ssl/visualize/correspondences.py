@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jax_ssl.encoder import Encoder
-from jax_ssl.sizes import scaled_to
+from jax_ssl.views.sizes import scaled_to
 from jax_ssl.visualize import pictures
 from jax_ssl.visualize.pca import foreground, patch_features, subtract_position
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
-from jax_ssl.sizes import grid_of, scaled_to
+from jax_ssl.views.sizes import grid_of, scaled_to
 from jax_ssl.visualize import pictures
 
 MAX_POSITION = 0.5  # share of the features' variance; a larger share of position is subtracted

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jax_ssl import paths
-from jax_ssl.sizes import Size, sides
+from jax_ssl.views.sizes import Size, sides
 
 GAP = 2  # pixels between the images of a grid
 TITLE = 24  # pixels above a column for its title

@@ -14,7 +14,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.models import resnet
 from jax_ssl.models.positions import sincos
 from jax_ssl.run import checkpoints
-from jax_ssl.sizes import sides
+from jax_ssl.views.sizes import sides
 from jax_ssl.weights import clip, hugging_face, imported, resnets, schemes, torch_file
 from jax_ssl.weights.convert import stack_of
 from jax_ssl.weights.load import load_network, open_weights

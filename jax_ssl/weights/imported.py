@@ -8,7 +8,7 @@ from etils import epath
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
-from jax_ssl.sizes import sides, size_of
+from jax_ssl.views.sizes import sides, size_of
 from jax_ssl.weights.network import Network
 from jax_ssl.weights.read import Tensor, open_file
 from jax_ssl.weights.torch_file import pieces

@@ -15,7 +15,7 @@ from jax_ssl.models import vit
 from jax_ssl.models.decoder import Decoder
 from jax_ssl.models.predictor import Predictor
 from jax_ssl.run import checkpoints
-from jax_ssl.sizes import Size, sides
+from jax_ssl.views.sizes import Size, sides
 from jax_ssl.weights import hub, imported
 from jax_ssl.weights.convert import check_shapes, convert
 from jax_ssl.weights.find import Found, choose, schemes_of

@@ -11,7 +11,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.models import resnet
 from jax_ssl.models.positions import sincos
 from jax_ssl.parts import find_module, without_name
-from jax_ssl.sizes import Size, sides, size_of
+from jax_ssl.views.sizes import Size, sides, size_of
 from jax_ssl.weights.convert import check_shapes
 from jax_ssl.weights.rules import Scheme
 
@@ -25,7 +25,7 @@ class Network(NamedTuple):
 
     model: `name` and keywords of a file of models/. params: {"backbone": tree, ...}, other parts by the names that our
     methods have for them. stats: {"batch_stats": {part: tree}}. extra: what a method remembers, such as a center.
-    pixels: mean and std of its images; size: that of its images, see sizes.py.
+    pixels: mean and std of its images; size: that of its images, see views/sizes.py.
     """
 
     scheme: str

@@ -6,7 +6,7 @@ import numpy as np
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
-from jax_ssl.sizes import Size, written
+from jax_ssl.views.sizes import Size, written
 from jax_ssl.weights import imported
 from jax_ssl.weights.convert import assign
 from jax_ssl.weights.find import Found, choose, find, plainly_named, schemes_of

@@ -15,7 +15,7 @@ from jax.interpreters.mlir import make_ir_context
 from jax_ssl import paths
 from jax_ssl.encoder import check_size
 from jax_ssl.models.features import Features
-from jax_ssl.sizes import Size, sides
+from jax_ssl.views.sizes import Size, sides
 from jax_ssl.weights.network import Network
 
 PLATFORMS = ("cpu", "cuda", "tpu")

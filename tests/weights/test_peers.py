@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jax_ssl.models import positions
-from jax_ssl.sizes import sides
+from jax_ssl.views.sizes import sides
 from jax_ssl.weights import export, load
 
 torch = pytest.importorskip("torch")

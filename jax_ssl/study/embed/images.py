@@ -20,6 +20,7 @@ from jax_ssl.data.source import Source
 from jax_ssl.data.split import Split
 from jax_ssl.encoder import Encoder, at_depth
 from jax_ssl.errors import UserError
+from jax_ssl.run import results
 from jax_ssl.study import features, measure
 
 THUMB = 64  # pixels of a thumbnail
@@ -51,7 +52,7 @@ def open_network(run, weights, which, size, say=print) -> Network:
     if run is not None:
         found = measure.choose(measure.open_run(run, overrides, say=say), [which or "student"], say)
     else:
-        found = measure.open_file(weights, f"results/{paths.resolve(weights).stem}", which, overrides, say)
+        found = measure.open_file(weights, results.folder_of(weights), which, overrides, say)
     name = found.names[-1]
     encode = at_depth(measure.trained(found, name), found.settings.feature_depth)
     return Network(encode, found.settings, features.fingerprint(encode), name, found.out)
@@ -78,8 +79,7 @@ def open_folder(network: Network, folder: str, say=print) -> Folder:
     """The Folder; its features are kept beside the run, so that the next call has them, or goes on after a kill."""
     source = source_of(folder)
     split = split_of(source, network.settings, say)
-    stream = lambda batches: encoder.outputs(network.encode, batches)
-    making = features.Making(stream, lambda: encoder.batch_size(network.encode, split.size))
+    making = features.of_network(lambda: network.encode, split.size)
     facts = {"weights": network.name, "of": folder}
     found = features.make_or_load(making, split, network.digest, network.out, facts, say)
     return Folder(found, [source.describe(int(record)) for record in split.records], split)

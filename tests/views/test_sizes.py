@@ -1,6 +1,6 @@
 import pytest
 
-from jax_ssl import sizes
+from jax_ssl.views import sizes
 
 
 @pytest.mark.parametrize("stride", [8, 32])
