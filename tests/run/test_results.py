@@ -4,9 +4,13 @@ import json
 
 import jax.numpy as jnp
 
-from jax_ssl.run.results import record_result
+from jax_ssl.run.results import folder_of, record_result
 
 RESULT = dict(task="knn", weights="student", metric="top1", data="cifar10", split="test", k=20)
+
+
+def test_each_file_of_weights_has_a_folder_of_results():
+    assert folder_of("there/dino_vits16.pth") == "results/dino_vits16" != folder_of("gs://mine/mae.safetensors")
 
 
 def test_results_are_appended_and_a_torn_line_is_dropped(tmp_path):
