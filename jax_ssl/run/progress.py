@@ -139,6 +139,12 @@ class Counter:
         options = dict(total=total, desc=what, file=stream, delay=2, leave=False, dynamic_ncols=True, bar_format=form)
         self._bar = tqdm(**options) if stream.isatty() else None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def add(self, count: int) -> None:
         """So many more images are done."""
         self.done += count

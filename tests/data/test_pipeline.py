@@ -11,8 +11,9 @@ from PIL import Image, ImageFilter
 
 from jax_ssl.data import decode, disk, pipeline, resident
 from jax_ssl.data.broken import max_broken
-from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data, open_probe
+from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data
 from jax_ssl.data.sources import open_source
+from jax_ssl.data.split import open_probe
 from jax_ssl.errors import DataError, LostError, UserError
 from jax_ssl.views import device as on_device
 from tests.pictures import some_image
@@ -155,7 +156,8 @@ def test_device_mode_needs_neither_tensorflow_nor_jax():
     program = f"""
 import sys
 from ml_collections import ConfigDict
-from jax_ssl.data.pipeline import open_data, open_probe
+from jax_ssl.data.pipeline import open_data
+from jax_ssl.data.split import open_probe
 config = ConfigDict({settings("embedded", "device").to_dict()!r})
 data = open_data(config)
 batches = data.batches(0)
