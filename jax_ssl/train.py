@@ -186,7 +186,8 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     made; False after a signal.
     """
     config, writer = run.config, run.writer
-    watcher = collapse.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
+    warmup = config.optim.warmup_epochs * data.source.count / config.batch_size
+    watcher = collapse.Watch(config.method.name, min(100, total // 4), guards=run.method.guards, warmup=warmup)
     watcher.recall(hosts.from_first(writer.least("uniformity")))
     done, batches = first, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None

@@ -309,6 +309,15 @@ def test_watch_forgives_what_does_not_persist_and_waits_for_its_grace():
     assert "step 103" in alarm.check(103, constant)
 
 
+def test_watch_waits_for_the_learning_rate_where_features_were_alike_from_the_start():
+    def told(values, **guards):
+        alarm = collapse.Watch("dinov2", warmup=50, guards={f"method.{name}": on for name, on in guards.items()})
+        return [step for step, value in enumerate(values) if alarm.check(step, {"feature_std": value})]
+
+    assert told([1e-5] * 50 + [0.5] * 10) == [] and told([1e-5] * 60) == [52]
+    assert told([0.9] + [1e-5] * 10) == [3] and told([1e-5] * 10, centring=False) == [2]
+
+
 @pytest.mark.parametrize(
     "sick, healthy, words",
     [

@@ -11,6 +11,7 @@ from jax_ssl.data.pipeline import centre_crop
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn
 from jax_ssl.study.embed.images import Folder, Network
+from jax_ssl.study.neighbours import compared
 from jax_ssl.visualize import pictures
 
 DRAWN = 12  # groups of duplicates on the picture, at most
@@ -34,12 +35,12 @@ def nearest(network: Network, folder: Folder, query: str, count: int) -> tuple[n
     return numbers[0], cosines[0], image
 
 
-def duplicates(folder: Folder, least: float) -> list[list[int]]:
+def duplicates(folder: Folder, least: float, say=print) -> list[list[int]]:
     """Groups of images that are linked by cosines of at least `least`, the largest group first; numbers, ascending.
 
     Of each image, the NEAR nearest are looked at, which links groups of any size.
     """
-    cosines, ids = knn.nearest(folder.features, folder.features, min(NEAR, len(folder.files)))
+    cosines, ids = compared(folder.features, min(NEAR, len(folder.files)), say)
     parent = list(range(len(ids)))
 
     def root(number: int) -> int:

@@ -73,7 +73,9 @@ def test_thumbnails_are_of_the_images_asked_for(folder, monkeypatch):
     monkeypatch.setattr(encoder, "BATCH", 2)
     split = images.split_of(images.source_of(str(folder)), small("moco"), say=lambda line: None)
     split.left_out = {0}
-    coded = list(images.thumbnails(split, np.array([4, 0, 7])))
+    counted = []
+    coded = list(images.thumbnails(split, counted.append, np.array([4, 0, 7])))
+    assert counted == [2, 1]
     assert coded == [images.thumbnail(image) for image in split[np.array([4, 0, 7])]] and len(set(coded)) == 3
     large = Image.open(io.BytesIO(images.thumbnail(np.zeros((224, 224, 3), np.uint8))))
     assert large.size == (images.THUMB, images.THUMB)
