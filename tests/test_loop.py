@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import train
+from jax_ssl import encoder, train
 from jax_ssl.evaluate import offline
 from jax_ssl.methods import simclr
 from jax_ssl.run import checkpoints, probe, progress
@@ -76,6 +76,8 @@ def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
 
 def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path, monkeypatch):
     monkeypatch.setattr(progress.Counter, "EVERY", 0.0)
+    monkeypatch.setattr(encoder, "LARGE", 16)
+    monkeypatch.setattr(encoder, "ROOM", 1)  # so that eight images pass at once, one on each device
     assert run(tmp_path, 10, "--config.probe_every=4", "--config.log_every=3", "--config.picture_every=0") == 0
     assert [line["step"] for line in lines(tmp_path)] == [3, 4, 6, 8, 9, 10]
     assert [line["step"] for line in lines(tmp_path) if "knn" in line] == [4, 8, 10]

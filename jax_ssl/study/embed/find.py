@@ -30,7 +30,7 @@ def nearest(network: Network, folder: Folder, query: str, count: int) -> tuple[n
         image = centre_crop(decode(path.read_bytes(), query), data.eval_size, data.eval_crop)
     except BrokenImage as error:
         raise UserError(f"--query={query} can't be read as an image: {error.reason}.") from None
-    feature = encoder.extract(network.encode, image[None])
+    feature = encoder.extract(network.encode, image[None], 1)
     cosines, numbers = knn.nearest(folder.features, feature, min(count, len(folder.files)))
     return numbers[0], cosines[0], image
 
