@@ -23,6 +23,7 @@ from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, probe, pro
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import describe_extension, introduction
 from jax_ssl.run.metrics import Writer
+from jax_ssl.run.progress import Counter
 from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
@@ -105,7 +106,8 @@ def train_in(workdir: str, config, profile, extend: bool) -> bool:
     epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
     if config.init_from and not identity.has_saved_steps(workdir):
         check_exists(config.init_from)
-    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    progress = None if jax.process_index() else Counter
+    data = pipeline.open_data(config, jax.process_index(), jax.process_count(), progress=progress)
     identity.check_data(workdir, data.source)
     return run_steps(config, workdir, profile, data, epochs, notes)
 

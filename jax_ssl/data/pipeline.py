@@ -44,10 +44,13 @@ class Data(NamedTuple):
     broken: Broken  # unreadable records so far, {name: reason}
 
 
-def open_data(config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None) -> Data:
+def open_data(
+    config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None, progress=None
+) -> Data:  # fmt: skip
     """The training images that the config names, and this host's share of their batches.
 
-    log: called, from any thread, with a line per unreadable image. Raises UserError for settings that can't be met.
+    log: called, from any thread, with a line per unreadable image. progress: `run.progress.Counter`, to show how many
+    images are decoded where all of them are first; None shows nothing. Raises UserError for settings that can't be met.
     """
     crops = recipes(config)
     if config.batch_size < 1 or config.batch_size % process_count:
@@ -62,7 +65,7 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
     if config.data.augment == "device":
         if source.images is None:
             square = lambda image, size: centre_crop(image, size, 1.0)
-            source = with_images(source, config.data.resident_size, config.data.workers, broken, square)
+            source = with_images(source, config.data.resident_size, config.data.workers, broken, square, progress)
         return Data(source, source.images, lambda first=0: _prefetch(device_batches(plan, source, first)),
                     example(config, source.images.shape), broken)  # fmt: skip
     from jax_ssl.data.stream import host_batches  # imports TensorFlow, which mode `device` does not need
