@@ -23,7 +23,7 @@ from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, probe, pro
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import describe_extension, introduction
 from jax_ssl.run.metrics import Writer
-from jax_ssl.run.progress import Counter
+from jax_ssl.run.progress import Counter, told_if_slow
 from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
@@ -197,7 +197,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         shown = batch
         run.watchdog.alive()
         run.trace.before_step(done, state)
-        with writer.clock.paused("compile") if done == first + 1 else contextlib.nullcontext():
+        with compiling(writer, config) if done == first + 1 else contextlib.nullcontext():
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
         if done == 1 and config.init_from:
@@ -239,6 +239,14 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     if done > first and metrics["skipped"]:
         collapse.check_any_finite(int(metrics["skipped"]), done - first, done)
     return done == total
+
+
+@contextlib.contextmanager
+def compiling(writer: Writer, config):
+    """For the first step, in which the program is compiled: of a large network this takes minutes."""
+    done = f"compiled in {{seconds}}; a line every {config.log_every:,} steps follows"
+    with writer.clock.paused("compile"), told_if_slow("compiling the training step ...", done, writer.say):
+        yield
 
 
 @contextlib.contextmanager

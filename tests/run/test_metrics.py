@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import time
 import os
 import subprocess
 import sys
@@ -196,6 +197,17 @@ def test_clock_counts_waiting_and_leaves_pauses_out():
 
 
 NUMBERS = {"loss": 5.1234, "images_per_second": 1830.0, "data_wait": 1.0, "data_wait_share": 0.03, "step_seconds": 0.5}
+
+
+def test_slow_work_is_told_and_quick_work_is_not():
+    said = []
+    with progress.told_if_slow("at it", "took {seconds}", said.append, seconds=60):
+        pass
+    assert said == []
+    with progress.told_if_slow("at it", "took {seconds}", said.append, seconds=0):
+        while not said:
+            time.sleep(0.001)
+    assert said == ["at it", "took 0 s"]
 
 
 def test_plain_lines_are_aligned():
