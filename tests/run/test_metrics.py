@@ -3,10 +3,10 @@
 import errno
 import io
 import json
-import time
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax

@@ -20,19 +20,23 @@ SIDE = 128  # pixels of an image on the picture
 NEAR = 20  # images that are compared with each image for duplicates
 
 
-def nearest(network: Network, folder: Folder, query: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(numbers, cosines) of the images nearest to the image file `query`, and the query, uint8 (H, W, 3)."""
+def read_query(network: Network, query: str) -> np.ndarray:
+    """The image file `query` as the network gets it, uint8 (H, W, 3). Raises UserError if it is none."""
     path = paths.resolve(query)
     if not path.is_file():
         raise UserError(f"--query={query}: there is no such file.")
     data = network.settings.data
     try:
-        image = centre_crop(decode(path.read_bytes(), query), data.eval_size, data.eval_crop)
+        return centre_crop(decode(path.read_bytes(), query), data.eval_size, data.eval_crop)
     except BrokenImage as error:
         raise UserError(f"--query={query} can't be read as an image: {error.reason}.") from None
-    feature = encoder.extract(network.encode, image[None], 1)
+
+
+def nearest(network: Network, folder: Folder, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers, cosines) of the images nearest to the image `query`, uint8 (H, W, 3)."""
+    feature = encoder.extract(network.encode, query[None], 1)
     cosines, numbers = knn.nearest(folder.features, feature, min(count, len(folder.files)))
-    return numbers[0], cosines[0], image
+    return numbers[0], cosines[0]
 
 
 def duplicates(folder: Folder, least: float, say=print) -> list[list[int]]:

@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 from jax_ssl import paths
+from jax_ssl.data.about import plural
 from jax_ssl.errors import UserError
 from jax_ssl.run.progress import Counter
 from jax_ssl.study.embed import formats, images
@@ -31,7 +32,7 @@ def embed(network: Network, folder: str, out: str, say=print) -> Path:
         note = formats.write(kind, path, table._replace(thumbs=thumbs))
     left_out = len(there.images.left_out)
     if left_out:
-        say(f"{left_out:,} images could not be read and are left out")
+        say(f"unreadable, and left out: {plural(left_out, 'image')}")
     if note:
         say(note)
     return path

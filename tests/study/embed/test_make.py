@@ -123,6 +123,8 @@ def test_other_images_of_the_same_names_are_others(folder, tmp_path):
 
 def test_find_an_image_and_its_copy(run, folder, tmp_path, capsys):
     out, words = tmp_path / "found.png", ["find", f"--run={run}", f"--images={folder}"]
+    assert command.main([*words[:2], "--images=no/folder", "--query=no.png", f"--out={out}"]) == 2
+    assert "--query=no.png: there is no such file" in capsys.readouterr().err, "before all features are made"
     assert command.main([*words, f"--query={folder / 'copy.png'}", "--count=3", f"--out={out}"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.lstrip()[:2] in ("1.", "0.")]
     assert len(lines) == 3 and lines[0].startswith(" 1.000") and lines[1].startswith(" 1.000")
