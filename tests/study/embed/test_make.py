@@ -64,7 +64,7 @@ def test_a_killed_call_is_taken_up_and_ends_with_the_same_bytes(run, folder, tmp
     capsys.readouterr()
     assert embed(run, folder, tmp_path / name) == 0
     told = capsys.readouterr().out
-    assert "going on from image 16 of 29" in told and "1 images could not be read" in told
+    assert "going on from image 16 of 29" in told and "unreadable, and left out: 1 image\n" in told
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
 
