@@ -58,8 +58,9 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
         rows, columns = (stage.starts(side) for side in images.shape[1:3])
         if len(rows) < first + offsets:
             raise UserError(
-                f"CPC predicts patches up to {first + offsets - 1} rows below, and {images.shape[1]} pixels have "
-                f"{len(rows)} rows of method.patch={patch}, {stride} apart: take smaller ones, or fewer method.offsets."
+                f"CPC predicts patches up to {first + offsets - 1} rows below, and the grid of method.patch={patch}, "
+                f"{stride} apart, on {images.shape[1]} pixels is {len(rows)} x {len(columns)}: take smaller patches"
+                f"{', or fewer method.offsets' * (offsets > 1)}."
             )
         return rows, columns
 
@@ -127,7 +128,7 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
         squares, rows = cut(images)
         columns, row = squares.shape[1] // rows, (rows - first) // 2
         query = row * columns + columns // 2
-        best = jax.lax.top_k(scores[:8, query], SHOWN)[1]
+        best = jax.lax.top_k(scores[:8, query], min(SHOWN, scores.shape[2]))[1]
         image, place = (jnp.take_along_axis(x[:8, query], best, axis=1) for x in among.places_of(drawn))
         seen = jnp.arange(images.shape[1]) < stage.starts(images.shape[1])[row] + patch
         return {
