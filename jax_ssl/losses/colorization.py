@@ -93,7 +93,8 @@ def colour_weights(prior, uniform: float = 0.5, power: float = 1.0):
     prior = prior.astype(jnp.float32)
     occurs = prior > 0
     mixed = (1 - uniform) * prior + uniform * occurs / jnp.maximum(jnp.sum(occurs), 1)
-    weight = jnp.where(occurs, jnp.where(occurs, mixed, 1.0) ** -power, 0.0)
+    mixed = jnp.where(occurs, mixed, jnp.inf)
+    weight = jnp.where(occurs, (jnp.min(mixed) / mixed) ** power, 0.0)  # at most 1, so that no power is too large
     return weight / jnp.maximum(jnp.sum(prior * weight), 1e-30)
 
 

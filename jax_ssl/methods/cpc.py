@@ -36,8 +36,9 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
     """patch, stride: side of a patch and from one to the next, in pixels. offsets: how many rows below are predicted,
     from the first that shares no pixel with what was seen. directions: 1 is down, 2 and up, 4 all. context_depth,
     context_width: of the masked network. target_width: of what is compared, 0 = the encoder's own vectors; embed_scale:
-    times the scores. Of each patch on its own, jitter: pixels by which a smaller part moves; mirror, channel_drop:
-    shares that are mirrored, or keep one channel; relight: contrast and brightness; warp: degrees of turn and shear.
+    factor on the scores. The rest changes each patch on its own. jitter: pixels by which a smaller part of it moves;
+    mirror, channel_drop: shares that are mirrored, or keep one channel; relight: most change of contrast and
+    brightness; warp: degrees of turn and shear, at most.
     """
     stage = input_stage(backbone, patch=patch, stride=stride)
     bounds.whole("method.", dict(offsets=offsets, context_depth=context_depth, context_width=context_width))

@@ -73,6 +73,12 @@ def test_loss_is_that_of_an_oracle_point_by_point():
     np.testing.assert_allclose(value, np.mean(expected), rtol=1e-5)
 
 
+def test_no_power_of_rarity_is_too_large():
+    prior = jnp.array([0.5, 0.4999, 0.0001, 0.0])
+    weights = losses.colour_weights(prior, uniform=0.0, power=40.0)
+    np.testing.assert_allclose(weights, [0, 0, 1e4, 0], rtol=1e-5)
+
+
 def test_ten_bins_and_no_more_where_many_are_as_far():
     """On the grid: black is (0, 0), where the ten nearest are one, four, four, and one of four."""
     bins, ab = losses.colour_bins(), np.float32([[0, 0], [5, 5], [0, 5], [-90, 50], [100, -90]])
