@@ -95,6 +95,15 @@ def test_its_own_ruler_and_the_cheap_ways(game):
             assert 0 < found["l2"] < ours["l2"] and found["gradient_energy"] < 0.5
 
 
+def test_runs_that_see_other_holes_have_theirs_beside_them(monkeypatch):
+    titles = []
+    monkeypatch.setattr(page.pictures, "sheet", lambda columns, names: titles.append((list(names), len(columns))))
+    one, other = np.zeros((2, 3, 8, 8, 3), np.float32), np.zeros((2, 3, 16, 16, 3), np.float32)
+    page.compare({"L2": {"holes": one}, "both": {"holes": one}})
+    page.compare({"L2": {"holes": one}, "large": {"holes": other}})
+    assert titles == [(["seen", "L2", "both", "truth"], 4), (["L2 sees", "L2", "large sees", "large", "truth"], 5)]
+
+
 @pytest.mark.parametrize("flag, sentence", [
     ("hole=33", "larger than the images of 32 pixels"),
     ("overlap=8", "leaves nothing of method.hole=16"),
