@@ -32,8 +32,8 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
         raise UserError(f"{networks.origin} is a file, and a file has no method with a puzzle: give --run=FOLDER.")
     settings = networks.settings
     task, seed = task_of(settings), settings.seed if seed is None else seed
-    state, data = subject.restore(networks.origin, settings), measure.labelled(settings, say)
-    network = parts.network_of(settings)
+    state = subject.state_of(networks.arrays, networks.step, networks.origin, settings)
+    data, network = measure.labelled(settings, say), parts.network_of(settings)
     encode = Encoder(network, {}, **parts.images_of(settings))  # for its normalisation and its protocol alone
     train, test = data.train_images[:: max(1, -(-len(data.train_images) // FITTED))], data.test_images
     shared = measure.counts(data) | dict(train_images=len(train), better=task.better, name="pretext") | encode.protocol

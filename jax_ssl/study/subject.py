@@ -80,7 +80,11 @@ def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.Tr
 
 def restore(run: str, config: ConfigDict) -> core.TrainState:
     """A run's newest good state, without that of its optimiser. Raises UserError if it does not fit the config."""
-    loaded, step = checkpoints.load_raw(f"{run}/checkpoints", names=NEEDED)
+    return state_of(*checkpoints.load_raw(f"{run}/checkpoints", names=NEEDED), run, config)
+
+
+def state_of(loaded: dict, step: int, run: str, config: ConfigDict) -> core.TrainState:
+    """`restore` of a checkpoint of that run whose trees NEEDED are loaded: nested dicts of NumPy arrays."""
     shapes = jax.eval_shape(lambda: create(config))
 
     def find(path, expected):  # by name: a checkpoint has no empty dicts, and its tuples are dicts of "0", "1", ...
