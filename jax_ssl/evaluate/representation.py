@@ -142,21 +142,14 @@ def lidar(views, epsilon: float = 1e-4) -> float:
     return float(np.exp(-np.sum(share * np.log(share))))
 
 
-def cka(first, second) -> float:
-    """Similarity of two sets of features of the same images, (N, D) and (N, E): unbiased linear CKA.
-
-    1: equal up to rotation and scale. 0: unrelated, also where D is near N, where the biased one is far from 0; it may
-    be a little below. Kornblith et al. 2019, https://arxiv.org/abs/1905.00414; unbiased HSIC: Song et al. 2012, Eq. 5.
-    Raises UserError for fewer than four images, or not equally many.
-    """
-    return cka_table([first], [second])[0, 0]
-
-
 def cka_table(first, second, block: int = PAIRS) -> np.ndarray:
-    """CKA of each of `first` with each of `second`, lists of features (N, D): float64 (len(first), len(second)).
+    """Similarity of each of `first` with each of `second`, features (N, D) of the same images: unbiased linear CKA.
 
-    Such as the layers of a network, or networks. Of more than `block` images, equal parts are compared, and their
-    HSIC averaged before the division (Nguyen et al. 2021, https://arxiv.org/abs/2010.15327, Eq. 3).
+    first, second: lists, such as the layers of a network; D may differ. Returns float64 (len(first), len(second)). 1:
+    equal up to rotation and scale. 0: unrelated, also where D is near N, where the biased one is far from 0; it may be
+    a little below. Kornblith et al. 2019, https://arxiv.org/abs/1905.00414; unbiased HSIC: Song et al. 2012, Eq. 5.
+    Of more than `block` images, equal parts are compared, and their HSIC averaged before the division (Nguyen et al.
+    2021, https://arxiv.org/abs/2010.15327, Eq. 3). Raises UserError for fewer than four images, or not equally many.
     """
     counts = {len(features) for features in (*first, *second)}
     if len(counts) != 1 or min(counts) < 4:
