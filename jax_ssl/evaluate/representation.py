@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_ssl.encoder import at_each_depth, outputs, pooled_of
+from jax_ssl.encoder import depths_of, outputs_at
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.augmented import crops, recipe
@@ -40,23 +40,19 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
         rows, made_by = rules.some(len(case.train), images, seed), recipe(case.train.images.shape[1], views, SCALE)
         of_views = crops(case.train.images, ((0, part) for part in rules.blocks(rows, 32)), made_by, seed)
         numbers |= scores_of_views(case.embed(of_views).reshape(-1, views, int(numbers["width"])))
-    depths = getattr(case.encode.backbone, "depths", 0) if case.encode and layer_images else 0
-    if depths > 1:
+    depths = depths_of(case.encode.backbone) if case.encode and layer_images else ()
+    if len(depths) > 1:
         chosen = case.test.images[rules.some(len(case.test), layer_images, seed)]
-        each = outputs(at_each_depth(case.encode), rules.blocks(chosen, 256), _pooled_of_each)
+        each = outputs_at(case.encode, depths, rules.blocks(chosen, 256))
         layers = [np.concatenate(features) for features in zip(*each, strict=True)]
         similar = cka_table(layers[:-1], layers[-1:])[:, 0]
         numbers |= {f"cka@{depth}": float(value) for depth, value in enumerate(similar, 1)}
     protocol = {
         "name": "representation", "rows": int(numbers.pop("rows")), "width": int(numbers.pop("width")),
         "alpha_ranks": list(RANKS), "lidar_images": images, "lidar_views": views, "views": "crops of 20-100 %, flips",
-        "cka": "linear, unbiased, with the last layer", "cka_images": layer_images if depths > 1 else 0,
+        "cka": "linear, unbiased, with the last layer", "cka_images": layer_images if len(depths) > 1 else 0,
     }  # fmt: skip
     return {name: value for name, value in numbers.items() if np.isfinite(value)}, protocol
-
-
-def _pooled_of_each(each):
-    return tuple(map(pooled_of, each))
 
 
 def shape(features) -> dict[str, float]:
