@@ -85,7 +85,7 @@ class Networks(NamedTuple):
 def open_run(folder: str, overrides=(), out: str | None = None, say=print_now) -> Networks:
     """The Networks of a run. Raises UserError if it has no good checkpoint, or one that does not fit its config."""
     settings = load_config(folder, overrides)
-    arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
+    arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=checkpoints.WITHOUT_OPTIMISER)
     names = tuple(name for name in WEIGHTS if name != "teacher" or "backbone" in arrays.get("teacher", {}))
     if lock.in_use(folder):
         say(f"{folder} still trains: it is measured at its last good checkpoint, of step {step:,}")

@@ -23,7 +23,6 @@ from jax_ssl.visualize import memory
 from jax_ssl.weights import load
 
 NETWORKS = ("student", "teacher", "untrained")  # of a run
-NEEDED = ("params", "teacher", "extra")  # the sub-trees of a state that pictures need
 
 
 class Subject(NamedTuple):
@@ -80,11 +79,11 @@ def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.Tr
 
 def restore(run: str, config: ConfigDict) -> core.TrainState:
     """A run's newest good state, without that of its optimiser. Raises UserError if it does not fit the config."""
-    return state_of(*checkpoints.load_raw(f"{run}/checkpoints", names=NEEDED), run, config)
+    return state_of(*checkpoints.load_raw(f"{run}/checkpoints", names=checkpoints.WITHOUT_OPTIMISER), run, config)
 
 
 def state_of(loaded: dict, step: int, run: str, config: ConfigDict) -> core.TrainState:
-    """`restore` of a checkpoint of that run whose trees NEEDED are loaded: nested dicts of NumPy arrays."""
+    """`restore` of a checkpoint of that run that is loaded: nested dicts of NumPy arrays."""
     shapes = jax.eval_shape(lambda: create(config))
 
     def find(path, expected):  # by name: a checkpoint has no empty dicts, and its tuples are dicts of "0", "1", ...
@@ -96,7 +95,8 @@ def state_of(loaded: dict, step: int, run: str, config: ConfigDict) -> core.Trai
             )
         return found
 
-    trees = jax.tree_util.tree_map_with_path(find, {name: getattr(shapes, name) for name in NEEDED})
+    wanted = {name: getattr(shapes, name) for name in checkpoints.WITHOUT_OPTIMISER}
+    trees = jax.tree_util.tree_map_with_path(find, wanted)
     return core.TrainState(jnp.int32(step), opt_state=(), rng=jax.random.key(0), skipped=jnp.int32(0), **trees)
 
 

@@ -172,7 +172,7 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
     if which not in ("student", "teacher"):
         raise UserError(f"which={which!r}: a run has a 'student' and, with some methods, a 'teacher'.")
     settings = config.of_run(folder)
-    state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
+    state, _ = checkpoints.load_raw(folder / "checkpoints", names=checkpoints.WITHOUT_OPTIMISER)
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
     return freeze(parts.network_of(settings), state, which, **parts.images_of(settings))
