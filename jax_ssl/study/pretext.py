@@ -60,5 +60,5 @@ def rows(task, settings, state, wanted, encode, train, test, seed):
 
 def untrained(settings, state) -> core.TrainState:
     """The state before the first step, with what was counted over the training images, by which it is measured too."""
-    fresh, tallies = subject.create(settings), subject.make_method(settings).tallies
+    fresh, tallies = measure.untrained_state(settings), subject.make_method(settings).tallies
     return fresh.replace(extra=fresh.extra | {name: state.extra[name] for name in tallies})

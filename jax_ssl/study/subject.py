@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import core, encoder, parts
@@ -70,7 +69,7 @@ def open_subject(run, weights: str, folder, size: Size | None, count: int, overr
 
 def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.TrainState]:
     """(Encoder of one of a run's NETWORKS, state of the run). which: of NETWORKS. Raises UserError."""
-    state = create(config) if which == "untrained" else restore(run, config)
+    state = measure.untrained_state(config) if which == "untrained" else restore(run, config)
     if which == "teacher" and "backbone" not in state.teacher:
         raise UserError(f"{run} is a run of {config.method.name}, without a teacher: take --weights=student.")
     kind = "teacher" if which == "teacher" else "student"
@@ -84,7 +83,7 @@ def restore(run: str, config: ConfigDict) -> core.TrainState:
 
 def state_of(loaded: dict, step: int, run: str, config: ConfigDict) -> core.TrainState:
     """`restore` of a checkpoint of that run that is loaded: nested dicts of NumPy arrays."""
-    shapes = jax.eval_shape(lambda: create(config))
+    shapes = jax.eval_shape(measure.init_of(config), jax.random.key(0))
 
     def find(path, expected):  # by name: a checkpoint has no empty dicts, and its tuples are dicts of "0", "1", ...
         names = [str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path]
@@ -98,12 +97,6 @@ def state_of(loaded: dict, step: int, run: str, config: ConfigDict) -> core.Trai
     wanted = {name: getattr(shapes, name) for name in checkpoints.WITHOUT_OPTIMISER}
     trees = jax.tree_util.tree_map_with_path(find, wanted)
     return core.TrainState(jnp.int32(step), opt_state=(), rng=jax.random.key(0), skipped=jnp.int32(0), **trees)
-
-
-def create(config: ConfigDict) -> core.TrainState:
-    """The state before the first step, as training with this config and seed makes it, without the optimiser's."""
-    make = functools.partial(measure.new_state, config, make_method(config), optax.identity())
-    return jax.jit(make)(jax.random.key(config.seed))
 
 
 def check_memory(encode: Encoder, size: Size, count: int) -> None:
