@@ -203,7 +203,7 @@ def extract(encode: Encoder, images: np.ndarray, batch: int = BATCH) -> np.ndarr
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
 
-def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 20) -> Encoder:
+def adapt(encode: Encoder, images: np.ndarray, passes: int = 20) -> Encoder:
     """The same weights with batch statistics measured on these images: an untrained network is compared fairly so.
 
     images uint8 (N, H, W, 3). passes: batches that are used. Without batch norm the same encoder is returned.
@@ -219,7 +219,7 @@ def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 2
         return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
 
     order = np.random.default_rng(0).permutation(len(images))
-    batch = min(batch, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
+    batch = min(BATCH, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
     for i in range(passes):
         chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
         stats = step(encode.variables["params"], stats, images[chosen])

@@ -147,14 +147,14 @@ def first_centres(x, clusters: int, key):
     return jax.lax.scan(add, carry, jax.random.split(draw, clusters - 1))[0][1]
 
 
-def lloyd(x, centres, iterations: int = ITERATIONS):
+def lloyd(x, centres):
     """k-means of x (N, D) from given centres (K, D): the centres where it ends, (K, D).
 
     Lloyd 1982. A cluster that becomes empty gets the row that is farthest from its centre, as in scikit-learn.
     """
 
     def go_on(carry):
-        return carry[3] & (carry[2] < iterations)
+        return carry[3] & (carry[2] < ITERATIONS)
 
     def one(carry):
         centres, before, count, _ = carry

@@ -12,6 +12,7 @@ from einops import rearrange
 
 from jax_ssl import encoder
 from jax_ssl.encoder import Encoder
+from jax_ssl.evaluate import rules
 from jax_ssl.models.features import Features
 from jax_ssl.views.sizes import Size, grid_of
 
@@ -28,8 +29,7 @@ def passes(depths: int, images: int) -> list[range]:
 
 def maps(encode: Encoder, images, depths: range, pool: str) -> list[np.ndarray]:
     """Pooled maps behind each of `depths`, float32 (N, side * side * D). images: uint8 (N, H, W, 3); pool: of POOLS."""
-    batches = (images[start : start + encoder.BATCH] for start in range(0, len(images), encoder.BATCH))
-    made = encoder.outputs_at(encode, depths, batches, reader(encode.size, pool))
+    made = encoder.outputs_at(encode, depths, rules.blocks(images, encoder.BATCH), reader(encode.size, pool))
     return [np.concatenate(of_depth) for of_depth in zip(*made, strict=True)]
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import depths_of, outputs_at, pooled_of
+from jax_ssl.encoder import BATCH, depths_of, outputs_at, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -47,11 +47,11 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     for number, (kinds, (_, rows)) in enumerate(zip(features_of(case.encode, made), plan, strict=True)):
         heads = heads or start(jax.random.key(seed), kinds, case.classes)
         heads = step(heads, kinds, labels[rows], rates * (1 + np.cos(np.pi * number / steps)) / 2)
-    held = (images[held_out[i : i + 256]] for i in range(0, len(held_out), 256))
+    held = (images[rows] for rows in rules.blocks(held_out, BATCH))
     scores = accuracies(heads, features_of(case.encode, held), labels[held_out])
     kind, place = max(scores, key=lambda key: (scores[key], -key[1]))
     chosen = {kind: jax.tree.map(lambda x: x[place : place + 1], heads[kind])}
-    tested = accuracies(chosen, features_of(case.encode, rules.blocks(case.test.images, 256)), case.test.labels)
+    tested = accuracies(chosen, features_of(case.encode, rules.blocks(case.test.images, BATCH)), case.test.labels)
     protocol = {
         "name": "linear-dinov2", "optimiser": "sgd", "momentum": 0.9, "steps": steps, "batch": batch,
         "views": "random resized crops, flips", "features": kind, "learning_rate": RATES[place],

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_ssl.encoder import depths_of, outputs_at
+from jax_ssl.encoder import BATCH, depths_of, outputs_at
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.augmented import crops, recipe
@@ -43,7 +43,7 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
     depths = depths_of(case.encode.backbone) if case.encode and layer_images else ()
     if len(depths) > 1:
         chosen = case.test.images[rules.some(len(case.test), layer_images, seed)]
-        each = outputs_at(case.encode, depths, rules.blocks(chosen, 256))
+        each = outputs_at(case.encode, depths, rules.blocks(chosen, BATCH))
         layers = [np.concatenate(features) for features in zip(*each, strict=True)]
         similar = cka_table(layers[:-1], layers[-1:])[:, 0]
         numbers |= {f"cka@{depth}": float(value) for depth, value in enumerate(similar, 1)}
