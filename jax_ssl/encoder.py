@@ -126,24 +126,27 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
     return dataclasses.replace(encode, backbone=short, variables=variables)
 
 
+def depths_of(backbone) -> range:
+    """The depths that a network has, from 1; the last alone where it can't be measured at others."""
+    return range(1, max(getattr(backbone, "depths", 0), 1) + 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class EachDepth:
-    """In the place of a backbone: images -> its Features behind each of its parts, the last one whole, as a tuple."""
+    """In the place of a backbone: images -> what `read` takes of its Features at each of these depths, as a tuple."""
 
     backbone: nn.Module
+    depths: range
+    read: Callable
 
-    def apply(self, variables: dict, images) -> tuple[Features, ...]:
+    def apply(self, variables: dict, images) -> tuple:
         if hasattr(self.backbone, "at_each_depth"):
-            return self.backbone.at_each_depth(variables, images)
-        depths = range(1, getattr(self.backbone, "depths", 0))
-        short = (self.backbone.shortened(depth, variables) for depth in depths)
-        # In one program, the compiler makes what these networks have in common once.
-        return *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
-
-
-def at_each_depth(encode: Encoder) -> Encoder:
-    """All of `at_depth` in one pass, for `outputs`: `read` gets a tuple of Features."""
-    return dataclasses.replace(encode, backbone=EachDepth(encode.backbone))
+            each = self.backbone.at_each_depth(variables, images)
+        else:
+            short = (self.backbone.shortened(depth, variables) for depth in depths_of(self.backbone)[:-1])
+            # In one program, the compiler makes what these networks have in common once.
+            each = *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
+        return tuple(self.read(each[depth - 1]) for depth in self.depths)
 
 
 def pooled_of(features: Features):
@@ -189,13 +192,18 @@ def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
 
 
+def outputs_at(encode: Encoder, depths: range, batches: Iterable, read: Callable = pooled_of) -> Iterator[tuple]:
+    """What `read` takes of the Features at each of these depths, as by `at_depth`, but in one pass; see `outputs`."""
+    return outputs(dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read)), batches, tuple)
+
+
 def extract(encode: Encoder, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
     """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
     chunks = list(outputs(encode, (images[start : start + batch] for start in range(0, len(images), batch))))
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
 
-def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 20) -> Encoder:
+def adapt(encode: Encoder, images: np.ndarray, passes: int = 20) -> Encoder:
     """The same weights with batch statistics measured on these images: an untrained network is compared fairly so.
 
     images uint8 (N, H, W, 3). passes: batches that are used. Without batch norm the same encoder is returned.
@@ -211,7 +219,7 @@ def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 2
         return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
 
     order = np.random.default_rng(0).permutation(len(images))
-    batch = min(batch, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
+    batch = min(BATCH, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
     for i in range(passes):
         chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
         stats = step(encode.variables["params"], stats, images[chosen])
