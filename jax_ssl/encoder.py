@@ -135,24 +135,27 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
     return dataclasses.replace(encode, backbone=short, variables=variables)
 
 
+def depths_of(backbone) -> range:
+    """The depths that a network has, from 1; the last alone where it can't be measured at others."""
+    return range(1, max(getattr(backbone, "depths", 0), 1) + 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class EachDepth:
-    """In the place of a backbone: images -> its Features behind each of its parts, the last one whole, as a tuple."""
+    """In the place of a backbone: images -> what `read` takes of its Features at each of these depths, as a tuple."""
 
     backbone: nn.Module
+    depths: range
+    read: Callable
 
-    def apply(self, variables: dict, images) -> tuple[Features, ...]:
+    def apply(self, variables: dict, images) -> tuple:
         if hasattr(self.backbone, "at_each_depth"):
-            return self.backbone.at_each_depth(variables, images)
-        depths = range(1, getattr(self.backbone, "depths", 0))
-        short = (self.backbone.shortened(depth, variables) for depth in depths)
-        # In one program, the compiler makes what these networks have in common once.
-        return *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
-
-
-def at_each_depth(encode: Encoder) -> Encoder:
-    """All of `at_depth` in one pass, for `outputs`: `read` gets a tuple of Features."""
-    return dataclasses.replace(encode, backbone=EachDepth(encode.backbone))
+            each = self.backbone.at_each_depth(variables, images)
+        else:
+            short = (self.backbone.shortened(depth, variables) for depth in depths_of(self.backbone)[:-1])
+            # In one program, the compiler makes what these networks have in common once.
+            each = *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
+        return tuple(self.read(each[depth - 1]) for depth in self.depths)
 
 
 def pooled_of(features: Features):
@@ -196,6 +199,11 @@ def outputs(encode: Encoder, batches: Iterable, read: Callable = pooled_of) -> I
 
 def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
+
+
+def outputs_at(encode: Encoder, depths: range, batches: Iterable, read: Callable = pooled_of) -> Iterator[tuple]:
+    """What `read` takes of the Features at each of these depths, as by `at_depth`, but in one pass; see `outputs`."""
+    return outputs(dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read)), batches, tuple)
 
 
 def extract(encode: Encoder, images: np.ndarray, batch: int = 0) -> np.ndarray:
