@@ -125,8 +125,8 @@ def download(url: str, part: epath.Path, name: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise LostError(
-            f"{name} could not be fetched from {url} ({reason}): repeat the command where there is a network, or take it "
-            f"from a folder: {elsewhere}."
+            f"{name} could not be fetched from {url} ({reason}): repeat the command where there is a network, or take "
+            f"it from a folder: {elsewhere}."
         ) from error
 
 
