@@ -29,7 +29,8 @@ def passes(depths: int, images: int) -> list[range]:
 
 def maps(encode: Encoder, images, depths: range, pool: str) -> list[np.ndarray]:
     """Pooled maps behind each of `depths`, float32 (N, side * side * D). images: uint8 (N, H, W, 3); pool: of POOLS."""
-    made = encoder.outputs_at(encode, depths, rules.blocks(images, encoder.BATCH), reader(encode.size, pool))
+    blocks = rules.blocks(images, encoder.batch_size(encode, encode.size))
+    made = encoder.outputs_at(encode, depths, blocks, reader(encode.size, pool))
     return [np.concatenate(of_depth) for of_depth in zip(*made, strict=True)]
 
 

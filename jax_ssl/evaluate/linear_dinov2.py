@@ -10,6 +10,7 @@ Oquab et al. 2023, https://arxiv.org/abs/2304.07193, Sec. 7.1; facebookresearch/
 Letters: B images of a batch, D width of a feature, R rates, C classes.
 """
 
+import collections
 from functools import partial
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import BATCH, depths_of, outputs_at, pooled_of
+from jax_ssl.encoder import BATCH, batch_size, depths_of, outputs_at, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -62,10 +63,25 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
 
 
 def features_of(encode, batches):
-    """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches"."""
-    for found in outputs_at(encode, depths_of(encode.backbone)[-max(BLOCKS) :], batches, token_and_mean):
-        tokens, mean = [token for token, _ in found], found[-1][1]
-        kinds = {}
+    """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches".
+
+    Of a batch, as many images as fit pass the network at once.
+    """
+    depths, size = depths_of(encode.backbone)[-max(BLOCKS) :], batch_size(encode, encode.size)
+    counts, of_batch = collections.deque(), []
+
+    def parts():
+        for batch in batches:
+            counts.append(len(batch))
+            yield from rules.blocks(batch, size)
+
+    for found in outputs_at(encode, depths, parts(), token_and_mean):
+        of_batch.append(found)
+        if sum(len(mean) for *_, (_, mean) in of_batch) < counts[0]:
+            continue
+        counts.popleft()
+        *tokens, mean = map(np.concatenate, zip(*([*(token for token, _ in part), part[-1][1]] for part in of_batch)))
+        of_batch, kinds = [], {}
         for count in sorted({min(count, len(tokens)) for count in BLOCKS}):
             joined = np.concatenate(tokens[-count:], axis=1)
             kinds |= {f"last {count}": joined, f"last {count} with patches": np.concatenate([joined, mean], axis=1)}
