@@ -154,6 +154,11 @@ def pooled_of(features: Features):
     return features.pooled.astype(jnp.float32)
 
 
+def at_depths(encode: Encoder, depths: range, read: Callable = pooled_of) -> Encoder:
+    """All of `at_depth` in one pass: in the place of Features, it gives what `read` takes of them at each depth."""
+    return dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _outputs(backbone, read, variables, images, mean, std):
     x = (batch_constraint(images).astype(jnp.float32) / 255 - mean) / std
@@ -190,11 +195,6 @@ def outputs(encode: Encoder, batches: Iterable, read: Callable = pooled_of) -> I
 
 def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
-
-
-def outputs_at(encode: Encoder, depths: range, batches: Iterable, read: Callable = pooled_of) -> Iterator[tuple]:
-    """What `read` takes of the Features at each of these depths, as by `at_depth`, but in one pass; see `outputs`."""
-    return outputs(dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read)), batches, tuple)
 
 
 def extract(encode: Encoder, images: np.ndarray, batch: int = BATCH) -> np.ndarray:

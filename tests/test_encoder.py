@@ -81,8 +81,10 @@ def test_large_images_pass_in_smaller_batches(encode, monkeypatch):
     for room, size in ((2**40, 256), (1, 8)):
         monkeypatch.setattr(encoder, "ROOM", room)
         assert encoder.batch_size(encode, 16) == size
-    monkeypatch.setattr(encoder, "ROOM", 100 * encoder.memory_per_image(encode, 16))
+    alone = encoder.memory_per_image(encode, 16)
+    monkeypatch.setattr(encoder, "ROOM", 100 * alone)
     assert encoder.batch_size(encode, 16) == 64
+    assert encoder.memory_per_image(encoder.at_depths(encode, range(1, 3)), 16) > alone
 
 
 def test_outputs_are_those_of_each_batch_whatever_its_size(encode):

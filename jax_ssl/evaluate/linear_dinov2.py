@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import BATCH, depths_of, outputs_at, pooled_of
+from jax_ssl.encoder import BATCH, at_depths, depths_of, outputs, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -63,7 +63,8 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
 
 def features_of(encode, batches):
     """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches"."""
-    for found in outputs_at(encode, depths_of(encode.backbone)[-max(BLOCKS) :], batches, token_and_mean):
+    last = at_depths(encode, depths_of(encode.backbone)[-max(BLOCKS) :], token_and_mean)
+    for found in outputs(last, batches, tuple):
         tokens, mean = [token for token, _ in found], found[-1][1]
         kinds = {}
         for count in sorted({min(count, len(tokens)) for count in BLOCKS}):
