@@ -60,8 +60,17 @@ def temporary_bytes(program) -> int:
 
 def memory_per_image(encode: Encoder, size: Size) -> int:
     """Bytes that the forward pass of one image of this size needs, besides the weights."""
+    shapes, tree = jax.tree.flatten(jax.tree.map(jnp.shape, encode.variables), is_leaf=lambda x: isinstance(x, tuple))
+    types = [jnp.result_type(x) for x in jax.tree.leaves(encode.variables)]
+    return _memory_per_image(encode.backbone, tree, tuple(zip(shapes, types)), size)
+
+
+@functools.lru_cache(maxsize=8)  # a run asks at each of its probes, and a program takes seconds to compile
+def _memory_per_image(backbone, tree, leaves: tuple, size: Size) -> int:
+    variables = tree.unflatten(jax.ShapeDtypeStruct(*leaf) for leaf in leaves)
     image = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
-    return temporary_bytes(_run.lower(encode.backbone, encode.variables, image).compile())
+    with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):  # one image can't be split
+        return temporary_bytes(_run.lower(backbone, variables, image).compile())
 
 
 def batch_size(encode: Encoder, size: Size) -> int:
@@ -197,8 +206,12 @@ def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
 
 
-def extract(encode: Encoder, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
-    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
+def extract(encode: Encoder, images: np.ndarray, batch: int = 0) -> np.ndarray:
+    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape.
+
+    batch: images that pass at once; 0 is what `batch_size` says.
+    """
+    batch = batch or batch_size(encode, size_of(*images.shape[1:3]))
     chunks = list(outputs(encode, (images[start : start + batch] for start in range(0, len(images), batch))))
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
@@ -211,6 +224,8 @@ def adapt(encode: Encoder, images: np.ndarray, passes: int = 20) -> Encoder:
     stats = {name: tree for name, tree in encode.variables.items() if name != "params"}
     if not stats:
         return encode
+    groups = getattr(encode.backbone, "norm_groups", 1)
+    batch = max(batch_size(encode, size_of(*images.shape[1:3])), groups)
     mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
 
     @jax.jit
@@ -219,7 +234,7 @@ def adapt(encode: Encoder, images: np.ndarray, passes: int = 20) -> Encoder:
         return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
 
     order = np.random.default_rng(0).permutation(len(images))
-    batch = min(BATCH, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
+    batch = min(batch, len(images) - len(images) % groups)
     for i in range(passes):
         chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
         stats = step(encode.variables["params"], stats, images[chosen])

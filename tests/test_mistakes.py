@@ -81,7 +81,7 @@ MISTAKES = {
     "more permutations than there are": (["train", "--config=jigsaw:tiny", "--config.method.permutations=362881"],
                                          "nine tiles have 362880"),
     "a tile that the stem does not divide": (["train", "--config=jigsaw:tiny", "--config.method.tile=10"], "patch=4"),
-    "one row of patches": (["train", "--config=cpc:tiny", "--config.method.patch=32"], "have 1 rows of"),
+    "one row of patches": (["train", "--config=cpc:tiny", "--config.method.patch=32"], "on 32 pixels is 1 x 1"),
     "probes on images that are no squares": ([*SIMCLR, "--config.data.eval_size=(32,48)"], "take --size=32x48"),
     "a size of three numbers": ([*SIMCLR, "--config.data.eval_size=(32,48,3)"], "(height,width)"),
     "an exit code of no system": ([*SIMCLR, "--stopped-exit=256"], "--stopped-exit=256 must be"),

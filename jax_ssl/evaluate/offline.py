@@ -37,12 +37,12 @@ class Measured(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def measure(encode: Encoder, data, seed: int = 0, batch: int = 256, tasks=TASKS) -> Measured:
+def measure(encode: Encoder, data, seed: int = 0, tasks=TASKS) -> Measured:
     """The measures in `tasks` of the encoder's pooled features.
 
     data: train_images and test_images uint8 (N, H, W, 3), train_labels and test_labels int (N,), classes.
     """
-    bank, test = (extract(encode, images, batch) for images in (data.train_images, data.test_images))
+    bank, test = (extract(encode, images) for images in (data.train_images, data.test_images))
     return measure_features(bank, test, data, seed, tasks)
 
 

@@ -55,8 +55,24 @@ def solved(task, solve: Callable, encode, images: np.ndarray, seed: int = 0) -> 
     return {metric: float(v) for metric, v in task.summary({m: total / count for m, total in totals.items()}).items()}
 
 
+def check(task, state, encode, images: np.ndarray) -> None:
+    """Raises UserError where the network can't be asked about images of this size; nothing is compiled."""
+    batch = jax.eval_shape(lambda: next(batches(encode, images)))
+    try:
+        jax.eval_shape(partial(_measure, task.measure), state.params, state, batch, jax.random.key(0))
+    except UserError:
+        raise
+    except Exception as error:  # shapes that do not fit raise errors of many kinds
+        reason = str(error).strip().partition("\n")[0][:150]
+        raise UserError(
+            f"The puzzle can't be set on images of {images.shape[1]} pixels, as the network was trained on others "
+            f"({reason}): take the size of data.crops."
+        ) from error
+
+
 def of_state(task, state, encode, images: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """What a training state reaches: {metric: number}."""
+    """What a training state reaches: {metric: number}. Raises UserError, as `check` does."""
+    check(task, state, encode, images)
     return solved(task, partial(_measure, task.measure, state.params, state), encode, images, seed)
 
 

@@ -49,17 +49,26 @@ def nearest_bin(ab, bins):
 def colour_code(ab, bins, neighbours: int = 10, sigma: float = 5.0):
     """Soft targets: a colour's nearest bins, by a Gaussian of their distance. (..., 2) -> float32 (..., K), sums one.
 
-    ab: a and b, of any float type. bins: (K, 2), as `colour_bins` makes them. Bins that are just as far as the last
-    neighbour all count. Zhang et al. 2016, Sec. 2.1; official code NNEncode.encode_points_mtx_nd.
+    ab: a and b, of any float type. bins: (K, 2), as `colour_bins` makes them. Of bins that are just as far the first
+    ones count, so that there are never more than `neighbours`: black, for one, has four bins at 10 and four at 20.
+    Zhang et al. 2016, Sec. 2.1; official code NNEncode.encode_points_mtx_nd.
     """
-    distance = squared_distances(ab, bins)
-    # The next larger distance, again and again: on a CPU a tenth of the time that a sort of all bins takes.
-    farther = lambda last, _: (jnp.min(distance, -1, keepdims=True, initial=jnp.inf, where=distance > last), None)
-    first = jnp.full((*ab.shape[:-1], 1), -1.0)
-    last, _ = jax.lax.scan(farther, first, None, length=min(neighbours, len(bins)))
+    distance, number = squared_distances(ab, bins), jnp.arange(len(bins))
+
+    def next_nearest(last, _):
+        far, at = last
+        beyond = (distance > far) | ((distance == far) & (number > at))
+        far = jnp.min(distance, -1, keepdims=True, initial=jnp.inf, where=beyond)
+        at = jnp.min(jnp.where(beyond & (distance == far), number, len(bins)), -1, keepdims=True)
+        return (far, at), None
+
+    # The next nearest bin, again and again: on a CPU a fraction of the time that a sort of all bins takes.
+    first = jnp.full((*ab.shape[:-1], 1), -1.0), jnp.full((*ab.shape[:-1], 1), -1)
+    (far, at), _ = jax.lax.scan(next_nearest, first, None, length=min(neighbours, len(bins)))
+    chosen = (distance < far) | ((distance == far) & (number <= at))
     # Counted from the nearest, so that a colour far from all bins does not divide nothing by nothing.
     nearest = jnp.min(distance, axis=-1, keepdims=True)
-    weight = jnp.where(distance <= last, jnp.exp((nearest - distance) / (2 * sigma**2)), 0.0)
+    weight = jnp.where(chosen, jnp.exp((nearest - distance) / (2 * sigma**2)), 0.0)
     return weight / weight.sum(-1, keepdims=True)
 
 
@@ -84,7 +93,8 @@ def colour_weights(prior, uniform: float = 0.5, power: float = 1.0):
     prior = prior.astype(jnp.float32)
     occurs = prior > 0
     mixed = (1 - uniform) * prior + uniform * occurs / jnp.maximum(jnp.sum(occurs), 1)
-    weight = jnp.where(occurs, jnp.where(occurs, mixed, 1.0) ** -power, 0.0)
+    mixed = jnp.where(occurs, mixed, jnp.inf)
+    weight = jnp.where(occurs, (jnp.min(mixed) / mixed) ** power, 0.0)  # at most 1, so that no power is too large
     return weight / jnp.maximum(jnp.sum(prior * weight), 1e-30)
 
 

@@ -93,7 +93,8 @@ def cpc(preds, targets, offset=2, embed_scale=0.1):
 
     preds, targets: (B, h, w, D) of any float type and length, not made unit. Row r of `preds` tells row r + offset of
     `targets` in its own column; the last `offset` rows have nothing to tell. Negatives are all other B h w - 1 targets,
-    those of the same image too. embed_scale: times the scores. Returns a fp32 scalar; log(B h w) if nothing is known.
+    those of the same image too. embed_scale multiplies the scores. Returns a fp32 scalar: log(B h w) if nothing is
+    known.
     Henaff et al. 2019, https://arxiv.org/abs/1905.09272, Eq. 2 and its pseudo-code; van den Oord et al. 2018,
     https://arxiv.org/abs/1807.03748, Eq. 4, has one matrix for each offset where `preds` are.
     """

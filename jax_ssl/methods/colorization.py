@@ -70,8 +70,10 @@ def make(backbone, clock, *, objective="classes", bins="official", neighbours=10
     def init(rng, batch):
         images = one_view(batch)
         if images.shape[1] % palette.STRIDE:
-            size = images.shape[1]
-            raise UserError(f"Every 4th pixel has its colour told, and {size} pixels are no multiple of 4.")
+            raise UserError(
+                f"Every 4th pixel has its colour told, and {images.shape[1]} pixels are no multiple of 4: change the "
+                "size in data.crops."
+            )
         params, stats = apply.init(net, rng, images)
         return params, {"stats": stats, "counts": jnp.zeros(len(centres))}
 

@@ -31,11 +31,16 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, images, train: bool = False):
         patches, dtype = self.backbone(images, train).patches, self.backbone.dtype
-        rows = round(patches.shape[1] ** 0.5)
+        rows, side = round(patches.shape[1] ** 0.5), images.shape[1]
         places = rearrange(patches, "b (h w) d -> b h w d", h=rows)
         if self.bottleneck:
             return dcgan.Painter(self.bottleneck, self.widths, dtype, name="painter")(places, train)
-        painter = painting.Painter(self.widths, images.shape[1] // rows, dtype, name="painter")
+        if side % rows:
+            raise UserError(
+                f"The last map has {rows} x {rows} places, which can't paint equal squares of {side} pixels: take "
+                "another size of images or another model, or a method.bottleneck."
+            )
+        painter = painting.Painter(self.widths, side // rows, dtype, name="painter")
         return self.hole.cut(painter(places, train))
 
 
@@ -52,7 +57,7 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
     bounds.whole("method.", dict(overlap=overlap, bottleneck=bottleneck), at_least=0)
     bounds.bounded("method.", dict(density=density), above=0, below=1)
     bounds.bounded("method.", dict(share=share), above=0, at_most=1)
-    if 2 * overlap >= hole:
+    if region == "centre" and 2 * overlap >= hole:
         raise UserError(f"method.overlap={overlap} on each side leaves nothing of method.hole={hole}: take less.")
     if bottleneck and not painter:
         raise UserError("method.painter=() has no map to double: give the widths of its maps, or method.bottleneck=0.")
@@ -62,9 +67,13 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
     painters = lambda params: {name: params[name] for name in ("backbone", "painter")}
 
     def check(size):
+        """Raises UserError where this can't be painted in images of `size` pixels."""
         due = cut_out.painted(size)
         if due > size:
             raise UserError(f"method.hole={hole} is larger than the images of {size} pixels: take {size // 2}.")
+        hidden = round(density * size**2)
+        if region == "random" and not 0 < hidden < size**2:
+            raise UserError(f"method.density={density} hides {hidden} of {size} x {size} pixels: take another share.")
         made = dcgan.Painter(bottleneck, tuple(painter)).side() if bottleneck else due
         if made != due:
             raise UserError(f"method.painter={bounds.as_written(painter)} paints {made} pixels, not {due}: change it.")
@@ -72,7 +81,8 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
             raise UserError(f"method.critic={bounds.as_written(critic)} can't halve {due} pixels so often: take fewer.")
 
     def cover(rng, images):
-        """Images with the fill in their hole, and which pixels that are."""
+        """Images with the fill in their hole, and which pixels that are. Raises UserError, as `check` does."""
+        check(images.shape[1])
         hidden = cut_out.hidden(rng, images.shape[1])
         return jnp.where(hidden[..., None], FILL, images), hidden
 

@@ -36,8 +36,9 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
     """patch, stride: side of a patch and from one to the next, in pixels. offsets: how many rows below are predicted,
     from the first that shares no pixel with what was seen. directions: 1 is down, 2 and up, 4 all. context_depth,
     context_width: of the masked network. target_width: of what is compared, 0 = the encoder's own vectors; embed_scale:
-    times the scores. Of each patch on its own, jitter: pixels by which a smaller part moves; mirror, channel_drop:
-    shares that are mirrored, or keep one channel; relight: contrast and brightness; warp: degrees of turn and shear.
+    factor on the scores. The rest changes each patch on its own. jitter: pixels by which a smaller part of it moves;
+    mirror, channel_drop: shares that are mirrored, or keep one channel; relight: most change of contrast and
+    brightness; warp: degrees of turn and shear, at most.
     """
     stage = input_stage(backbone, patch=patch, stride=stride)
     bounds.whole("method.", dict(offsets=offsets, context_depth=context_depth, context_width=context_width))
@@ -58,8 +59,9 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
         rows, columns = (stage.starts(side) for side in images.shape[1:3])
         if len(rows) < first + offsets:
             raise UserError(
-                f"CPC predicts patches up to {first + offsets - 1} rows below, and {images.shape[1]} pixels have "
-                f"{len(rows)} rows of method.patch={patch}, {stride} apart: take smaller ones, or fewer method.offsets."
+                f"CPC predicts patches up to {first + offsets - 1} rows below, and the grid of method.patch={patch}, "
+                f"{stride} apart, on {images.shape[1]} pixels is {len(rows)} x {len(columns)}: take smaller patches"
+                f"{', or fewer method.offsets' * (offsets > 1)}."
             )
         return rows, columns
 
@@ -127,7 +129,7 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
         squares, rows = cut(images)
         columns, row = squares.shape[1] // rows, (rows - first) // 2
         query = row * columns + columns // 2
-        best = jax.lax.top_k(scores[:8, query], SHOWN)[1]
+        best = jax.lax.top_k(scores[:8, query], min(SHOWN, scores.shape[2]))[1]
         image, place = (jnp.take_along_axis(x[:8, query], best, axis=1) for x in among.places_of(drawn))
         seen = jnp.arange(images.shape[1]) < stage.starts(images.shape[1])[row] + patch
         return {

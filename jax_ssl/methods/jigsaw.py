@@ -32,7 +32,8 @@ def input_stage(backbone, *, cell=85, tile=64, standardised="channel", **_):
 def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permutation_seed=0, cell=85, tile=64,
          standardised="channel", channel_drop=0.5, channel_offset=2, embedding=1024, hidden=4096, dropout=0.5,
          norm=False, whole_map=True) -> Method:  # fmt: skip
-    """permutations: of the set to choose from, found from permutation_seed; permutations_per_image: puzzles of each.
+    """permutations: how many there are to choose from, found from permutation_seed; permutations_per_image: puzzles
+    made of each image.
 
     cell, tile: sides in pixels of the view; what is between tiles is the gap. standardised: each `channel` of a tile
     has mean zero and spread one, or each `tile`, or `none`. channel_drop: share of the images without green against

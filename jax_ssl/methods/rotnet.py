@@ -44,10 +44,11 @@ def rotations(images):
 
 
 def turned_first(images, rng):
-    """The same with the answer in plain sight: turned before they are cropped, each in the frame of a wide picture.
+    """All four turns in the order that VISSL has, before the crop, so that borders give the answer away.
 
-    The middle three quarters of an image are taken for a picture of 4:3. On its side it leaves bars in its frame, here
-    of the mean colour, and a random crop of half of the frame at least shows more or less of them. VISSL turns so.
+    Shapes as of `rotations`. The middle three quarters of the rows stand for a picture of 4:3. Turned by 90 or 270
+    degrees, such a picture leaves bars of its frame empty; here they have the mean colour. A random part of the frame,
+    at least half of it, is then made square.
     """
     side = images.shape[1]
     band = slice(side // 8, side - side // 8)

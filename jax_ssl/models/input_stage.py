@@ -101,36 +101,37 @@ class Tiles(nn.Module):
 class Patches(nn.Module):
     """The backbone on patches that overlap, one by one: pooled is their mean, patches are they, row by row.
 
-    patch: the side of one, stride: from one to the next, both in pixels; what is left at the edges is left on both.
+    square: the side of one, stride: from one to the next, both in pixels; what is left at the edges is left on both.
+    (`patch` of a network is what the sides of an image must be multiples of, and here they need not.)
     """
 
     backbone: nn.Module
-    patch: int
+    square: int
     stride: int
     norm_groups, depths, shortened, setup = OF_EVERY_STAGE
 
     def __call__(self, images, train: bool = False):
         self.side(min(images.shape[1:3]))
         rows, columns = (self.starts(size) for size in images.shape[1:3])
-        return each(self.backbone, cut(images, rows, columns, self.patch), train)
+        return each(self.backbone, cut(images, rows, columns, self.square), train)
 
     def starts(self, size: int) -> range:
         """The first pixel of each patch along an axis of `size` pixels."""
-        count = (size - self.patch) // self.stride + 1
-        first = (size - self.patch - (count - 1) * self.stride) // 2
+        count = (size - self.square) // self.stride + 1
+        first = (size - self.square - (count - 1) * self.stride) // 2
         return range(first, first + count * self.stride, self.stride)
 
     def side(self, image_size: int) -> int:
-        if not 0 < self.patch <= image_size or self.stride < 1:
+        if not 0 < self.square <= image_size or self.stride < 1:
             raise UserError(
-                f"Patches of {self.patch} pixels, {self.stride} apart, can't be cut from {image_size} pixels: take "
+                f"Patches of {self.square} pixels, {self.stride} apart, can't be cut from {image_size} pixels: take "
                 "smaller ones, or larger images."
             )
-        return self.patch
+        return self.square
 
     @property
     def protocol(self) -> dict:
-        return {"input": "patches", "patch": self.patch, "stride": self.stride}
+        return {"input": "patches", "patch": self.square, "stride": self.stride}
 
 
 def cut(images, rows, columns, side: int):

@@ -32,7 +32,8 @@ def cut_jittered(rng, images, rows, columns, side: int, jitter: int):
 def without_green_magenta(rng, images, probability: float):
     """Some images lose the axis of green against magenta, which chromatic aberration shifts: (B, H, W, 3).
 
-    Noroozi & Favaro's code, data_transformer.cpp: times I - v v^T with v = (1, -2, 1) / sqrt(6). Grey stays grey.
+    Noroozi & Favaro's code, data_transformer.cpp: times I - v v^T with v = (1, -2, 1) / sqrt(6). images: less the mean
+    colour, as there; a grey pixel stays nearly what it is.
     """
     if not probability:
         return images

@@ -154,8 +154,10 @@ def measure_at_end(folder: str, say=measure.print_now) -> frozen.Table | None:
     table = None
     try:
         networks = measure.open_run(folder, say=say)
-        table = frozen.measure_table(networks, *labelled(rows_of(networks, say)), offline.TASKS, say=say)
-        if pretext.has_task(networks.settings):
+        found, puzzle = rows_of(networks, say), pretext.has_task(networks.settings)
+        if found[0].train.labels is not None or not puzzle:  # a puzzle needs none
+            table = frozen.measure_table(networks, *labelled(found), offline.TASKS, say=say)
+        if puzzle:
             pretext.measure_pretext(networks, say=say)
     except Exception as error:
         say(

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from jax_ssl.data.pipeline import Probe
-from jax_ssl.data.split import Splits
+from jax_ssl.data.split import Probe, Splits
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear, offline
 from jax_ssl.run import results

@@ -16,12 +16,11 @@ import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import config, core, parts, paths, train
-from jax_ssl.data import pipeline
-from jax_ssl.data.split import Splits
+from jax_ssl.data.split import Probe, Splits, open_labelled
 from jax_ssl.encoder import Encoder, adapt, check_depth, check_size, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import checkpoints, checks, lock, results
+from jax_ssl.run import checkpoints, checks, lock, probe, results
 from jax_ssl.views.sizes import sides, size_of
 from jax_ssl.weights import load
 from jax_ssl.weights.convert import check_shapes
@@ -223,12 +222,12 @@ def whole(settings) -> Encoder | None:
     )
 
 
-def labelled(settings, say=print_now) -> pipeline.Probe:
-    """The labelled images to measure on. Raises UserError if there are none."""
-    data = pipeline.open_probe(settings, say)
-    if data is None:
+def labelled(settings, say=print_now) -> Probe:
+    """The labelled images to measure on, in memory. Raises UserError if there are none."""
+    splits = open_labelled(settings, say)
+    if splits is None:
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
-    return data
+    return probe.read(splits, say)
 
 
 def introduction(networks: Networks, data) -> str:

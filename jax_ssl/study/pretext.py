@@ -1,9 +1,13 @@
 """A run of a pretext method measured by its own puzzle: `evaluate --task=pretext`, see evaluate/pretext.py.
 
-Baselines and chance stand above the networks, and each row is printed and recorded as soon as it is there.
+Baselines and chance stand above the networks, and each row is printed and recorded as soon as it is there. Images need
+no labels for it.
 """
 
+import numpy as np
+
 from jax_ssl import core, parts
+from jax_ssl.data.split import Split, open_splits
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import pretext
@@ -33,10 +37,15 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
     settings = networks.settings
     task, seed = task_of(settings), settings.seed if seed is None else seed
     state = subject.state_of(networks.arrays, networks.step, networks.origin, settings)
-    data, network = measure.labelled(settings, say), parts.network_of(settings)
+    data, network = open_splits(settings, say), parts.network_of(settings)
     encode = Encoder(network, {}, **parts.images_of(settings))  # for its normalisation and its protocol alone
-    train, test = data.train_images[:: max(1, -(-len(data.train_images) // FITTED))], data.test_images
-    shared = measure.counts(data) | dict(train_images=len(train), better=task.better, name="pretext") | encode.protocol
+    test = readable(data.test)
+    pretext.check(task, state, encode, test)
+    train = readable(spread(data.train, FITTED, settings.data))
+    if data.train.labels is None and measure.name_of(settings) == settings.data.name:
+        say(f"{settings.data.name} has no test images: the puzzles are of every tenth image that was trained on")
+    shared = measure.counts(data) | dict(train_images=len(train), test_images=len(test))
+    shared |= dict(better=task.better, name="pretext") | encode.protocol
     where, records, header = measure.where(networks, data, seed), [], []
     for weights, numbers in rows(task, settings, state, networks.names, encode, train, test, seed):
         if not set(numbers) <= set(header):
@@ -47,6 +56,16 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
             protocol = shared | {"decides": metric == task.metric}
             records += rulers.record(networks.out, where, "pretext", weights, {metric: value}, protocol)
     return records
+
+
+def spread(split: Split, most: int, data) -> Split:
+    """So many images of a split at most, evenly spread. data: `config.data`."""
+    return Split(split.source, split.records[:: max(1, -(-len(split) // most))], data, split.broken)
+
+
+def readable(split: Split) -> np.ndarray:
+    """All images of a split that can be read, uint8 (n, S, S, 3)."""
+    return np.concatenate([images[good] for images, good in split.batches(pretext.BATCH)])
 
 
 def rows(task, settings, state, wanted, encode, train, test, seed):

@@ -56,9 +56,9 @@ def of_run(folder, which: str | None = None) -> Network:
     if which not in ("student", "teacher") or "backbone" not in (params or {}):
         raise UserError(f"{folder} has no {which}: give --which=student, or teacher of a method with one.")
     stats = (state["extra"] or {}).get("stats" if which == "student" else "teacher_stats", {})
-    model = settings.model.to_dict()
-    images = parts.images_of(settings)
-    return Network("run", model, {"backbone": params["backbone"]}, stats, {}, images, images.pop("size"))
+    model, read = settings.model.to_dict(), parts.network_of(settings)
+    images, stage = parts.images_of(settings), read if hasattr(read, "protocol") else None
+    return Network("run", model, {"backbone": params["backbone"]}, stats, {}, images, images.pop("size"), stage)
 
 
 def open_network(path, which: str | None, heads: int | None, family: str | None) -> Network:
@@ -71,11 +71,16 @@ def open_network(path, which: str | None, heads: int | None, family: str | None)
 
 def export(network: Network, form: str, out) -> list[str]:
     """Writes a network as a file, or as a folder for Transformers; returns lines about it. Raises UserError."""
+    seen = network.stage.protocol["input"] if network.stage else ""
+    if seen == "grey":
+        raise UserError("This network sees grey images, and those of other libraries colours: take --to=saved_model.")
     scheme = official(network, form) if form != "huggingface" else of_transformers(network)
     tensors = named(network, scheme)
     tensors = as_timm(tensors) if form == "timm" else tensors
     model = network.model
     about = [f"{len(tensors)} tensors, named as {scheme.name}"]
+    if seen:
+        about.append(f"the backbone alone: its {seen} are cut here; --to=saved_model has them inside")
     if form == "huggingface":
         if any(name.startswith("decoder.") for name in tensors):  # a ViTMAEForPreTraining: the encoder has a prefix
             tensors = {name if name.startswith("decoder.") else f"vit.{name}": x for name, x in tensors.items()}

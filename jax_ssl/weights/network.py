@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,8 @@ class Network(NamedTuple):
 
     model: `name` and keywords of a file of models/. params: {"backbone": tree, ...}, other parts by the names that our
     methods have for them. stats: {"batch_stats": {part: tree}}. extra: what a method remembers, such as a center.
-    pixels: mean and std of its images; size: that of its images, see views/sizes.py.
+    pixels: mean and std of its images; size: that of its images, see views/sizes.py. stage: of a run, the backbone
+    behind the input on which its method trains it; None where that is the whole image in colour.
     """
 
     scheme: str
@@ -35,11 +37,12 @@ class Network(NamedTuple):
     extra: dict
     pixels: dict
     size: Size
+    stage: nn.Module | None = None
 
     @property
     def backbone(self):
-        """The Flax module."""
-        return find_module("models", self.model["name"]).make(**without_name(self.model))
+        """The Flax module, its input stage included."""
+        return self.stage or find_module("models", self.model["name"]).make(**without_name(self.model))
 
     @property
     def variables(self) -> dict:

@@ -66,6 +66,14 @@ def test_a_root_is_taken_of_the_mean_over_all_images():
     assert pretext.of_state(task, state(), ENCODE, IMAGES) == {"root": pytest.approx(expected, rel=1e-5)}
 
 
+def test_a_network_that_does_not_fit_the_images_is_told_and_compiles_nothing():
+    task = Task(lambda params, state, batch, rng: {"one": jnp.zeros((5, 3)) @ batch["views"][0, 0, 0]})
+    with pytest.raises(UserError, match="can't be set on images of 4 pixels"):
+        pretext.of_state(task, state(), ENCODE, IMAGES)
+    said = []
+    assert pretext.scores(task, state(), ENCODE, IMAGES, note=said.append) == {} and "4 pixels" in said[0]
+
+
 def test_too_few_images_are_told():
     with pytest.raises(UserError, match="give more"):
         pretext.of_state(Task(measure), state(), ENCODE, IMAGES[:3])

@@ -73,6 +73,23 @@ def test_loss_is_that_of_an_oracle_point_by_point():
     np.testing.assert_allclose(value, np.mean(expected), rtol=1e-5)
 
 
+def test_no_power_of_rarity_is_too_large():
+    prior = jnp.array([0.5, 0.4999, 0.0001, 0.0])
+    weights = losses.colour_weights(prior, uniform=0.0, power=40.0)
+    np.testing.assert_allclose(weights, [0, 0, 1e4, 0], rtol=1e-5)
+
+
+def test_ten_bins_and_no_more_where_many_are_as_far():
+    """On the grid: black is (0, 0), where the ten nearest are one, four, four, and one of four."""
+    bins, ab = losses.colour_bins(), np.float32([[0, 0], [5, 5], [0, 5], [-90, 50], [100, -90]])
+    distance = np.square(ab[:, None] - bins).sum(-1)
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :10]
+    expected = np.zeros_like(distance)
+    np.put_along_axis(expected, nearest, np.exp(-np.take_along_axis(distance, nearest, 1) / 50), 1)
+    np.testing.assert_allclose(losses.colour_code(jnp.asarray(ab), bins), expected / expected.sum(1, keepdims=True),
+                               atol=1e-6)  # fmt: skip
+
+
 def test_a_colour_far_from_all_bins_has_a_code_and_as_many_neighbours_as_there_are():
     code = losses.colour_code(jnp.array([[400.0, 400.0]]), losses.colour_bins())
     np.testing.assert_allclose(code.sum(), 1.0, rtol=1e-6)

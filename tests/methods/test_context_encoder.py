@@ -11,11 +11,12 @@ from jax_ssl import core, losses, masking, parts, train
 from jax_ssl.data import pipeline
 from jax_ssl.errors import UserError
 from jax_ssl.methods import context_encoder
-from jax_ssl.models import painting
+from jax_ssl.models import nin, painting
 from jax_ssl.visualize import context_encoder as page
 from tests.small import small
 
 ALONE = "--config.method.share=1.0"
+SQUARE = painting.Hole(False, 16, 1, 0.25, 8)
 RANDOM = ["--config.method.region=random", "--config.method.critic=(4,8,8)"]
 
 
@@ -94,16 +95,43 @@ def test_its_own_ruler_and_the_cheap_ways(game):
             assert 0 < found["l2"] < ours["l2"] and found["gradient_energy"] < 0.5
 
 
+def test_runs_that_see_other_holes_have_theirs_beside_them(monkeypatch):
+    titles = []
+    monkeypatch.setattr(page.pictures, "sheet", lambda columns, names: titles.append((list(names), len(columns))))
+    one, other = np.zeros((2, 3, 8, 8, 3), np.float32), np.zeros((2, 3, 16, 16, 3), np.float32)
+    page.compare({"L2": {"holes": one}, "both": {"holes": one}})
+    page.compare({"L2": {"holes": one}, "large": {"holes": other}})
+    assert titles == [(["seen", "L2", "both", "truth"], 4), (["L2 sees", "L2", "large sees", "large", "truth"], 5)]
+
+
 @pytest.mark.parametrize("flag, sentence", [
     ("hole=33", "larger than the images of 32 pixels"),
     ("overlap=8", "leaves nothing of method.hole=16"),
     ("critic=(4,4,4,4,4)", "can't halve 16 pixels so often"),
     ("painter=(4,4,4) bottleneck=8", "paints 32 pixels, not 16"),
     ("region=corner", "choose one of centre, random"),
+    ("region=random density=0.0001", "hides 0 of 32 x 32 pixels"),
+    ("region=random density=0.9999", "hides 1024 of 32 x 32 pixels"),
 ])  # fmt: skip
 def test_what_can_not_be_painted_is_refused(flag, sentence):
     with pytest.raises(UserError, match=sentence):
         made(*(f"--config.method.{part}" for part in flag.split()))
+
+
+def test_a_network_that_rounds_the_side_of_its_map_is_refused_and_not_painted_askew():
+    net = context_encoder.Net(nin.make(blocks=2, width=1 / 96, norm_groups=1, dtype="float32"), SQUARE, 0, (8,))
+    with pytest.raises(UserError, match="8 x 8 places, which can't paint equal squares of 30 pixels"):
+        jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((2, 30, 30, 3)))
+
+
+def test_images_that_are_smaller_than_the_hole_are_told_when_they_are_measured(game):
+    method, _, state, _ = game
+    with pytest.raises(UserError, match="method.hole=16 is larger than the images of 12 pixels"):
+        jax.eval_shape(method.task.measure, state.params, state, {"views": jnp.zeros((8, 1, 12, 12, 3))}, state.rng)
+
+
+def test_random_regions_have_no_square_that_overlap_could_use_up():
+    train.build(small("context_encoder", "--config.method.region=random", "--config.method.hole=2"), 100)
 
 
 def test_the_official_network_paints_the_hole_alone():
@@ -124,6 +152,6 @@ def test_a_hole_weighs_what_is_seen_ten_times():
 
 def test_a_transformer_can_be_the_encoder():
     backbone = parts.make_backbone(small("mae", "--config.model.patch=4"))
-    net = context_encoder.Net(backbone, painting.Hole(False, 16, 1, 0.25, 8), 0, (8,))
+    net = context_encoder.Net(backbone, SQUARE, 0, (8,))
     painted = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 32, 32, 3)))
     assert painted.shape == (2, 16, 16, 3)

@@ -100,10 +100,19 @@ def test_a_person_sees_what_is_seen_what_comes_and_what_was_chosen(started):
     np.testing.assert_array_equal(same, shown["right"])
 
 
+def test_one_image_of_four_patches_is_shown_with_the_few_candidates_that_there_are():
+    method, _ = method_of("--config.method.patch=16", "--config.method.stride=16")
+    batch = {"views": jnp.zeros((1, 1, 32, 32, 3))}
+    params, extra = jax.eval_shape(method.init, jax.random.key(0), batch)
+    state = core.TrainState(0, params, (), {}, extra, jax.random.key(0), 0)
+    shown = jax.eval_shape(method.show, params, state, batch, jax.random.key(0))
+    assert shown["patches"].shape == (1, 5, 16, 16, 3) and shown["right"].shape == (1, 4)
+
+
 @pytest.mark.parametrize("flags, words", [
-    (["patch=32"], "have 1 rows of method.patch=32"), (["offsets=6"], "up to 7 rows below"),
-    (["offsets=0"], "at least 1"),
-    (["patch=40"], "can't be cut from 32 pixels"), (["patch=16", "stride=16", "offsets=2"], "have 2 rows"),
+    (["patch=32"], "method.patch=32, 4 apart, on 32 pixels is 1 x 1"), (["offsets=6"], "up to 7 rows below"),
+    (["offsets=0"], "at least 1"), (["patch=40"], "can't be cut from 32 pixels"),
+    (["patch=16", "stride=16", "offsets=2"], "is 2 x 2: take smaller patches, or fewer"),
     (["jitter=8"], "method.jitter=8"), (["directions=3"], "choose one of 1, 2, 4"),
 ])  # fmt: skip
 def test_grids_on_which_nothing_can_be_predicted_are_told(flags, words):

@@ -76,12 +76,14 @@ def test_a_tile_in_units_of_its_own_mean_and_spread():
 
 
 def test_patches_overlap_and_are_averaged(backbone):
-    read = encode(Patches(backbone, patch=8, stride=4))
+    read = encode(Patches(backbone, square=8, stride=4))
     features = read(IMAGES)
     assert features.patches.shape == (4, 49, 16)
     changed = np.abs(read(IMAGES.at[:, 5, 13].add(1.0)).patches - features.patches).max((0, 2)).reshape(7, 7) > 0
     assert np.argwhere(changed).tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
-    assert list(Patches(backbone, patch=8, stride=4).starts(30)) == [1, 5, 9, 13, 17, 21]
+    assert list(Patches(backbone, square=8, stride=4).starts(30)) == [1, 5, 9, 13, 17, 21]
+    encoder.check_size(read.backbone, 30)  # no multiple of 8, nor are the 300 pixels of CPC v2 one of 80
+    encoder.check_size(read.backbone, (36, 30))
 
 
 @pytest.mark.parametrize("stage", [lambda net: Tiles(net, 10, 8), lambda net: Patches(net, 8, 4)])

@@ -1,13 +1,14 @@
 """`evaluate` and the table at the end: each row when it is there, one task alone, a sentence for what can't be told."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import config, encoder
-from jax_ssl.data.pipeline import Probe
+from jax_ssl.data.split import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import identity, results
@@ -106,6 +107,18 @@ def test_a_run_that_was_measured_on_its_way_is_measured_again_at_its_end(tmp_pat
     assert not measure.has_table(tmp_path)
     (tmp_path / "results.jsonl").write_text(json.dumps(line | {"step": 3}) + "\n")
     assert measure.has_table(tmp_path)
+
+
+def test_a_finished_run_without_labels_is_measured_by_its_own_puzzle(monkeypatch):
+    said, measured, bare = [], [], SimpleNamespace(train=SimpleNamespace(labels=None), about="60 images")
+    monkeypatch.setattr(evaluation, "rows_of", lambda networks, say: (bare, []))
+    monkeypatch.setattr(evaluation.pretext, "measure_pretext", lambda networks, say: measured.append(networks))
+    for name in ("rotnet", "simclr"):
+        run = SimpleNamespace(settings=config.load(f"{name}:tiny"))
+        monkeypatch.setattr(measure, "open_run", lambda folder, say, run=run: run)
+        assert evaluation.measure_at_end("runs/mine", said.append) is None
+    assert [run.settings.method.name for run in measured] == ["rotnet"]
+    assert len(said) == 1 and "There are no labels" in said[0]  # of SimCLR, which has no puzzle
 
 
 def test_a_table_that_fails_is_one_warning_of_a_finished_run(tmp_path):

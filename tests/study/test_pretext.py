@@ -11,7 +11,7 @@ from jax_ssl.run import checkpoints, results
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
 
-def test_a_table_of_baselines_and_networks_each_recorded(runs, capsys, monkeypatch):
+def test_a_table_of_baselines_and_networks_each_recorded(runs, tmp_path, capsys, monkeypatch):
     run, read, opened = runs("rotnet"), checkpoints.load_raw, []
     monkeypatch.setattr(checkpoints, "load_raw", lambda *names, **more: opened.append(names) or read(*names, **more))
     assert command.main(["evaluate", f"--run={run}", "--task=pretext", *FEW]) == 0
@@ -22,9 +22,12 @@ def test_a_table_of_baselines_and_networks_each_recorded(runs, capsys, monkeypat
     assert records[1]["value"] == 0.25 and records[2]["value"] == records[3]["value"]  # the saved state is the first
     assert len(opened) == 1  # the checkpoint, though networks and puzzle both need it
     assert re.search(r"^own puzzle of rotnet +accuracy\nlinear on pixels +[\d.]+\nchance +0.25\nuntrained ", out, re.M)
-    assert command.main(["evaluate", f"--run={run}", "--task=pretext", "--weights=student", "--seed=4", *FEW]) == 0
+    np.savez(tmp_path / "bare.npz", images=np.random.default_rng(0).integers(0, 256, (180, 32, 32, 3)).astype(np.uint8))
+    flags = ["--weights=student", "--seed=4", f"--data=arrays:{tmp_path}/bare.npz"]  # without labels
+    assert command.main(["evaluate", f"--run={run}", "--task=pretext", *flags]) == 0
     again = results.read_results(run)[len(records) :]
     assert [r["weights"] for r in again] == ["linear on pixels", "chance", "student"] and again[0]["seed"] == 4
+    assert (again[0]["split"], again[0]["protocol"]["test_images"]) == ("every tenth", 18)
     assert np.isfinite([r["value"] for r in again]).all()
 
 

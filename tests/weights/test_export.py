@@ -2,11 +2,18 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from jax_ssl.weights import load
+from jax_ssl import parts
+from jax_ssl.errors import UserError
+from jax_ssl.models.input_stage import Tiles
+from jax_ssl.weights import export, load
+from jax_ssl.weights.load import load_network, open_weights
+from tests.small import small
 from tests.weights.arrays import read
 from tests.weights.test_import import equal, golden, run  # noqa: F401
 
@@ -115,6 +122,30 @@ def test_a_run_goes_out(runs, name, tmp_path, capfd):
     ours, back = load(runs(name)), load(out, heads=load(runs(name)).backbone.heads)
     np.testing.assert_array_equal(ours.variables["params"]["norm"]["scale"], back.variables["params"]["norm"]["scale"])
     assert back.backbone.positions == ours.backbone.positions
+
+
+@pytest.mark.parametrize("name, patches", [("colorization", 16), ("jigsaw", 9), ("cpc", 49)])
+def test_a_run_goes_out_behind_the_input_that_it_was_trained_on(name, patches, monkeypatch):
+    settings = small(name)
+    read = parts.network_of(settings)
+    images = jnp.zeros((2, 32, 32, 3))
+    shapes = jax.eval_shape(read.init, jax.random.key(0), images)
+    saved = dict(params={"backbone": shapes["params"]}, extra={})
+    saved["extra"]["stats"] = {"batch_stats": {"backbone": shapes.get("batch_stats", {})}}
+    monkeypatch.setattr(export.config, "of_run", lambda folder: settings)
+    monkeypatch.setattr(export.checkpoints, "load_raw", lambda folder, names: (saved, 3))
+    network = export.of_run("runs/mine")
+    assert jax.eval_shape(network.backbone.apply, network.variables, images).patches.shape[1] == patches
+    if name == "colorization":
+        with pytest.raises(UserError, match="sees grey images"):
+            export.export(network, "torch", "mine.pth")
+
+
+def test_a_file_says_that_the_tiles_of_its_network_are_not_in_it(golden, tmp_path):  # noqa: F811
+    network = load_network(open_weights(golden / "resnet18.pth"))
+    tiles = network._replace(stage=Tiles(network.backbone, cell=10, tile=8))
+    assert "the backbone alone: its tiles" in export.export(tiles, "torch", tmp_path / "tiles.pth")[1]
+    assert len(export.export(network, "torch", tmp_path / "whole.pth")) == 1
 
 
 def test_what_export_refuses(golden, tmp_path, capfd):  # noqa: F811
