@@ -12,9 +12,8 @@ from einops import rearrange
 
 from jax_ssl import encoder
 from jax_ssl.encoder import Encoder
-from jax_ssl.evaluate import rules
 from jax_ssl.models.features import Features
-from jax_ssl.views.sizes import Size, grid_of, size_of
+from jax_ssl.views.sizes import Size, grid_of
 
 NUMBERS = 9600  # at most: 12 x 12 of AlexNet's 64 channels, 7 x 7 of 192, 5 x 5 of 384, 6 x 6 of 256
 POOLS = {"max": jnp.max, "mean": jnp.mean}
@@ -30,8 +29,7 @@ def passes(depths: int, images: int) -> list[range]:
 def maps(encode: Encoder, images, depths: range, pool: str) -> list[np.ndarray]:
     """Pooled maps behind each of `depths`, float32 (N, side * side * D). images: uint8 (N, H, W, 3); pool: of POOLS."""
     each = encoder.at_depths(encode, depths, reader(encode.size, pool))
-    size = encoder.batch_size(each, size_of(*images.shape[1:3]))
-    made = encoder.outputs(each, rules.blocks(images, size), tuple)
+    made = encoder.outputs(each, encoder.in_batches(each, images), tuple)
     return [np.concatenate(of_depth) for of_depth in zip(*made, strict=True)]
 
 

@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_ssl.encoder import at_depths, batch_size, depths_of, outputs
+from jax_ssl.encoder import at_depths, depths_of, in_batches, outputs
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.augmented import crops, recipe
 from jax_ssl.losses.diagnostics import alignment, rankme, uniformity
-from jax_ssl.views.sizes import size_of
 
 NEEDS = ("squares",)
 SHOWN = ("rankme", "participation", "alpha", "lidar", "alignment", "uniformity")
@@ -43,10 +42,8 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
         numbers |= scores_of_views(case.embed(of_views).reshape(-1, views, int(numbers["width"])))
     depths = depths_of(case.encode.backbone) if case.encode and layer_images else ()
     if len(depths) > 1:
-        chosen = case.test.images[rules.some(len(case.test), layer_images, seed)]
-        each = at_depths(case.encode, depths)
-        size = batch_size(each, size_of(*chosen.shape[1:3]))
-        made = outputs(each, rules.blocks(chosen, size), tuple)
+        each, chosen = at_depths(case.encode, depths), rules.some(len(case.test), layer_images, seed)
+        made = outputs(each, in_batches(each, case.test.images, chosen), tuple)
         layers = [np.concatenate(features) for features in zip(*made, strict=True)]
         similar = cka_table(layers[:-1], layers[-1:])[:, 0]
         numbers |= {f"cka@{depth}": float(value) for depth, value in enumerate(similar, 1)}
