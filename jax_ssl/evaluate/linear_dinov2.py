@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import BATCH, batch_size, depths_of, outputs_at, pooled_of
+from jax_ssl.encoder import at_depths, batch_size, depths_of, in_batches, outputs, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -48,11 +48,12 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     for number, (kinds, (_, rows)) in enumerate(zip(features_of(case.encode, made), plan, strict=True)):
         heads = heads or start(jax.random.key(seed), kinds, case.classes)
         heads = step(heads, kinds, labels[rows], rates * (1 + np.cos(np.pi * number / steps)) / 2)
-    held = (images[rows] for rows in rules.blocks(held_out, BATCH))
-    scores = accuracies(heads, features_of(case.encode, held), labels[held_out])
+    held = features_of(case.encode, in_batches(case.encode, images, held_out))
+    scores = accuracies(heads, held, labels[held_out])
     kind, place = max(scores, key=lambda key: (scores[key], -key[1]))
     chosen = {kind: jax.tree.map(lambda x: x[place : place + 1], heads[kind])}
-    tested = accuracies(chosen, features_of(case.encode, rules.blocks(case.test.images, BATCH)), case.test.labels)
+    test = features_of(case.encode, in_batches(case.encode, case.test.images))
+    tested = accuracies(chosen, test, case.test.labels)
     protocol = {
         "name": "linear-dinov2", "optimiser": "sgd", "momentum": 0.9, "steps": steps, "batch": batch,
         "views": "random resized crops, flips", "features": kind, "learning_rate": RATES[place],
@@ -67,15 +68,15 @@ def features_of(encode, batches):
 
     Of a batch, as many images as fit pass the network at once.
     """
-    depths, size = depths_of(encode.backbone)[-max(BLOCKS) :], batch_size(encode, encode.size)
-    counts, of_batch = collections.deque(), []
+    last = at_depths(encode, depths_of(encode.backbone)[-max(BLOCKS) :], token_and_mean)
+    size, counts, of_batch = batch_size(last, encode.size), collections.deque(), []
 
     def parts():
         for batch in batches:
             counts.append(len(batch))
             yield from rules.blocks(batch, size)
 
-    for found in outputs_at(encode, depths, parts(), token_and_mean):
+    for found in outputs(last, parts(), tuple):
         of_batch.append(found)
         if sum(len(mean) for *_, (_, mean) in of_batch) < counts[0]:
             continue
