@@ -128,17 +128,17 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class EachDepth:
-    """In the place of a backbone: images -> its Features behind each of its parts, the last one whole, as a tuple."""
+    """In the place of a backbone: images -> its Features behind each of its parts, those of `at_depth`, as a tuple."""
 
     backbone: nn.Module
 
     def apply(self, variables: dict, images) -> tuple[Features, ...]:
         if hasattr(self.backbone, "at_each_depth"):
             return self.backbone.at_each_depth(variables, images)
-        depths = range(1, getattr(self.backbone, "depths", 0))
-        short = (self.backbone.shortened(depth, variables) for depth in depths)
+        depths = range(1, getattr(self.backbone, "depths", 0) + 1)
+        short = [self.backbone.shortened(depth, variables) for depth in depths] or [(self.backbone, variables)]
         # In one program, the compiler makes what these networks have in common once.
-        return *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
+        return tuple(network.apply(kept, images) for network, kept in short)
 
 
 def at_each_depth(encode: Encoder) -> Encoder:
