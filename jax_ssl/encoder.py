@@ -60,8 +60,17 @@ def temporary_bytes(program) -> int:
 
 def memory_per_image(encode: Encoder, size: Size) -> int:
     """Bytes that the forward pass of one image of this size needs, besides the weights."""
+    shapes, tree = jax.tree.flatten(jax.tree.map(jnp.shape, encode.variables), is_leaf=lambda x: isinstance(x, tuple))
+    types = [jnp.result_type(x) for x in jax.tree.leaves(encode.variables)]
+    return _memory_per_image(encode.backbone, tree, tuple(zip(shapes, types)), size)
+
+
+@functools.lru_cache(maxsize=8)  # a run asks at each of its probes, and a program takes seconds to compile
+def _memory_per_image(backbone, tree, leaves: tuple, size: Size) -> int:
+    variables = tree.unflatten(jax.ShapeDtypeStruct(*leaf) for leaf in leaves)
     image = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
-    return temporary_bytes(_run.lower(encode.backbone, encode.variables, image).compile())
+    with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):  # one image can't be split
+        return temporary_bytes(_run.lower(backbone, variables, image).compile())
 
 
 def batch_size(encode: Encoder, size: Size) -> int:
@@ -126,24 +135,28 @@ def at_depth(encode: Encoder, depth: int) -> Encoder:
     return dataclasses.replace(encode, backbone=short, variables=variables)
 
 
+def depths_of(backbone) -> range:
+    """The depths that a network has, from 1; the last alone where it can't be measured at others."""
+    return range(1, max(getattr(backbone, "depths", 0), 1) + 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class EachDepth:
-    """In the place of a backbone: images -> its Features behind each of its parts, those of `at_depth`, as a tuple."""
+    """In the place of a backbone: images -> what `read` takes of its Features at each of these depths, as a tuple."""
 
     backbone: nn.Module
+    depths: range
+    read: Callable
 
-    def apply(self, variables: dict, images) -> tuple[Features, ...]:
+    def apply(self, variables: dict, images) -> tuple:
         if hasattr(self.backbone, "at_each_depth"):
-            return self.backbone.at_each_depth(variables, images)
-        depths = range(1, getattr(self.backbone, "depths", 0) + 1)
-        short = [self.backbone.shortened(depth, variables) for depth in depths] or [(self.backbone, variables)]
-        # In one program, the compiler makes what these networks have in common once.
-        return tuple(network.apply(kept, images) for network, kept in short)
-
-
-def at_each_depth(encode: Encoder) -> Encoder:
-    """All of `at_depth` in one pass, for `outputs`: `read` gets a tuple of Features."""
-    return dataclasses.replace(encode, backbone=EachDepth(encode.backbone))
+            each = self.backbone.at_each_depth(variables, images)
+        else:
+            depths = range(1, getattr(self.backbone, "depths", 0) + 1)
+            short = [self.backbone.shortened(depth, variables) for depth in depths] or [(self.backbone, variables)]
+            # In one program, the compiler makes what these networks have in common once.
+            each = [network.apply(kept, images) for network, kept in short]
+        return tuple(self.read(each[depth - 1]) for depth in self.depths)
 
 
 def pooled_of(features: Features):
@@ -189,13 +202,22 @@ def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
 
 
-def extract(encode: Encoder, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
-    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
+def outputs_at(encode: Encoder, depths: range, batches: Iterable, read: Callable = pooled_of) -> Iterator[tuple]:
+    """What `read` takes of the Features at each of these depths, as by `at_depth`, but in one pass; see `outputs`."""
+    return outputs(dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read)), batches, tuple)
+
+
+def extract(encode: Encoder, images: np.ndarray, batch: int = 0) -> np.ndarray:
+    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape.
+
+    batch: images that pass at once; 0 is what `batch_size` says.
+    """
+    batch = batch or batch_size(encode, size_of(*images.shape[1:3]))
     chunks = list(outputs(encode, (images[start : start + batch] for start in range(0, len(images), batch))))
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
 
-def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 20) -> Encoder:
+def adapt(encode: Encoder, images: np.ndarray, passes: int = 20) -> Encoder:
     """The same weights with batch statistics measured on these images: an untrained network is compared fairly so.
 
     images uint8 (N, H, W, 3). passes: batches that are used. Without batch norm the same encoder is returned.
@@ -203,6 +225,8 @@ def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 2
     stats = {name: tree for name, tree in encode.variables.items() if name != "params"}
     if not stats:
         return encode
+    groups = getattr(encode.backbone, "norm_groups", 1)
+    batch = max(batch_size(encode, size_of(*images.shape[1:3])), groups)
     mean, std = jnp.asarray(encode.mean), jnp.asarray(encode.std)
 
     @jax.jit
@@ -211,7 +235,7 @@ def adapt(encode: Encoder, images: np.ndarray, batch: int = 256, passes: int = 2
         return encode.backbone.apply({"params": params, **stats}, x, train=True, mutable=list(stats))[1]
 
     order = np.random.default_rng(0).permutation(len(images))
-    batch = min(batch, len(images) - len(images) % getattr(encode.backbone, "norm_groups", 1))
+    batch = min(batch, len(images) - len(images) % groups)
     for i in range(passes):
         chosen = np.take(order, range(i * batch, (i + 1) * batch), mode="wrap")
         stats = step(encode.variables["params"], stats, images[chosen])

@@ -13,15 +13,17 @@ import jax
 from jax_ssl import core, sharding
 from jax_ssl.config import to_dict
 from jax_ssl.data import pipeline
+from jax_ssl.data.split import Probe
 from jax_ssl.encoder import at_depth, freeze
-from jax_ssl.errors import DataError, RunError, UserError, sentence_of
+from jax_ssl.errors import RunError, sentence_of
 from jax_ssl.evaluate import offline, pretext
 from jax_ssl.optim import optimizers, schedules
 from jax_ssl.parts import images_of, make_method, network_of
-from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, profiling, tallies
+from jax_ssl.run import checkpoints, collapse, hosts, identity, lock, probe, profiling, tallies
 from jax_ssl.run.checks import check, check_fit
 from jax_ssl.run.introduction import describe_extension, introduction
 from jax_ssl.run.metrics import Writer
+from jax_ssl.run.progress import Counter, told_if_slow
 from jax_ssl.run.stop import Stop
 from jax_ssl.run.watchdog import Watchdog
 from jax_ssl.views import device as on_device
@@ -104,7 +106,8 @@ def train_in(workdir: str, config, profile, extend: bool) -> bool:
     epochs = identity.check_config(workdir, to_dict(config), extend, notes.append)
     if config.init_from and not identity.has_saved_steps(workdir):
         check_exists(config.init_from)
-    data = pipeline.open_data(config, jax.process_index(), jax.process_count())
+    progress = None if jax.process_index() else Counter
+    data = pipeline.open_data(config, jax.process_index(), jax.process_count(), progress=progress)
     identity.check_data(workdir, data.source)
     return run_steps(config, workdir, profile, data, epochs, notes)
 
@@ -122,7 +125,7 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
         resident = () if data.resident is None else sharding.replicate(data.resident, mesh)
         prepare = preparation(config)
         program = compile_step(method, tx, prepare, mesh, example, resident)
-        probe, probe_note = open_probe(config)
+        splits, probe_note = probe.find(config)
         watchdog = stack.enter_context(Watchdog(config.hosts.hang_seconds, workdir, jax.process_index()))
         identity.write_config(workdir, to_dict(config))
         keeper = checkpoints.Checkpoints(f"{workdir}/checkpoints", config.keep_last, config.keep_best, say=notes.append)
@@ -135,14 +138,16 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
         stack.callback(writer.close)
         data.broken.log = keeper.say = writer.say
+        for line in introduction(config, workdir, data.source, splits, probe_note, state, clock, method, first, notes):
+            writer.say(line)
+        probing = splits is not None and config.probe_every and first < clock.total_steps
+        labelled = probe.read_or_say(config, splits, writer.say, watchdog.alive) if probing else None
         trace = profiling.Profile(profile if writer.active else None, f"{workdir}/profile", writer.say, first)
         stack.callback(trace.close)
         run = Run(
-            config, str(workdir), method, probe, curves, writer, keeper, mesh, jax.jit(prepare), resident, trace,
+            config, str(workdir), method, labelled, curves, writer, keeper, mesh, jax.jit(prepare), resident, trace,
             watchdog,
         )  # fmt: skip
-        for line in introduction(config, workdir, data.source, probe, probe_note, state, clock, method, first, notes):
-            writer.say(line)
         with Stop(hosts.sync_point()) as stop, writer.clock.account.count_as("step"):
             finished = loop(run, program, state, first, clock.total_steps, data, stop)
         if first < clock.total_steps:
@@ -156,7 +161,7 @@ class Run(NamedTuple):
     config: object
     workdir: str
     method: core.Method
-    probe: pipeline.Probe | None
+    probe: Probe | None
     curves: dict
     writer: Writer
     keeper: checkpoints.Checkpoints
@@ -165,21 +170,6 @@ class Run(NamedTuple):
     resident: object
     trace: profiling.Profile
     watchdog: Watchdog
-
-
-def open_probe(config) -> tuple[pipeline.Probe | None, str]:
-    """The labelled images that measure a run; or None, and why.
-
-    Raises UserError if a set that the user names in data.probe.name can't be used. Without that key the training set's
-    own labels are used if there are any, and it is no error if there are none.
-    """
-    try:
-        probe = pipeline.open_probe(config)
-    except (UserError, DataError) as error:
-        if config.data.probe.name:
-            raise
-        return None, str(error)
-    return probe, "" if probe else "the images have no labels; data.probe.name can name a labelled set"
 
 
 def restore_or_init(config, program, keeper):
@@ -198,7 +188,8 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     made; False after a signal.
     """
     config, writer = run.config, run.writer
-    watcher = collapse.Watch(config.method.name, grace=min(100, total // 4), guards=run.method.guards)
+    warmup = config.optim.warmup_epochs * data.source.count / config.batch_size
+    watcher = collapse.Watch(config.method.name, min(100, total // 4), guards=run.method.guards, warmup=warmup)
     watcher.recall(hosts.from_first(writer.least("uniformity")))
     done, batches = first, data.batches(first)
     batch = sharding.shard_batch(next(batches), run.mesh) if first < total else None
@@ -206,7 +197,7 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
         shown = batch
         run.watchdog.alive()
         run.trace.before_step(done, state)
-        with writer.clock.paused("compile") if done == first + 1 else contextlib.nullcontext():
+        with compiling(writer, config) if done == first + 1 else contextlib.nullcontext():
             state, metrics = program.step(state, batch, run.resident)
         writer.tick()
         if done == 1 and config.init_from:
@@ -248,6 +239,14 @@ def loop(run: Run, program: Program, state, first: int, total: int, data, stop: 
     if done > first and metrics["skipped"]:
         collapse.check_any_finite(int(metrics["skipped"]), done - first, done)
     return done == total
+
+
+@contextlib.contextmanager
+def compiling(writer: Writer, config):
+    """For the first step, in which the program is compiled: of a large network this takes minutes."""
+    done = f"compiled in {{seconds}}; a line every {config.log_every:,} steps follows"
+    with writer.clock.paused("compile"), told_if_slow("compiling the training step ...", done, writer.say):
+        yield
 
 
 @contextlib.contextmanager

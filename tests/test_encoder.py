@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_ssl import encoder, parts
-from jax_ssl.encoder import EachDepth, Encoder, at_depth
+from jax_ssl.encoder import EachDepth, Encoder, at_depth, depths_of
 from jax_ssl.errors import UserError
 from tests.small import small
 
@@ -35,9 +35,14 @@ def test_the_end_keeps_its_norm(encode):
         np.testing.assert_array_equal(at_depth(encode, depth)(images).pooled, encode(images).pooled)
 
 
+def every_depth(backbone):
+    """All Features of a network at each of its depths."""
+    return EachDepth(backbone, depths_of(backbone), lambda features: features)
+
+
 def test_one_pass_reads_what_shortened_networks_give(encode):
     images = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
-    apply = lambda images: EachDepth(encode.backbone).apply(encode.variables, images)
+    apply = lambda images: every_depth(encode.backbone).apply(encode.variables, images)
     each = jax.jit(apply)(images)
     assert len(each) == 2 and str(jax.make_jaxpr(apply)(images)).count(" scan[") == 1
     for depth, found in enumerate(each, 1):
@@ -62,7 +67,7 @@ def test_a_resnet_is_read_behind_each_of_its_stages():
     changed = jax.tree.map(lambda x: x + 1, encode.variables["params"]["Block_0"])
     other = Encoder(net, encode.variables | {"params": encode.variables["params"] | {"Block_0": changed}})
     assert not np.allclose(at_depth(other, 1)(images).pooled, first(images).pooled)
-    compiled = [jax.jit(part.apply).lower(encode.variables, images).compile() for part in (EachDepth(net), net)]
+    compiled = [jax.jit(part.apply).lower(encode.variables, images).compile() for part in (every_depth(net), net)]
     each = compiled[0](encode.variables, images)
     np.testing.assert_allclose(each[0].patches, first(images).patches, atol=1e-5)
     np.testing.assert_allclose(each[1].patches, last(images).patches, atol=1e-5)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl import train
+from jax_ssl import encoder, train
 from jax_ssl.evaluate import offline
 from jax_ssl.methods import simclr
-from jax_ssl.run import checkpoints
+from jax_ssl.run import checkpoints, probe, progress
 from jax_ssl.visualize import shown
 from tests.small import overrides
 from tests.test_train import STEP, lines
@@ -74,10 +74,16 @@ def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
     assert len(compiled) == 1, "the program of the pictures is made once"
 
 
-def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path):
+def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress.Counter, "EVERY", 0.0)
+    monkeypatch.setattr(encoder, "LARGE", 16)
+    monkeypatch.setattr(encoder, "ROOM", 1)  # so that eight images pass at once, one on each device
     assert run(tmp_path, 10, "--config.probe_every=4", "--config.log_every=3", "--config.picture_every=0") == 0
     assert [line["step"] for line in lines(tmp_path)] == [3, 4, 6, 8, 9, 10]
     assert [line["step"] for line in lines(tmp_path) if "knn" in line] == [4, 8, 10]
+    words = [" ".join(line.partition("  ")[2].split()[:2]) for line in log(tmp_path).splitlines()]
+    read = words.index("reading the")
+    assert words[read - 1].startswith("writes") and words[read + 1].startswith("step 3"), "the first lines do not wait"
 
 
 def test_a_note_of_the_probe_is_said_once_in_a_run(tmp_path, monkeypatch):
@@ -87,7 +93,8 @@ def test_a_note_of_the_probe_is_said_once_in_a_run(tmp_path, monkeypatch):
     assert log(tmp_path).count("A linear probe needs more labels.") == 1
 
 
-def test_the_first_lines_and_the_schedules(tmp_path, capsys):
+def test_the_first_lines_and_the_schedules(tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(probe, "read")  # what is never measured on is not read
     flags = ["--config.log_every=1", "--config.probe_every=0", "--config.optim.final_weight_decay=0.5"]
     assert run(tmp_path, 6, *flags, "--config.optim.base_lr=0.08") == 0
     said = capsys.readouterr().out.splitlines()

@@ -34,9 +34,10 @@ def run(args, overrides) -> None:
     outputs.check_file("--out", args.out)
     devices.check_devices()
     network = images.open_network(args.run, args.weights, args.which, args.size)
+    query = find.read_query(network, args.query) if args.query else None  # before all features are made
     folder = images.open_folder(network, args.images)
     if args.query:
-        numbers, cosines, query = find.nearest(network, folder, args.query, args.count)
+        numbers, cosines = find.nearest(network, folder, query, args.count)
         for number, cosine in zip(numbers, cosines):
             print(f"{cosine:6.3f}  {folder.files[number]}")
         found = list(folder.images[numbers])

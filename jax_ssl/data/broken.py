@@ -49,11 +49,11 @@ class Broken(dict):
 
     def check(self) -> None:
         """Raises DataError, naming the images, if more than `max_broken` are broken; LostError if the disk failed."""
-        with self.lock:
-            items = list(self.items())
         if self.lost is not None:
             raise self.lost
-        if len(items) > max_broken(self.count, self.limit):
+        if len(self) > max_broken(self.count, self.limit):
+            with self.lock:
+                items = list(self.items())
             named = "; ".join(f"{name}: {reason}" for name, reason in items[:LISTED])
             more = f"; and {len(items) - LISTED} more" if len(items) > LISTED else ""
             raise DataError(

@@ -7,6 +7,7 @@ read or written, the scan is only repeated. The folder may be deleted at any tim
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 
 from jax_ssl import paths
 
+MOST = 64_000_000_000  # bytes of large arrays that are kept; those that were not used for longest go first
 VERSION = 2  # of what the entries mean; entries of another version are ignored
 DAMAGED = (
     OSError,
@@ -61,16 +63,33 @@ def save(key: str, **arrays: np.ndarray) -> None:
 def load_or_make(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
     """One large array: made and stored the first time, from then on memory-mapped from its file.
 
-    make: may return None, which is then returned and not stored.
+    make: may return None, which is then returned and not stored. Nor is what takes more than half of the room on the
+    disk: it is made again by the next run.
     """
     path = entry_path(f"{VERSION} {key}", ".npy")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        os.utime(path)
+        return found
     except DAMAGED:
         made = make()
-    if made is not None:
+    if made is not None and _has_room(path.parent, made.nbytes):
         _write(path, lambda file: np.save(file, made))
     return made
+
+
+def _has_room(there: Path, size: int) -> bool:
+    """Whether the disk has room for so many bytes, after the oldest large arrays beyond MOST are gone."""
+    try:
+        there.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = size
+        for file in sorted(there.glob("*.npy"), key=lambda file: -file.stat().st_mtime):
+            kept += file.stat().st_size
+            if kept > MOST:
+                file.unlink()  # a process that has mapped it keeps what it reads
+        return size <= shutil.disk_usage(there).free / 2
+    except OSError:
+        return False
 
 
 def _write(path: Path, fill: Callable) -> None:

@@ -90,5 +90,5 @@ def _source(name: str, root: str, part: Part, classes: list[str]) -> Source:
 
 def state_of(root: str, names: list[str]) -> str:
     """A digest of where files lie, their sizes and when they were changed: that of a `Source`."""
-    status = ((resolve(root) / file).stat() for file in names)
-    return digest(root, *(f"{one.length} {one.mtime}" for one in status))
+    status = (os.stat(f"{root}/{file}") for file in names)  # epath's own takes twenty times as long
+    return digest(root, *(f"{one.st_size} {int(one.st_mtime)}" for one in status))

@@ -5,7 +5,6 @@ Global sample number -> epoch and record (`order`) -> the random numbers of its 
 """
 
 import collections
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from PIL import Image
 from jax_ssl.data.about import plural
 from jax_ssl.data.batch import FACTORS, GROUPS, Plan
 from jax_ssl.data.broken import Broken
-from jax_ssl.data.decode import BrokenImage
 from jax_ssl.data.resident import with_images
 from jax_ssl.data.source import Source
 from jax_ssl.data.sources import open_source
@@ -46,10 +44,13 @@ class Data(NamedTuple):
     broken: Broken  # unreadable records so far, {name: reason}
 
 
-def open_data(config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None) -> Data:
+def open_data(
+    config, process_index: int = 0, process_count: int = 1, log: Callable[[str], None] | None = None, progress=None
+) -> Data:  # fmt: skip
     """The training images that the config names, and this host's share of their batches.
 
-    log: called, from any thread, with a line per unreadable image. Raises UserError for settings that can't be met.
+    log: called, from any thread, with a line per unreadable image. progress: `run.progress.Counter`, to show how many
+    images are decoded where all of them are first; None shows nothing. Raises UserError for settings that can't be met.
     """
     crops = recipes(config)
     if config.batch_size < 1 or config.batch_size % process_count:
@@ -64,7 +65,7 @@ def open_data(config, process_index: int = 0, process_count: int = 1, log: Calla
     if config.data.augment == "device":
         if source.images is None:
             square = lambda image, size: centre_crop(image, size, 1.0)
-            source = with_images(source, config.data.resident_size, config.data.workers, broken, square)
+            source = with_images(source, config.data.resident_size, config.data.workers, broken, square, progress)
         return Data(source, source.images, lambda first=0: _prefetch(device_batches(plan, source, first)),
                     example(config, source.images.shape), broken)  # fmt: skip
     from jax_ssl.data.stream import host_batches  # imports TensorFlow, which mode `device` does not need
@@ -128,21 +129,8 @@ def _prefetch(batches: Iterator[dict], count: int = 2) -> Iterator[dict]:
         yield batch
 
 
-class Probe(NamedTuple):
-    """Labelled images at evaluation size: uint8 (N, S, S, 3) and int32 (N,)."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    classes: int
-    split: str = "test"  # the split of the data set that gives the test images
-    about: str = ""  # one line about the data set, see `Source.about`
-    note: str = ""  # one line where this is not the usual split, else ""
-
-
 class ProbeSources(NamedTuple):
-    """Where the images to measure on are. test: None where `train` has no labels. split, note: as in `Probe`."""
+    """Where the images to measure on are. test: None where `train` has no labels. split, note: as in `Splits`."""
 
     train: Source
     test: Source | None
@@ -170,26 +158,6 @@ def probe_sources(config) -> ProbeSources:
     return ProbeSources(train, test)
 
 
-def open_probe(config, log: Callable[[str], None] | None = None) -> Probe | None:
-    """The images on which features are measured, from data.probe.name or the training set; None without labels.
-
-    data.probe.train and data.probe.test are their numbers (0 = all), chosen by `balanced_records`. log: called with a
-    line per unreadable image. Raises UserError where data.probe.name has no labels, or the test images have none.
-    """
-    train, test, split, note = probe_sources(config)
-    if test is None:
-        if config.data.probe.name:
-            raise UserError(f"data.probe.name has no labels: name a labelled set, or leave it empty. {train.about}.")
-        return None
-    chosen = [
-        balanced_records(train.labels, config.data.probe.train),
-        balanced_records(test.labels, config.data.probe.test),
-    ]
-    broken = Broken(test.name, sum(map(len, chosen)), config.data.broken_limit, log)
-    pairs = [eval_images(source, records, config.data, broken) for source, records in zip((train, test), chosen)]
-    return Probe(*pairs[0], *pairs[1], max(train.classes, test.classes), split, train.about, note)
-
-
 def balanced_records(labels: np.ndarray, count: int) -> np.ndarray:
     """`count` records (0 = all), as equally from each class as possible: int64 (n,), ascending. labels: int (N,).
 
@@ -200,25 +168,6 @@ def balanced_records(labels: np.ndarray, count: int) -> np.ndarray:
     rank = np.empty(len(labels), np.int64)
     rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.sort(np.lexsort((labels, rank))[: count or None])
-
-
-def eval_images(source: Source, records: np.ndarray, data, broken: Broken) -> tuple[np.ndarray, np.ndarray]:
-    """These records at evaluation size, uint8 (n, S, S, 3), and their labels; without the unreadable ones."""
-
-    def view(record):
-        try:
-            return centre_crop(source.read(int(record)), data.eval_size, data.eval_crop)
-        except BrokenImage as error:
-            broken.note(error)
-            return None
-
-    with ThreadPoolExecutor(data.workers or os.cpu_count()) as pool:
-        views = list(pool.map(view, records))
-    good = [number for number, image in enumerate(views) if image is not None]
-    images = np.zeros((len(good), *sides(data.eval_size), 3), np.uint8)
-    for place, number in enumerate(good):
-        images[place] = views[number]
-    return images, source.labels[records[good]]
 
 
 def centre_crop(image: Image.Image, size: Size, fraction: float) -> np.ndarray:

@@ -1,5 +1,6 @@
 """All images of a source decoded to one size and kept in memory, for `data.augment=device`; cached between runs."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,12 @@ from jax_ssl.errors import UserError
 LIMIT = 32_000_000_000  # bytes of pixels; what a device can really hold, it says itself
 
 
-def with_images(source: Source, size: int, workers: int, broken: Broken, square: Callable) -> Source:
+def with_images(source: Source, size: int, workers: int, broken: Broken, square: Callable, progress) -> Source:
     """The source with `images` uint8 (count, H, W, 3); in the place of an unreadable one is the next readable one.
 
     size: 0 for images that have one size already, else every image is made `square(image, size)`, uint8 (size, size,
-    3). They are decoded once, and then mapped from the cache while no file changes. Raises UserError where sizes differ
-    or all of them take more than LIMIT.
+    3). They are decoded once, and then mapped from the cache while no file changes. progress: as in `open_data`. Raises
+    UserError where sizes differ or all of them take more than LIMIT.
     """
     read = skipping_reader(source, broken)
     array = lambda image: square(image, size) if size else np.asarray(image)
@@ -41,8 +42,12 @@ def with_images(source: Source, size: int, workers: int, broken: Broken, square:
                 raise UserError(_sizes_differ(source, shape, image))
             images[record] = array(image)
 
-        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            list(pool.map(fill, range(source.count)))
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(workers or os.cpu_count()))
+            counter = stack.enter_context(progress("decoding all images, once", source.count)) if progress else None
+            for _ in pool.map(fill, range(source.count)):
+                if counter:
+                    counter.add(1)
         return images
 
     state = source.state() if source.state else ""

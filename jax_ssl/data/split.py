@@ -5,6 +5,7 @@ Memory holds the batch that is used and AHEAD batches that are read meanwhile. A
 """
 
 import collections
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,13 @@ import numpy as np
 from jax_ssl.data.about import digest
 from jax_ssl.data.broken import Broken
 from jax_ssl.data.decode import BrokenImage
-from jax_ssl.data.pipeline import balanced_records, centre_crop, probe_sources
+from jax_ssl.data.pipeline import ProbeSources, balanced_records, centre_crop, probe_sources
 from jax_ssl.data.source import Source, subset
 from jax_ssl.errors import UserError
 from jax_ssl.views.sizes import Size, sides, written
 
 AHEAD = 2
+AT_ONCE = 256  # images of a batch where all are read into memory
 HELD_OUT = 10  # of a set without labels, every tenth image is a test image
 
 
@@ -36,8 +38,12 @@ class Split:
     def __init__(self, source: Source, records: np.ndarray, data, broken: Broken):
         self.source, self.all, self.broken, self.left_out = source, np.asarray(records), broken, set()
         self.size, self.crop, self.workers = data.eval_size, data.eval_crop, data.workers or os.cpu_count()
-        state = source.state() if source.state else ""
-        self.identity = digest(source.identity, state, self.all.astype(np.int64), f"{written(self.size)} {self.crop}")
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Asked for where features are kept only: each file of a folder is asked for its time, which a mount takes."""
+        state = self.source.state() if self.source.state else ""
+        return digest(self.source.identity, state, self.all.astype(np.int64), f"{written(self.size)} {self.crop}")
 
     @property
     def records(self) -> np.ndarray:
@@ -59,6 +65,16 @@ class Split:
         """The chosen images; one that can't be read is black. chosen: a slice, or an array of integers."""
         with ThreadPoolExecutor(self.workers) as pool:
             return _stacked(list(pool.map(self._read, self.records[chosen])), self.size)[0]
+
+    def read(self, done: Callable[[int], None] = lambda count: None) -> np.ndarray:
+        """All images that can be read, in memory; the others are left out. done: told how many more were tried."""
+        images, rows, place = np.zeros((len(self.all), *sides(self.size), 3), np.uint8), 0, 0
+        for batch, good in self.batches(AT_ONCE):
+            self.left_out |= {place + int(number) for number in np.flatnonzero(~good)}
+            place, last = place + len(batch), rows + int(good.sum())
+            images[rows:last], rows = batch[good], last
+            done(len(batch))
+        return images[:rows]
 
     def batches(
         self, size: int, part: tuple[int, int] = (0, 1), start: int = 0
@@ -104,6 +120,19 @@ def _stacked(views: list, size: Size) -> tuple[np.ndarray, np.ndarray]:
     return images, good
 
 
+class Probe(NamedTuple):
+    """Images to measure on, in memory, uint8 (N, S, S, 3), and their labels, int32 (N,)."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: int
+    split: str = "test"  # the split of the data set that gives the test images
+    about: str = ""  # one line about the data set, see `Source.about`
+    note: str = ""  # one line where this is not the usual split, else ""
+
+
 class Splits(NamedTuple):
     """Training and test images to measure on. classes: 0 without labels; split, about, note: as in `Probe`."""
 
@@ -114,22 +143,52 @@ class Splits(NamedTuple):
     about: str
     note: str
 
+    def read(self, done: Callable[[int], None] = lambda count: None) -> Probe:
+        """All of them in memory, without those that can't be read. done: as in `Split.read`."""
+        images = self.train.read(done), self.test.read(done)
+        labels = self.train.labels, self.test.labels
+        return Probe(images[0], labels[0], images[1], labels[1], self.classes, self.split, self.about, self.note)
+
 
 def open_splits(config, log: Callable[[str], None] | None = None) -> Splits:
-    """The images on which features are measured, as `open_probe` chooses them, read when they are asked for.
+    """The images on which features are measured, from data.probe.name or the training set, read when asked for.
 
-    A set without labels gives every tenth of its images as a test image. Raises UserError as `open_source` does.
+    data.probe.train and data.probe.test are their numbers (0 = all), chosen by `balanced_records`. A set without labels
+    gives every tenth of its images as a test image. log: called with a line per unreadable image. Raises UserError as
+    `open_source` does.
     """
-    train, test, split, note = probe_sources(config)
-    counts = config.data.probe.train, config.data.probe.test
-    if test is None:
-        (train, test), split = without_labels(train), "every tenth"
-        chosen = [np.arange(source.count)[: count or None] for source, count in zip((train, test), counts)]
-    else:
-        chosen = [balanced_records(source.labels, count) for source, count in zip((train, test), counts)]
-    broken = Broken(test.name, sum(map(len, chosen)), config.data.broken_limit, log)
-    pair = (Split(source, records, config.data, broken) for source, records in zip((train, test), chosen))
-    return Splits(*pair, max(train.classes, test.classes), split, train.about, note)
+    sources = probe_sources(config)
+    if sources.test is not None:
+        return _splits(config, sources, log)
+    train, test = without_labels(sources.train)
+    return _splits(config, sources._replace(train=train, test=test, split="every tenth"), log)
+
+
+def open_labelled(config, log: Callable[[str], None] | None = None) -> Splits | None:
+    """The same; None for a training set without labels. Raises UserError where data.probe.name names one."""
+    sources = probe_sources(config)
+    if sources.test is None and config.data.probe.name:
+        about = sources.train.about
+        raise UserError(f"data.probe.name has no labels: name a labelled set, or leave it empty. {about}.")
+    return None if sources.test is None else _splits(config, sources, log)
+
+
+def open_probe(config, log: Callable[[str], None] | None = None) -> Probe | None:
+    """The images of `open_labelled`, in memory."""
+    found = open_labelled(config, log)
+    return found and found.read()
+
+
+def _splits(config, sources: ProbeSources, log) -> Splits:
+    pair, counts = (sources.train, sources.test), (config.data.probe.train, config.data.probe.test)
+    chosen = [
+        np.arange(source.count)[: count or None] if source.labels is None else balanced_records(source.labels, count)
+        for source, count in zip(pair, counts)
+    ]
+    broken = Broken(sources.test.name, sum(map(len, chosen)), config.data.broken_limit, log)
+    train, test = (Split(source, records, config.data, broken) for source, records in zip(pair, chosen))
+    classes = max(source.classes for source in pair)
+    return Splits(train, test, classes, sources.split, sources.train.about, sources.note)
 
 
 def without_labels(source: Source) -> tuple[Source, Source]:

@@ -50,14 +50,16 @@ class Case:
     name: "pixels", "untrained", "student", "teacher" or the name of a file. classes: 0 without labels. encode: an
     Encoder or a function that makes it; None for raw pixels. pixels: uint8 (b, S, S, 3) -> float32 (b, D), for those.
     flops, training: functions for cost.py, which counts nothing itself; the second is None but for a run's student.
+    shared: where a ruler keeps what holds for all cases on the same images, under a key that begins with its name.
     """
 
     def __init__(
         self, name: str, train: Side, test: Side, classes: int = 0, encode=None, pixels: Callable | None = None,
-        flops: Callable | None = None, training: Callable | None = None,
+        flops: Callable | None = None, training: Callable | None = None, shared: dict | None = None,
     ):  # fmt: skip
         self.name, self.train, self.test, self.classes = name, train, test, classes
         self._encode, self._pixels, self.flops, self.training = encode, pixels, flops, training
+        self.shared = {} if shared is None else shared
 
     @functools.cached_property
     def encode(self) -> Encoder | None:

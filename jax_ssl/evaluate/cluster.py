@@ -11,7 +11,6 @@ Letters: N features, D their width, K clusters.
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +30,6 @@ ITERATIONS = 100  # of one start, at most
 BLOCK = 4096  # rows whose distances to all centres are in memory at a time
 SAMPLE = 256  # rows a cluster among which first centres are chosen, at most
 HIGHEST = jax.lax.Precision.HIGHEST
-
-
-class Clusters(NamedTuple):
-    """What each start found. centres: (starts, K, D); inertia: (starts,), the sum of squared distances; iterations."""
-
-    centres: jax.Array
-    inertia: jax.Array
-    iterations: jax.Array
 
 
 def measure(case, seed, *, clusters=(0,), starts=10) -> tuple[dict, dict]:
@@ -72,13 +63,12 @@ def scores(train, train_labels, test, test_labels, clusters=None, starts=STARTS,
             "classes that these do not have: leave them out, or add training images of those classes."
         )
     test_labels = np.searchsorted(names, test_labels)
-    found = fit(train, clusters, starts, seed)
     each = [
         _agree(*(
             agreement.contingency(labels, assign(x, centres), (len(names), clusters))
             for x, labels in ((train, train_labels), (test, test_labels))
         ))
-        for centres in found.centres
+        for centres in fit(train, clusters, starts, seed)
     ]  # fmt: skip
     return {
         name + ending: float(value)
@@ -98,11 +88,11 @@ def _agree(train, test) -> dict[str, float]:
     }
 
 
-def fit(features, clusters: int, starts: int = STARTS, seed: int = 0, devices=None) -> Clusters:
-    """k-means of features (N, D), made unit here, from `starts` starts. It depends on the seed alone.
+def fit(features, clusters: int, starts: int = STARTS, seed: int = 0, devices=None) -> np.ndarray:
+    """k-means of features (N, D), made unit here, from `starts` starts: the centres of each, (starts, K, D).
 
-    Each device does whole starts, so that the result is the same on any number of them. devices: this process's by
-    default. Raises UserError for K above N or below 2, and for features that are all the same.
+    They depend on the seed alone: each device does whole starts, so they are the same on any number of devices.
+    devices: this process's by default. Raises UserError for K above N or below 2, and for features all the same.
     """
     if not 2 <= clusters <= len(features):
         raise UserError(
@@ -116,7 +106,7 @@ def fit(features, clusters: int, starts: int = STARTS, seed: int = 0, devices=No
     # Devices do equally many starts: what is over is done for nothing.
     keys = keys[jnp.arange(-(-starts // len(devices)) * len(devices)) % starts]
     found = _fit(jnp.asarray(features), keys, clusters=clusters, mesh=Mesh(np.array(devices), ("starts",)))
-    return jax.tree.map(lambda x: np.asarray(x)[:starts], found)
+    return np.asarray(found)[:starts]
 
 
 @partial(jax.jit, static_argnames=("clusters", "mesh"))
@@ -157,14 +147,14 @@ def first_centres(x, clusters: int, key):
     return jax.lax.scan(add, carry, jax.random.split(draw, clusters - 1))[0][1]
 
 
-def lloyd(x, centres, iterations: int = ITERATIONS) -> Clusters:
-    """k-means of x (N, D) from given centres (K, D): centres (K, D), inertia and iterations.
+def lloyd(x, centres):
+    """k-means of x (N, D) from given centres (K, D): the centres where it ends, (K, D).
 
     Lloyd 1982. A cluster that becomes empty gets the row that is farthest from its centre, as in scikit-learn.
     """
 
     def go_on(carry):
-        return carry[3] & (carry[2] < iterations)
+        return carry[3] & (carry[2] < ITERATIONS)
 
     def one(carry):
         centres, before, count, _ = carry
@@ -174,8 +164,7 @@ def lloyd(x, centres, iterations: int = ITERATIONS) -> Clusters:
         return sums / jnp.maximum(sizes, 1)[:, None], labels, count + 1, jnp.any(labels != before)
 
     start = centres, jnp.full(len(x), -1, jnp.int32), 0, True
-    centres, _, count, _ = jax.lax.while_loop(go_on, one, start)
-    return Clusters(centres, jnp.sum(_assigned(x, centres)[1]), count)
+    return jax.lax.while_loop(go_on, one, start)[0]
 
 
 def _refill(x, labels, distance, sums, sizes):

@@ -21,6 +21,7 @@ from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.resampling import mirror, sample
 from jax_ssl.losses import unit
+from jax_ssl.views import sizes
 
 NEEDS = ("network", "squares")
 SHIFT = 4  # patches, at least; up to one and a half times as many
@@ -35,13 +36,13 @@ def measure(case, seed, *, images=200) -> tuple[dict, dict]:
     for start in range(0, len(rows), BLOCK):
         pictures = case.test.images[rows[start : start + BLOCK]]
         (patches,) = case.outputs([pictures], patches_of)
-        grid = grid_of(patches.shape[1], "Correspondence", SHIFT + 1)
+        grid, _ = shape = grid_of(patches.shape[1], side, "Correspondence", SHIFT + 1)
         rng = np.random.default_rng((rules.seed32(seed), start))
         maps = warps(len(pictures), side, SHIFT * side / grid, rng)
         changed = warp(pictures, maps)
         (moved,) = case.outputs([changed], patches_of)
         rules.check_features("Correspondence", *(x.reshape(-1, x.shape[-1]) for x in (patches, moved)))
-        ways = {"": (patches, moved), "_pixels": tuple(pixel_patches(x, grid) for x in (pictures, changed))}
+        ways = {"": (patches, moved), "_pixels": tuple(pixel_patches(x, shape) for x in (pictures, changed))}
         places = {way: match(*pair) for way, pair in ways.items()}
         places["_position"] = np.broadcast_to(np.arange(grid * grid), (len(pictures), grid * grid))
         places["_chance"] = rng.integers(0, grid * grid, (len(pictures), grid * grid))
@@ -61,15 +62,18 @@ def patches_of(features):
     return features.patches
 
 
-def grid_of(patches: int, measure: str, least: int) -> int:
-    """Patches a side. Raises UserError where they are no square of `least` a side. measure: its name in the message."""
-    grid = round(patches**0.5)
-    if grid * grid != patches or grid < least:
+def grid_of(patches: int, size: sizes.Size, measure: str, least: int) -> tuple[int, int]:
+    """(rows, columns) of the patches of an image of that size, `least` of each at least; else raises UserError.
+
+    measure: its name in the message.
+    """
+    (rows, columns), (height, width) = sizes.grid_of(patches, size), sizes.sides(size)
+    if min(rows, columns) < least or abs(columns * height - rows * width) >= max(height, width):
         raise UserError(
-            f"{measure} needs a square map of {least} x {least} patches at least, and this network gives {patches} "
-            "patches: take larger images, or a network with patches."
+            f"{measure} needs a map in the shape of the image, of {least} x {least} patches at least, and this network "
+            f"gives {patches} patches: take larger images, or a network with patches."
         )
-    return grid
+    return rows, columns
 
 
 def warps(count: int, side: int, shift: float, rng) -> np.ndarray:
@@ -105,11 +109,17 @@ def centres(grid: int, side: int) -> np.ndarray:
     return np.stack(np.meshgrid(middle, middle), -1).reshape(-1, 2)
 
 
-def pixel_patches(images: np.ndarray, grid: int) -> np.ndarray:
-    """The pixels of each patch, less the mean colour: uint8 (N, S, S, 3) -> float32 (N, P, D)."""
-    count, size = len(images), images.shape[1] // grid
-    x = images[:, : size * grid, : size * grid].astype(np.float32) - images.mean((0, 1, 2), dtype=np.float32)
-    return x.reshape(count, grid, size, grid, size, 3).swapaxes(2, 3).reshape(count, grid * grid, -1)
+def pixel_patches(images: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The pixels of each patch, less the mean colour: uint8 (N, H, W, 3) -> float32 (N, P, D)."""
+    return cut(images.astype(np.float32) - images.mean((0, 1, 2), dtype=np.float32), grid)
+
+
+def cut(images: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The pixels of each patch, row by row: (N, H, W) or (N, H, W, 3) -> (N, P, D). What is over at the end is left."""
+    (rows, columns), count = grid, len(images)
+    high, wide = images.shape[1] // rows, images.shape[2] // columns
+    x = images[:, : high * rows, : wide * columns].reshape(count, rows, high, columns, wide, -1)
+    return x.swapaxes(2, 3).reshape(count, rows * columns, -1)
 
 
 def match(first, second) -> np.ndarray:

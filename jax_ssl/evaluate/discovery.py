@@ -25,8 +25,9 @@ from scipy.ndimage import find_objects, label
 from jax_ssl import encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import correspondence, masks, rules
+from jax_ssl.views.sizes import size_of
 
-NEEDS = ("network", "squares")
+NEEDS = ("network",)
 DECIDES = "corloc_tokencut"
 SEEDS = 100  # patches among which LOST looks for more of the object, at most
 EDGE, NO_EDGE = 0.2, 1e-5  # TokenCut joins patches of a cosine above the first; others hang together by the second
@@ -37,34 +38,34 @@ BLOCK = 32  # images that the network gets at a time
 def measure(case, seed, *, folder="", side=0, images=200, keys=True, centre=True) -> tuple[dict, dict]:
     """{corloc_lost, corloc_tokencut} on the test images of a `folder` with masks, see masks.py, and of baselines.
 
-    side: of the images, 0 = the network's own. images: at most, drawn by the seed, 0 = all. keys: whether keys are
-    taken where there are any. centre: whether of outputs the mean over the patches of an image is taken off.
+    side: of the images, as squares; 0 = the network's size. images: at most, drawn by the seed, 0 = all. keys: whether
+    keys are taken where there are any. centre: whether of outputs the mean over the patches of an image is taken off.
     """
     if not folder:
         raise UserError("--task=discovery needs --config.discovery.folder=FOLDER, of images and masks of objects.")
-    found, side = masks.find(folder), side or case.encode.size
+    found, size = masks.find(folder), side or case.encode.size
     pairs = [found.test[row] for row in rules.some(len(found.test), images, seed)]
     keys = keys and hasattr(case.encode.backbone, "keys")
     centre = centre and not keys
     right, random = [], np.random.default_rng(rules.seed32(seed))
     for start in range(0, len(pairs), BLOCK):
-        both = [masks.read(pair, side) for pair in pairs[start : start + BLOCK]]
+        both = [masks.read(pair, size) for pair in pairs[start : start + BLOCK]]
         patches = read_patches(case, np.stack([image for image, _ in both]), keys)
         rules.check_features("Discovery", patches.reshape(-1, patches.shape[-1]))
-        grid = correspondence.grid_of(patches.shape[1], "Discovery", 2)
+        grid = correspondence.grid_of(patches.shape[1], size, "Discovery", 2)
         patches = patches - patches.mean(1, keepdims=True) if centre else patches
         for features, (_, mask) in zip(patches, both, strict=True):
             truth = boxes(mask, found.ignored)
             if len(truth):
-                guesses = guess(features, (grid, grid)) | guess_blindly(features.shape, (grid, grid), random)
-                right.append({way: overlap(box / grid, truth).max() >= RIGHT for way, box in guesses.items()})
+                guesses = guess(features, grid) | guess_blindly(features.shape, grid, random)
+                right.append({way: overlap(box / (2 * grid), truth).max() >= RIGHT for way, box in guesses.items()})
     if not right:
         raise UserError(f"The masks of {folder} show no object: classes that count are above 0.")
     numbers = {f"corloc_{way}": float(np.mean([one[way] for one in right])) for way in right[0]}
     protocol = {
-        "name": "discovery", "layout": found.layout, "discovery_images": len(right), "side": side, "patches": grid,
-        "features": "keys of the last attention" if keys else "patches of the last block", "centred": centre,
-        "overlap": RIGHT, "folder": folder,
+        "name": "discovery", "layout": found.layout, "discovery_images": len(right), "side": size,
+        "patches": size_of(*grid), "centred": centre, "overlap": RIGHT, "folder": folder,
+        "features": "keys of the last attention" if keys else "patches of the last block",
     }  # fmt: skip
     return numbers, protocol
 

@@ -62,12 +62,14 @@ def predictions(train, train_labels, test, ks, temperature, classes, **blocks) -
     return np.concatenate(voted, axis=1)
 
 
-def nearest(train, test, k: int, query_block: int = 1024, bank_block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    train, test, k: int, query_block: int = 1024, bank_block: int = 4096, done=None
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The k training features with the largest cosine to each test feature: (cosines, rows), two (Q, k), on the host.
 
     train: (N, D) and test: (Q, D), any float type. Largest first; among equals the earlier row comes first. float32
-    cosines, int32 rows. On each device query_block x (bank_block + k) of them are in memory at a time. Raises
-    UserError for a k above N.
+    cosines, int32 rows. On each device query_block x (bank_block + k) of them are in memory at a time. done: told how
+    many more of the N have been compared with all queries. Raises UserError for a k above N.
     """
     if k > len(train):
         raise UserError(f"kNN needs at least k = {k} training features, not {len(train)}; use a smaller k.")
@@ -88,6 +90,9 @@ def nearest(train, test, k: int, query_block: int = 1024, bank_block: int = 4096
             block = np.asarray(train[start : start + bank_block], np.float32)
             block = jax.device_put(block, replicated(mesh))
             best = _merge(best, queries, block, start, first - start, k=k, query_block=query_block)
+            if done is not None:
+                jax.block_until_ready(best)
+                done(start + bank_block - first)
     return tuple(np.asarray(x)[: len(test)] for x in best)
 
 

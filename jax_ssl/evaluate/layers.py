@@ -4,7 +4,7 @@ Gidaris et al. 2018 (RotNet) and Goyal et al. 2019 (VISSL) probe each convolutio
 so, at about 9 600 numbers each.
 """
 
-import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +12,7 @@ from einops import rearrange
 
 from jax_ssl import encoder
 from jax_ssl.encoder import Encoder
+from jax_ssl.evaluate import rules
 from jax_ssl.models.features import Features
 from jax_ssl.views.sizes import Size, grid_of
 
@@ -28,21 +29,14 @@ def passes(depths: int, images: int) -> list[range]:
 
 def maps(encode: Encoder, images, depths: range, pool: str) -> list[np.ndarray]:
     """Pooled maps behind each of `depths`, float32 (N, side * side * D). images: uint8 (N, H, W, 3); pool: of POOLS."""
-    batches = (images[start : start + encoder.BATCH] for start in range(0, len(images), encoder.BATCH))
-    made = encoder.outputs(encoder.at_each_depth(encode), batches, Maps(encode.size, pool, depths))
+    made = encoder.outputs_at(encode, depths, rules.blocks(images, encoder.BATCH), reader(encode.size, pool))
     return [np.concatenate(of_depth) for of_depth in zip(*made, strict=True)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Maps:
-    """What is read of the Features behind each depth; equal ones share a compiled program."""
-
-    size: Size
-    pool: str
-    depths: range
-
-    def __call__(self, each: tuple[Features, ...]):
-        return tuple(pooled_map(each[depth - 1], self.size, self.pool) for depth in self.depths)
+@functools.cache
+def reader(size: Size, pool: str):
+    """`pooled_map` of images of that size: always the same function, so that its program is compiled once."""
+    return functools.partial(pooled_map, size=size, pool=pool)
 
 
 def pooled_map(features: Features, size: Size, pool: str):

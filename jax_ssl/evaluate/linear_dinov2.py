@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import at_each_depth, outputs
+from jax_ssl.encoder import BATCH, depths_of, outputs_at, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -47,11 +47,11 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     for number, (kinds, (_, rows)) in enumerate(zip(features_of(case.encode, made), plan, strict=True)):
         heads = heads or start(jax.random.key(seed), kinds, case.classes)
         heads = step(heads, kinds, labels[rows], rates * (1 + np.cos(np.pi * number / steps)) / 2)
-    held = (images[held_out[i : i + 256]] for i in range(0, len(held_out), 256))
+    held = (images[rows] for rows in rules.blocks(held_out, BATCH))
     scores = accuracies(heads, features_of(case.encode, held), labels[held_out])
     kind, place = max(scores, key=lambda key: (scores[key], -key[1]))
     chosen = {kind: jax.tree.map(lambda x: x[place : place + 1], heads[kind])}
-    tested = accuracies(chosen, features_of(case.encode, rules.blocks(case.test.images, 256)), case.test.labels)
+    tested = accuracies(chosen, features_of(case.encode, rules.blocks(case.test.images, BATCH)), case.test.labels)
     protocol = {
         "name": "linear-dinov2", "optimiser": "sgd", "momentum": 0.9, "steps": steps, "batch": batch,
         "views": "random resized crops, flips", "features": kind, "learning_rate": RATES[place],
@@ -63,7 +63,7 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
 
 def features_of(encode, batches):
     """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches"."""
-    for found in outputs(at_each_depth(encode), batches, both_of_last):
+    for found in outputs_at(encode, depths_of(encode.backbone)[-max(BLOCKS) :], batches, token_and_mean):
         tokens, mean = [token for token, _ in found], found[-1][1]
         kinds = {}
         for count in sorted({min(count, len(tokens)) for count in BLOCKS}):
@@ -72,9 +72,9 @@ def features_of(encode, batches):
         yield kinds
 
 
-def both_of_last(each):
-    """The class token and the mean of the patches behind each of the last blocks, float32."""
-    return tuple((x.pooled.astype(jnp.float32), x.patches.astype(jnp.float32).mean(1)) for x in each[-max(BLOCKS) :])
+def token_and_mean(features):
+    """The class token and the mean of the patches, float32 (B, D)."""
+    return pooled_of(features), features.patches.astype(jnp.float32).mean(1)
 
 
 def start(key, kinds: dict, classes: int) -> dict:

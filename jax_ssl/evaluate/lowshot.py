@@ -9,15 +9,12 @@ scratch is one, and student and teacher share its numbers.
 Henaff et al. 2020 (CPC v2), https://arxiv.org/abs/1905.09272; Chen et al. 2020 (SimCLR), Sec. 6
 """
 
-import hashlib
-
 import numpy as np
 
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import finetune, rules
 
 NEEDS = ("labels", "network", "squares", "trained")
-_FROM_SCRATCH = {}  # {all that the training depends on: what it found}
 
 
 def measure(
@@ -36,7 +33,7 @@ def measure(
         sets = case.train.images[few], labels[few], *test
         found = {"top1": finetune.finetune(case.encode, *sets, case.classes, scratch=False, **options)}
         if scratch:
-            found["scratch"] = from_scratch(case.encode, sets, case.classes, options)
+            found["scratch"] = from_scratch(case, share, sets, options)
         for name, result in found.items():
             numbers[f"{name}_{share}_percent"] = result["top1"]
             chosen[f"{name}_{share}_percent"] = result["learning_rate"]
@@ -47,10 +44,9 @@ def measure(
     return numbers, protocol
 
 
-def from_scratch(encode, sets, classes: int, options: dict) -> dict:
-    """What `finetune` finds with new weights, trained once for all networks of one architecture and mean and std."""
-    data = tuple((array.shape, hashlib.sha256(array.tobytes()).digest()) for array in sets)
-    key = encode.backbone, tuple(encode.mean), tuple(encode.std), classes, tuple(options.items()), data
-    if key not in _FROM_SCRATCH:
-        _FROM_SCRATCH[key] = finetune.finetune(encode, *sets, classes, scratch=True, **options)
-    return _FROM_SCRATCH[key]
+def from_scratch(case, share: float, sets, options: dict) -> dict:
+    """What `finetune` finds with new weights, trained once for all cases of one architecture."""
+    key = "lowshot", share, len(sets[-1]), case.encode.backbone, *options.items()
+    if key not in case.shared:
+        case.shared[key] = finetune.finetune(case.encode, *sets, case.classes, scratch=True, **options)
+    return case.shared[key]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
+from jax_ssl.views.sizes import Size, sides
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -68,8 +69,8 @@ def _pairs(root, masks: str, split: str) -> list:
     return pairs
 
 
-def read(pair, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image uint8 (S, S, 3) and its mask uint8 (S, S), both squashed to a square: bicubic, and nearest.
+def read(pair, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """An image uint8 (H, W, 3) and its mask uint8 (H, W), both squashed to that size: bicubic, and nearest.
 
     Raises UserError for a mask of another size than its image, or one in colours.
     """
@@ -81,5 +82,6 @@ def read(pair, side: int) -> tuple[np.ndarray, np.ndarray]:
         )
     if mask.mode not in ("P", "L", "1", "I", "I;16"):
         raise UserError(f"{pair[1]} is in colours ({mask.mode}): a mask has a number of a class for each pixel.")
-    image = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-    return np.asarray(image), np.asarray(mask.resize((side, side), Image.Resampling.NEAREST)).astype(np.uint8)
+    height, width = sides(size)
+    image = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image), np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)).astype(np.uint8)

@@ -4,7 +4,7 @@ What can be measured is returned. For what cannot be, `notes` has a sentence wit
 too few for a linear probe, but not for kNN and RankMe.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from jax_ssl.losses.diagnostics import rankme
 from jax_ssl.views.sizes import scaled_to
 
 TASKS = ("knn", "linear")
-K = 20  # of the kNN that is shown; where it was not measured, the k nearest to it
+K = 20  # of the kNN that is shown, see `shown_k`
 ROWS = 2048  # of which the rank of features is taken
 ABSENT = "-"  # in a table, for what could not be measured
 PIXELS_SIDE = 32  # of the images whose pixels are features: 50 000 of them fit into 0.6 GB, at 224 into 30
@@ -37,12 +37,12 @@ class Measured(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def measure(encode: Encoder, data, seed: int = 0, batch: int = 256, tasks=TASKS) -> Measured:
+def measure(encode: Encoder, data, seed: int = 0, tasks=TASKS) -> Measured:
     """The measures in `tasks` of the encoder's pooled features.
 
     data: train_images and test_images uint8 (N, H, W, 3), train_labels and test_labels int (N,), classes.
     """
-    bank, test = (extract(encode, images, batch) for images in (data.train_images, data.test_images))
+    bank, test = (extract(encode, images) for images in (data.train_images, data.test_images))
     return measure_features(bank, test, data, seed, tasks)
 
 
@@ -74,8 +74,13 @@ def scores(measured: Measured) -> dict[str, float]:
     if measured.linear:
         found["linear"] = measured.linear["top1"]
     if measured.knn:
-        found["knn"] = measured.knn[min(measured.knn, key=lambda k: abs(k - K))]
+        found["knn"] = measured.knn[shown_k(measured.knn)]
     return found
+
+
+def shown_k(measured: Iterable[int]) -> int | None:
+    """The k of the kNN accuracy that is shown: the nearest to K of those measured, None if there are none."""
+    return min(measured, key=lambda k: abs(k - K), default=None)
 
 
 def flat_pixels(images: np.ndarray, mean, std) -> np.ndarray:
@@ -112,8 +117,7 @@ def row(label: str, measured: Measured, tasks) -> str:
     """A line of the table: accuracies in per cent, and RankMe."""
     knn, numbers = measured.knn, []
     if "knn" in tasks:
-        nearest_k = min(knn, key=lambda k: abs(k - K), default=None)
-        numbers += [100 * knn[nearest_k], 100 * max(knn.values())] if knn else [None, None]
+        numbers += [100 * knn[shown_k(knn)], 100 * max(knn.values())] if knn else [None, None]
     if "linear" in tasks:
         numbers.append(100 * measured.linear["top1"] if measured.linear else None)
     numbers.append(measured.rankme if np.isfinite(measured.rankme) else None)

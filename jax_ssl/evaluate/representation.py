@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_ssl.encoder import at_each_depth, outputs, pooled_of
+from jax_ssl.encoder import BATCH, depths_of, outputs_at
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.augmented import crops, recipe
@@ -40,23 +40,19 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
         rows, made_by = rules.some(len(case.train), images, seed), recipe(case.train.images.shape[1], views, SCALE)
         of_views = crops(case.train.images, ((0, part) for part in rules.blocks(rows, 32)), made_by, seed)
         numbers |= scores_of_views(case.embed(of_views).reshape(-1, views, int(numbers["width"])))
-    depths = getattr(case.encode.backbone, "depths", 0) if case.encode and layer_images else 0
-    if depths > 1:
+    depths = depths_of(case.encode.backbone) if case.encode and layer_images else ()
+    if len(depths) > 1:
         chosen = case.test.images[rules.some(len(case.test), layer_images, seed)]
-        each = outputs(at_each_depth(case.encode), rules.blocks(chosen, 256), _pooled_of_each)
+        each = outputs_at(case.encode, depths, rules.blocks(chosen, BATCH))
         layers = [np.concatenate(features) for features in zip(*each, strict=True)]
         similar = cka_table(layers[:-1], layers[-1:])[:, 0]
         numbers |= {f"cka@{depth}": float(value) for depth, value in enumerate(similar, 1)}
     protocol = {
         "name": "representation", "rows": int(numbers.pop("rows")), "width": int(numbers.pop("width")),
         "alpha_ranks": list(RANKS), "lidar_images": images, "lidar_views": views, "views": "crops of 20-100 %, flips",
-        "cka": "linear, unbiased, with the last layer", "cka_images": layer_images if depths > 1 else 0,
+        "cka": "linear, unbiased, with the last layer", "cka_images": layer_images if len(depths) > 1 else 0,
     }  # fmt: skip
     return {name: value for name, value in numbers.items() if np.isfinite(value)}, protocol
-
-
-def _pooled_of_each(each):
-    return tuple(map(pooled_of, each))
 
 
 def shape(features) -> dict[str, float]:
@@ -142,21 +138,14 @@ def lidar(views, epsilon: float = 1e-4) -> float:
     return float(np.exp(-np.sum(share * np.log(share))))
 
 
-def cka(first, second) -> float:
-    """Similarity of two sets of features of the same images, (N, D) and (N, E): unbiased linear CKA.
-
-    1: equal up to rotation and scale. 0: unrelated, also where D is near N, where the biased one is far from 0; it may
-    be a little below. Kornblith et al. 2019, https://arxiv.org/abs/1905.00414; unbiased HSIC: Song et al. 2012, Eq. 5.
-    Raises UserError for fewer than four images, or not equally many.
-    """
-    return cka_table([first], [second])[0, 0]
-
-
 def cka_table(first, second, block: int = PAIRS) -> np.ndarray:
-    """CKA of each of `first` with each of `second`, lists of features (N, D): float64 (len(first), len(second)).
+    """Similarity of each of `first` with each of `second`, features (N, D) of the same images: unbiased linear CKA.
 
-    Such as the layers of a network, or networks. Of more than `block` images, equal parts are compared, and their
-    HSIC averaged before the division (Nguyen et al. 2021, https://arxiv.org/abs/2010.15327, Eq. 3).
+    first, second: lists, such as the layers of a network; D may differ. Returns float64 (len(first), len(second)). 1:
+    equal up to rotation and scale. 0: unrelated, also where D is near N, where the biased one is far from 0; it may be
+    a little below. Kornblith et al. 2019, https://arxiv.org/abs/1905.00414; unbiased HSIC: Song et al. 2012, Eq. 5.
+    Of more than `block` images, equal parts are compared, and their HSIC averaged before the division (Nguyen et al.
+    2021, https://arxiv.org/abs/2010.15327, Eq. 3). Raises UserError for fewer than four images, or not equally many.
     """
     counts = {len(features) for features in (*first, *second)}
     if len(counts) != 1 or min(counts) < 4:

@@ -1,6 +1,6 @@
 """Do patches know what they show? Semantic segmentation by the nearest patches of training images, or one layer.
 
-Protocol `segmentation-knn`, after CAPI: images are squashed to squares, not cropped; features of patches are
+Protocol `segmentation-knn`, after CAPI: images are squashed to one size, not cropped; features of patches are
 standardised by those of the training patches; each patch of a test image gets its pixels' classes by a vote of its k
 most similar training patches, pixel for pixel. k is chosen on a tenth of the training images. Training patches whose
 most frequent class does not count are left out. Other than in CAPI the similarity is the cosine alone, and pixels that
@@ -14,15 +14,16 @@ miou: intersection over union, each summed over all test images, mean over class
 nor predicted is left out; one that is only predicted counts as 0. Size of images and patches changes it by points.
 
 Darcet et al. 2025 (CAPI), https://arxiv.org/abs/2502.08769; https://github.com/facebookresearch/capi,
-eval_segmentation.py. Letters: N images, S their side, P patches of each, p pixels of a patch, D width, C classes.
+eval_segmentation.py. Letters: N images, H x W their sides, P patches of each, p pixels of a patch, D width, C classes.
 """
 
 import numpy as np
 
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import correspondence, knn, linear, logreg, masks, rules
+from jax_ssl.views.sizes import Size, grid_of, is_square, sides, size_of, written
 
-NEEDS = ("network", "squares")
+NEEDS = ("network",)
 SHOWN = ("miou", "miou_logreg", "miou_linear", "miou_pixels", "accuracy")
 KS = (1, 3, 10, 30)
 BLOCK = 32  # images that the network gets at a time
@@ -31,14 +32,14 @@ BLOCK = 32  # images that the network gets at a time
 def measure(case, seed, *, folder="", side=0, images=500, iterations=200) -> tuple[dict, dict]:
     """{miou, accuracy, miou_logreg, miou_linear, miou_pixels} on a `folder` of images and masks, see masks.py.
 
-    side: of the images, 0 = the network's own. images: of each split at most, drawn by the seed, 0 = all. iterations:
-    of the logistic regression, at most.
+    side: of the images, as squares; 0 = the network's size. images: of each split at most, drawn by the seed, 0 = all.
+    iterations: of the logistic regression, at most.
     """
     if not folder:
         raise UserError("--task=segmentation needs --config.segmentation.folder=FOLDER, of images and their masks.")
-    found, side = masks.find(folder), side or case.encode.size
+    found, size = masks.find(folder), side or case.encode.size
     splits = [[pairs[row] for row in rules.some(len(pairs), images, seed)] for pairs in (found.train, found.test)]
-    (train, truth_train, pixels), (test, truth, test_pixels) = (_read(case, pairs, side) for pairs in splits)
+    (train, truth_train, pixels), (test, truth, test_pixels) = (_read(case, pairs, size) for pairs in splits)
     rules.check_features("Segmentation", *(x.reshape(-1, x.shape[-1]) for x in (train, test)))
     classes = _classes(truth_train, truth, found.ignored)
     sets = train, truth_train, test, truth, classes, found.ignored, seed
@@ -48,7 +49,8 @@ def measure(case, seed, *, folder="", side=0, images=500, iterations=200) -> tup
     of_pixels, _ = by_neighbours(pixels, truth_train, test_pixels, truth, classes, found.ignored, seed)
     numbers["miou_pixels"] = of_pixels["miou"]
     protocol = {
-        "name": "segmentation-knn", "layout": found.layout, "side": side, "patches": round(train.shape[1] ** 0.5),
+        "name": "segmentation-knn", "layout": found.layout, "side": size,
+        "patches": size_of(*grid_of(train.shape[1], size)),
         "segmentation_images": [len(split) for split in splits], "classes": classes, "ignored": list(found.ignored),
         "features": "standardised", "similarity": "cosine", "k": chosen, "grid": list(KS), "votes": "pixel for pixel",
         "selection": "a tenth of the training images", "logreg": of_logreg | {"grid": list(logreg.GRID)},
@@ -57,21 +59,23 @@ def measure(case, seed, *, folder="", side=0, images=500, iterations=200) -> tup
     return numbers, protocol
 
 
-def _read(case, pairs, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(case, pairs, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Patches (N, P, D), their pixels' classes uint8 (N, P, p), and their colours (N, P, 3 p), of pairs of files."""
     patches, truth, colours = [], [], []
     for start in range(0, len(pairs), BLOCK):
-        both = [masks.read(pair, side) for pair in pairs[start : start + BLOCK]]
+        both = [masks.read(pair, size) for pair in pairs[start : start + BLOCK]]
         images, labels = (np.stack(part) for part in zip(*both, strict=True))
         (made,) = case.outputs([images], correspondence.patches_of)
-        grid = correspondence.grid_of(made.shape[1], "Segmentation", 2)
-        if side % grid:
+        grid = correspondence.grid_of(made.shape[1], size, "Segmentation", 2)
+        near = size_of(*(side // count * count for side, count in zip(sides(size), grid, strict=True)))
+        if near != size_of(*sides(size)):
+            flag = "config.segmentation.side" if is_square(size) else "size"
             raise UserError(
-                f"Images of {side} pixels are no multiple of their {grid} x {grid} patches: take "
-                f"--config.segmentation.side={side // grid * grid}."
+                f"Images of {written(size)} pixels are no multiple of their {grid[0]} x {grid[1]} patches: take "
+                f"--{flag}={written(near)}."
             )
         patches.append(made.astype(np.float32))
-        truth.append(cut(labels, grid))
+        truth.append(correspondence.cut(labels, grid))
         colours.append(correspondence.pixel_patches(images, grid))
     return tuple(np.concatenate(part) for part in (patches, truth, colours))
 
@@ -82,12 +86,6 @@ def _classes(train, test, ignored) -> int:
     if len(names) < 2:
         raise UserError(f"Segmentation needs two classes, and the training masks have {len(names)}: give other masks.")
     return int(max(names.max(), np.setdiff1d(np.unique(test), ignored).max(initial=0))) + 1
-
-
-def cut(labels: np.ndarray, grid: int) -> np.ndarray:
-    """The pixels of each patch, row by row: (N, S, S) -> (N, P, p)."""
-    count, size = len(labels), labels.shape[1] // grid
-    return labels.reshape(count, grid, size, grid, size).swapaxes(2, 3).reshape(count, grid * grid, size * size)
 
 
 def most_frequent(labels: np.ndarray, classes: int, ignored) -> np.ndarray:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jax_ssl import bounds
 from jax_ssl.errors import UserError
+from jax_ssl.models.apply import first_layers
 from jax_ssl.models.features import of_map
 from jax_ssl.models.norm import BatchNorm
 
@@ -69,10 +70,7 @@ class Encoder(nn.Module):
 
     def shortened(self, depth: int, variables: dict):
         """The network of the first `depth` layers and its variables."""
-        kept = {f"Down_{number}" for number in range(depth)}
-        return self.clone(widths=self.widths[:depth]), {
-            kind: {name: tree for name, tree in parts.items() if name in kept} for kind, parts in variables.items()
-        }
+        return self.clone(widths=self.widths[:depth]), first_layers(variables, Down=depth)
 
 
 class Painter(nn.Module):

@@ -28,6 +28,7 @@ from jax_ssl.errors import LostError, RunError, UserError
 from jax_ssl.run import disk, manifest, retention, storage, verdict
 
 PyTree = Any
+WITHOUT_OPTIMISER = ("params", "teacher", "extra")  # sub-trees of a state: all from which its networks are made
 TRIES = 10  # reads of a folder to which a run writes, until we give up
 
 
@@ -213,8 +214,8 @@ def load_raw(folder, step: int | None = None, names: tuple[str, ...] | None = No
     """The verified arrays of a checkpoint as a nested dict of NumPy arrays, and its step. Changes nothing on disk.
 
     folder: a `checkpoints` folder. step: None takes the newest good one. names: only these sub-trees of the state, for
-    example ("params", "teacher"), are read. Tuples have become dicts keyed "0", "1", ...; a typed PRNG key is its
-    uint32 data. Raises UserError if there is no such checkpoint or no good one, LostError for an error of the disk.
+    example WITHOUT_OPTIMISER, are read. Tuples have become dicts keyed "0", "1", ...; a typed PRNG key is its uint32
+    data. Raises UserError if there is no such checkpoint or no good one, LostError for an error of the disk.
     """
     _prepare_orbax()
     folder = paths.resolve(folder)

@@ -59,21 +59,24 @@ class Watch:
     """Reports a symptom of collapse once, in one sentence, when it has persisted for `patience` checks.
 
     guards: {config key: whether it is on} of what prevents a constant output of this method (`Method.guards`).
-    grace: steps in which nothing is reported, such as the warm-up: features of a new network are all similar.
+    grace: steps in which nothing is reported: features of a new network are all similar.
+    warmup: steps in which a symptom is only reported if it was absent before, or if a guard is off. A network whose
+    blocks begin near the identity (layer_scale 1e-5) gives all images one feature until the learning rate has risen.
     Metrics it knows, all optional: `feature_std`, `uniformity`, `rankme`, `loss` with `uniform_loss`, `target_spread`
     (exp of the targets' mean entropy, over K) and `prototype_use` (exp of the entropy of the mean target, 1 to K).
     """
 
-    def __init__(self, method_name: str, grace: int = 0, patience: int = PATIENCE, guards=None):
+    def __init__(self, method_name: str, grace: int = 0, patience: int = PATIENCE, guards=None, warmup: float = 0):
         self.method_name = method_name
         self.off = [key for key, on in (guards or {}).items() if not on]
-        self.grace = grace
+        self.grace, self.warmup = grace, warmup
         self.patience = patience
         # Only for losses that do not push images apart. SwAV's features form clusters, which is healthy.
         self.judges_spread = any(key.endswith(("predictor", "stop_gradient")) for key in guards or {})
         self._best_uniformity = 0.0
         self._seen: dict[str, int] = {}
         self._told: set[str] = set()
+        self._absent: set[str] = set()  # at some step
 
     def recall(self, best_uniformity: float) -> None:
         """Takes up the best uniformity of the steps before a run was resumed: 0 where there was none."""
@@ -86,10 +89,12 @@ class Watch:
             now = float(metrics["uniformity"])
             self.recall(now)  # also in the grace steps: the best is at the start
             found["uniformity"] = now > LOW_SPREAD * self._best_uniformity
+        self._absent |= {symptom for symptom, present in found.items() if not present}
         if step < self.grace:
             return None
         due = []
         for symptom, present in found.items():
+            present = present and (step >= self.warmup or symptom in self._absent or bool(self.off))
             self._seen[symptom] = self._seen.get(symptom, 0) + 1 if present else 0
             if self._seen[symptom] >= self.patience and symptom not in self._told:
                 due.append(symptom)

@@ -11,22 +11,22 @@ from jax_ssl.run import devices
 LONGEST = 12  # lines
 
 
-def introduction(config, workdir, source, probe, probe_note: str, state, clock, method, first: int, notes) -> list[str]:
-    """The lines. probe_note: why nothing is measured, if `probe` is None. notes: warnings, one sentence each.
+def introduction(config, workdir, source, splits, why: str, state, clock, method, first: int, notes) -> list[str]:
+    """The lines. why: the reason why nothing is measured, if `splits` is None. notes: warnings, one sentence each.
 
     first: the step from which the run goes on, 0 for a new run.
     """
     facts = {
         "method": _method(config, state, method),
         "data": source.about or f"{source.name}: {source.count:,} images",
-        "measured": _measured(config, probe, probe_note),
+        "measured": _measured(config, splits, why),
         "length": _length(config, clock, method, first),
         "optimiser": _optimiser(config, clock),
         "devices": _devices(config),
         "writes": f"{paths.resolve(workdir)}: a checkpoint every {config.checkpoint_every:,} steps",
     }
     lines = [f"{name:<10} {fact}" for name, fact in facts.items()]
-    notes = [*notes, *filter(None, [probe and probe.note, devices.idle_accelerator()])]
+    notes = [*notes, *filter(None, [splits and splits.note, devices.idle_accelerator()])]
     shown = notes if len(lines) + len(notes) <= LONGEST else [*notes[: LONGEST - len(lines) - 1], " ".join(
         notes[LONGEST - len(lines) - 1 :])]  # fmt: skip
     return lines + [f"{'note':<10} {note}" for note in shown]
@@ -46,14 +46,14 @@ def _network(model) -> str:
     return f"{model.name} ({', '.join([*size, *([model.dtype] if 'dtype' in model else [])])})"
 
 
-def _measured(config, probe, probe_note: str) -> str:
-    if probe is None:
-        return f"nothing while it trains: {probe_note}"
+def _measured(config, splits, why: str) -> str:
+    if splits is None:
+        return f"nothing while it trains: {why}"
     when = f"every {config.probe_every:,} steps" if config.probe_every else "never (probe_every=0)"
-    other = f"; {probe.about}" if config.data.probe.name else ""
+    other = f"; {splits.about}" if config.data.probe.name else ""
     return (
-        f"kNN and linear probe {when}, on {len(probe.train_images):,} labelled images to learn from and "
-        f"{len(probe.test_images):,} to test on{other}"
+        f"kNN and linear probe {when}, on {len(splits.train):,} labelled images to learn from and "
+        f"{len(splits.test):,} to test on{other}"
     )
 
 

@@ -6,6 +6,7 @@ Nothing here uses a device: the clock reads host time, which costs a few microse
 import contextlib
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -139,6 +140,12 @@ class Counter:
         options = dict(total=total, desc=what, file=stream, delay=2, leave=False, dynamic_ncols=True, bar_format=form)
         self._bar = tqdm(**options) if stream.isatty() else None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def add(self, count: int) -> None:
         """So many more images are done."""
         self.done += count
@@ -153,6 +160,24 @@ class Counter:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+@contextlib.contextmanager
+def told_if_slow(work: str, done: str, say, seconds: float = Counter.EVERY):
+    """Inside `with` is work that can't say how far it is: after some seconds, and then at its end, one line tells.
+
+    work, done: two sentences; {seconds} in the second one is how long it took.
+    """
+    begun, slow = time.monotonic(), threading.Event()
+    timer = threading.Timer(seconds, lambda: (slow.set(), say(work)))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if slow.is_set():
+        say(done.format(seconds=f"{time.monotonic() - begun:.0f} s"))
 
 
 def plain_line(step: int, total: int, metrics: dict) -> str:

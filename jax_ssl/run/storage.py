@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import traverse_util
 from orbax.checkpoint._src.metadata import array_metadata_store
 
 from jax_ssl.errors import LostError, UserError
@@ -65,14 +66,9 @@ def read_raw(path: epath.Path, names: tuple[str, ...] | None) -> dict:
     wanted = {k: jax.ShapeDtypeStruct(v["data"], v["data_dtype"]) for k, v in chosen.items() if _is_stored(v)}
     as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
     arrays = _read(path, wanted, as_numpy)
-    tree = {name: {} for name in names or ()}  # a sub-tree without arrays is not on disk
-    for name, entry in chosen.items():
-        *parents, last = name.split("/")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[last] = arrays[name] if name in arrays else np.zeros(entry["data"], entry["data_dtype"])
-    return tree
+    empty = {name: np.zeros(entry["data"], entry["data_dtype"]) for name, entry in chosen.items() if name not in arrays}
+    tree = traverse_util.unflatten_dict(arrays | empty, sep="/")
+    return {name: {} for name in names or ()} | tree  # a sub-tree without arrays is not on disk
 
 
 def save_small_arrays_whole() -> None:

@@ -69,8 +69,7 @@ def _tolerant(stream, descriptor: int):
         io.BufferedWriter(TolerantFile(descriptor, "w", closefd=False)),
         stream.encoding,
         "backslashreplace" if stream.errors == "strict" else stream.errors,  # file names may have any bytes
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=True,  # `embed ... | tee log` shows each line when it is said, not after 8 kB of them
     )
 
 

@@ -41,8 +41,8 @@ def check_labels(splits: Splits) -> None:
 def rows_of(networks: measure.Networks, splits: Splits, say=measure.print_now) -> list[Row]:
     """A Row for each name in `networks`, in order; of untrained networks also the fairer baselines."""
     rows = [pixel_row(networks, splits, say)] if "pixels" in networks.names else []
-    makers = measure.makers(networks, splits.train)
-    return rows + [network_row(networks, splits, say, *maker) for maker in makers]
+    makers, shared = measure.makers(networks, splits.train), {}
+    return rows + [network_row(networks, splits, say, shared, *maker) for maker in makers]
 
 
 def pixel_row(networks: measure.Networks, splits: Splits, say) -> Row:
@@ -58,8 +58,8 @@ def pixel_row(networks: measure.Networks, splits: Splits, say) -> Row:
     return Row(label, case, {"resized_to": size_of(height, width)} if large else {})
 
 
-def network_row(networks: measure.Networks, splits: Splits, say, label: str, make, base) -> Row:
-    """A network of `measure.makers`."""
+def network_row(networks: measure.Networks, splits: Splits, say, shared: dict, label: str, make, base) -> Row:
+    """A network of `measure.makers`. shared: of its Case."""
     depth = networks.settings.feature_depth
     encode = functools.cache(lambda: at_depth(make(), depth))
 
@@ -77,6 +77,7 @@ def network_row(networks: measure.Networks, splits: Splits, say, label: str, mak
         name, side("train", splits.train), side("test", splits.test), splits.classes, encode=encode,
         flops=lambda: cost.flops_of_image(encode(), splits.test.size),
         training=functools.partial(cost.training_of, networks) if name == "student" and not networks.encode else None,
+        shared=shared,
     )  # fmt: skip
     return Row(label, case, measure.protocol_of(label, networks))
 

@@ -102,7 +102,7 @@ def collect_numbers(lines: list[dict], log: str, results: list[dict], names, spe
     """
     numbers = {name: value for line in lines for name, value in line.items()} | dict(spent)  # the last of each
     numbers["collapsed"] = "looks collapsed" in log
-    k = min((r["k"] for r in results if r["k"]), key=lambda k: abs(k - 20), default=None)  # 20 if the set allows it
+    k = offline.shown_k(r["k"] for r in results if r["k"])
     for task in PROBED:
         numbers[task] = max((r["value"] for r in results if r["task"] == task and r["k"] in (None, k)), default=None)
     if {"student", "teacher"} & {r["weights"] for r in results}:

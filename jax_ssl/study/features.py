@@ -115,7 +115,7 @@ def write(part: Unfinished, making: Making, images: Split, say, facts: dict) -> 
     flags, begin, count = collections.deque(), part.done, len(images.all)
     split = f", {facts['split']} images" if "split" in facts else ""
     what = f"features of {facts.get('weights', 'the network')}{split}"
-    counter, parts = Counter(what, count - begin, say), jax.process_count() if making.shared else 1
+    parts = jax.process_count() if making.shared else 1
 
     def batches():
         size = making.batch()
@@ -124,12 +124,12 @@ def write(part: Unfinished, making: Making, images: Split, say, facts: dict) -> 
             flags.append(good if parts == 1 else np.concatenate(multihost_utils.process_allgather(good)))
             yield batch if parts == 1 else sharding.shard_batch(batch, sharding.make_mesh())
 
-    for found in making.stream(batches()):
-        good = flags.popleft()
-        images.left_out |= {part.done + int(i) for i in np.flatnonzero(~good) if part.done + i < count}
-        part.add(found[good], good[: count - part.done])
-        counter.add(len(good))
-    counter.close()
+    with Counter(what, count - begin, say) as counter:
+        for found in making.stream(batches()):
+            good = flags.popleft()
+            images.left_out |= {part.done + int(i) for i in np.flatnonzero(~good) if part.done + i < count}
+            part.add(found[good], good[: count - part.done])
+            counter.add(len(good))
     part.finish()
 
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from jax_ssl.data.pipeline import Probe
-from jax_ssl.data.split import Splits
+from jax_ssl.data.split import Probe, Splits
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn, linear, offline
 from jax_ssl.run import results
@@ -32,13 +31,11 @@ class Table(NamedTuple):
     lines: list[Line]
 
 
-def measure_frozen(
-    folder: str, tasks=offline.TASKS, wanted=None, seed=None, say=measure.print_now, overrides=()
-) -> list[dict]:
+def measure_frozen(folder: str, tasks=offline.TASKS, wanted=None, say=measure.print_now, overrides=()) -> list[dict]:
     """`measure_rows` of a run and its baselines. wanted: of measure.WEIGHTS, None = all. Raises UserError."""
     networks = measure.choose(measure.open_run(folder, overrides, say=say), wanted, say)
     splits = cases.labelled(networks.settings, say)
-    return measure_rows(networks, splits, cases.rows_of(networks, splits, say), tasks, seed, say)
+    return measure_rows(networks, splits, cases.rows_of(networks, splits, say), tasks, say=say)
 
 
 def measure_rows(networks, splits, rows: list[cases.Row], tasks, seed=None, say=measure.print_now) -> list[dict]:

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import config, core, parts, paths, train
-from jax_ssl.data import pipeline
-from jax_ssl.data.split import Splits
+from jax_ssl.data.split import Probe, Splits, open_labelled
 from jax_ssl.encoder import Encoder, adapt, check_depth, check_size, freeze
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
-from jax_ssl.run import checkpoints, checks, lock, results
+from jax_ssl.run import checkpoints, checks, lock, probe, results
 from jax_ssl.views.sizes import sides, size_of
 from jax_ssl.weights import load
 from jax_ssl.weights.convert import check_shapes
@@ -41,18 +41,18 @@ def load_config(folder: str, overrides=()) -> ConfigDict:
 
 
 def untrained_state(settings) -> core.TrainState:
-    """The state before the first step, the same that training with this config and seed starts from."""
-    method, tx, _ = train.build(settings, examples=settings.batch_size)
-    return jax.jit(functools.partial(new_state, settings, method, tx))(jax.random.key(settings.seed))
+    """The state that training with this config and seed starts from, without that of the optimiser."""
+    return jax.jit(init_of(settings))(jax.random.key(settings.seed))
 
 
-def new_state(settings, method: core.Method, tx, key) -> core.TrainState:
-    """`core.create` on views of zeros. Use it in jax.jit, where XLA removes the forward pass, or jax.eval_shape."""
-    shapes = {
-        name: (settings.batch_size, sum(recipe["count"] for recipe in group), group[0]["size"], group[0]["size"], 3)
+def init_of(settings) -> Callable:
+    """key -> `untrained_state`. It is for jax.jit, where XLA removes the forward pass on zeros, or jax.eval_shape."""
+    method, _, _ = train.build(settings, examples=settings.batch_size)
+    views = lambda: {
+        name: jnp.zeros((settings.batch_size, sum(recipe["count"] for recipe in group), *[group[0]["size"]] * 2, 3))
         for name, group in settings.data.crops.items()
     }
-    return core.create(method, tx, key, {name: jnp.zeros(shape) for name, shape in shapes.items()})
+    return lambda key: core.create(method, optax.identity(), key, views())
 
 
 class Networks(NamedTuple):
@@ -85,7 +85,7 @@ class Networks(NamedTuple):
 def open_run(folder: str, overrides=(), out: str | None = None, say=print_now) -> Networks:
     """The Networks of a run. Raises UserError if it has no good checkpoint, or one that does not fit its config."""
     settings = load_config(folder, overrides)
-    arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=("params", "teacher", "extra"))
+    arrays, step = checkpoints.load_raw(f"{folder}/checkpoints", names=checkpoints.WITHOUT_OPTIMISER)
     names = tuple(name for name in WEIGHTS if name != "teacher" or "backbone" in arrays.get("teacher", {}))
     if lock.in_use(folder):
         say(f"{folder} still trains: it is measured at its last good checkpoint, of step {step:,}")
@@ -95,8 +95,7 @@ def open_run(folder: str, overrides=(), out: str | None = None, say=print_now) -
 
 def check_fit(settings, arrays: dict, folder: str) -> None:
     """Raises UserError for a checkpoint whose backbone is not that of the config."""
-    method, tx, _ = train.build(settings, examples=settings.batch_size)
-    state = jax.eval_shape(functools.partial(new_state, settings, method, tx), jax.random.key(0))
+    state = jax.eval_shape(init_of(settings), jax.random.key(0))
     try:
         check_shapes(arrays["params"]["backbone"], state.params["backbone"], "its checkpoint")
     except UserError as error:
@@ -223,12 +222,12 @@ def whole(settings) -> Encoder | None:
     )
 
 
-def labelled(settings, say=print_now) -> pipeline.Probe:
-    """The labelled images to measure on. Raises UserError if there are none."""
-    data = pipeline.open_probe(settings, say)
-    if data is None:
+def labelled(settings, say=print_now) -> Probe:
+    """The labelled images to measure on, in memory. Raises UserError if there are none."""
+    splits = open_labelled(settings, say)
+    if splits is None:
         raise UserError("There are no labels to measure with: set --config.data.probe.name to a labelled set.")
-    return data
+    return probe.read(splits, say)
 
 
 def introduction(networks: Networks, data) -> str:

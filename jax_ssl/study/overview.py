@@ -54,7 +54,7 @@ def deciding(task: str, records: list[dict]) -> tuple[str, int | None]:
     if all(record["metric"] != metric for record in records):
         metric = first
     ks = {record["k"] for record in records if record["metric"] == metric}
-    return metric, min(ks, key=lambda k: 0 if k is None else abs(k - offline.K))
+    return metric, None if None in ks else offline.shown_k(ks)
 
 
 def column_of(record: dict) -> str:

@@ -36,8 +36,8 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
         raise UserError(f"{networks.origin} is a file, and a file has no method with a puzzle: give --run=FOLDER.")
     settings = networks.settings
     task, seed = task_of(settings), settings.seed if seed is None else seed
-    state, data = subject.restore(networks.origin, settings), open_splits(settings, say)
-    network = parts.network_of(settings)
+    state = subject.state_of(networks.arrays, networks.step, networks.origin, settings)
+    data, network = open_splits(settings, say), parts.network_of(settings)
     encode = Encoder(network, {}, **parts.images_of(settings))  # for its normalisation and its protocol alone
     test = readable(data.test)
     pretext.check(task, state, encode, test)
@@ -79,5 +79,5 @@ def rows(task, settings, state, wanted, encode, train, test, seed):
 
 def untrained(settings, state) -> core.TrainState:
     """The state before the first step, with what was counted over the training images, by which it is measured too."""
-    fresh, tallies = subject.create(settings), subject.make_method(settings).tallies
+    fresh, tallies = measure.untrained_state(settings), subject.make_method(settings).tallies
     return fresh.replace(extra=fresh.extra | {name: state.extra[name] for name in tallies})

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from jax_ssl import core, encoder, parts
@@ -23,7 +22,6 @@ from jax_ssl.visualize import memory
 from jax_ssl.weights import load
 
 NETWORKS = ("student", "teacher", "untrained")  # of a run
-NEEDED = ("params", "teacher", "extra")  # the sub-trees of a state that pictures need
 
 
 class Subject(NamedTuple):
@@ -71,7 +69,7 @@ def open_subject(run, weights: str, folder, size: Size | None, count: int, overr
 
 def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.TrainState]:
     """(Encoder of one of a run's NETWORKS, state of the run). which: of NETWORKS. Raises UserError."""
-    state = create(config) if which == "untrained" else restore(run, config)
+    state = measure.untrained_state(config) if which == "untrained" else restore(run, config)
     if which == "teacher" and "backbone" not in state.teacher:
         raise UserError(f"{run} is a run of {config.method.name}, without a teacher: take --weights=student.")
     kind = "teacher" if which == "teacher" else "student"
@@ -80,8 +78,12 @@ def open_run(run: str, config: ConfigDict, which: str) -> tuple[Encoder, core.Tr
 
 def restore(run: str, config: ConfigDict) -> core.TrainState:
     """A run's newest good state, without that of its optimiser. Raises UserError if it does not fit the config."""
-    loaded, step = checkpoints.load_raw(f"{run}/checkpoints", names=NEEDED)
-    shapes = jax.eval_shape(lambda: create(config))
+    return state_of(*checkpoints.load_raw(f"{run}/checkpoints", names=checkpoints.WITHOUT_OPTIMISER), run, config)
+
+
+def state_of(loaded: dict, step: int, run: str, config: ConfigDict) -> core.TrainState:
+    """`restore` of a checkpoint of that run that is loaded: nested dicts of NumPy arrays."""
+    shapes = jax.eval_shape(measure.init_of(config), jax.random.key(0))
 
     def find(path, expected):  # by name: a checkpoint has no empty dicts, and its tuples are dicts of "0", "1", ...
         names = [str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path]
@@ -92,14 +94,9 @@ def restore(run: str, config: ConfigDict) -> core.TrainState:
             )
         return found
 
-    trees = jax.tree_util.tree_map_with_path(find, {name: getattr(shapes, name) for name in NEEDED})
+    wanted = {name: getattr(shapes, name) for name in checkpoints.WITHOUT_OPTIMISER}
+    trees = jax.tree_util.tree_map_with_path(find, wanted)
     return core.TrainState(jnp.int32(step), opt_state=(), rng=jax.random.key(0), skipped=jnp.int32(0), **trees)
-
-
-def create(config: ConfigDict) -> core.TrainState:
-    """The state before the first step, as training with this config and seed makes it, without the optimiser's."""
-    make = functools.partial(measure.new_state, config, make_method(config), optax.identity())
-    return jax.jit(make)(jax.random.key(config.seed))
 
 
 def check_memory(encode: Encoder, size: Size, count: int) -> None:

@@ -51,7 +51,7 @@ def of_run(folder, which: str | None = None) -> Network:
     """The backbone of a run's newest good checkpoint. which: "student" (default) or "teacher". Raises UserError."""
     folder, which = paths.resolve(folder), which or "student"
     settings = config.of_run(folder)
-    state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
+    state, _ = checkpoints.load_raw(folder / "checkpoints", names=checkpoints.WITHOUT_OPTIMISER)
     params = state["params"] if which == "student" else state["teacher"]
     if which not in ("student", "teacher") or "backbone" not in (params or {}):
         raise UserError(f"{folder} has no {which}: give --which=student, or teacher of a method with one.")

@@ -5,12 +5,13 @@ import struct
 
 import numpy as np
 from etils import epath
+from flax import traverse_util
 
 from jax_ssl import paths
 from jax_ssl.errors import UserError
 from jax_ssl.views.sizes import sides, size_of
 from jax_ssl.weights.network import Network
-from jax_ssl.weights.read import Tensor, open_file
+from jax_ssl.weights.read import open_file
 from jax_ssl.weights.torch_file import pieces
 
 DESCRIPTION, ARRAYS = "network.json", "weights.safetensors"
@@ -43,30 +44,15 @@ def read(folder, which: str | None = None) -> Network:
         scheme, size = about["scheme"], size_of(*sides(about["size"]))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); import the file again.") from error
-    tree = unflatten(open_file(folder / ARRAYS).tree)
+    arrays = {name: np.asarray(tensor) for name, tensor in open_file(folder / ARRAYS).tree.items()}
+    tree = traverse_util.unflatten_dict(arrays, sep="/")
     trees = {name: tree.get(name, {}) for name in ("params", "stats", "extra")}
     return Network(scheme, model, **trees, pixels=pixels, size=size)
 
 
-def flatten(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
+def flatten(tree: dict) -> dict[str, np.ndarray]:
     """{"a/b": array} of a nested dict."""
-    flat = {}
-    for name, value in tree.items():
-        inside = isinstance(value, dict)
-        flat |= flatten(value, f"{prefix}{name}/") if inside else {f"{prefix}{name}": np.asarray(value)}
-    return flat
-
-
-def unflatten(tensors: dict[str, Tensor]) -> dict:
-    """The nested dict of {"a/b": tensor}, with its arrays read."""
-    tree = {}
-    for name, tensor in tensors.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = np.asarray(tensor)
-    return tree
+    return {name: np.asarray(array) for name, array in traverse_util.flatten_dict(tree, sep="/").items()}
 
 
 def write_safetensors(file: epath.Path, arrays: dict[str, np.ndarray], metadata: dict | None = None) -> None:

@@ -119,26 +119,22 @@ def load_mae(path, heads: int | None = None, decoder_heads: int | None = None) -
     if "decoder" not in tree:
         raise UserError(f"{path} holds an encoder without a decoder: take `load`, or MAE's file for visualisation.")
     whole = network(path, tree, found.scheme, heads)
-    backbone, params = whole.backbone, whole.params["backbone"]
-    decoder_params, codes = dict(tree["decoder"]), tree["positions"]["decoder"]
-    width, outputs = decoder_params["predict"]["kernel"].shape
+    backbone, params = whole.backbone, whole.params["decoder"]
+    width, outputs = params["predict"]["kernel"].shape
     grid = tuple(side // backbone.patch for side in sides(whole.size))
-    fits = grid_of_codes(codes, 1, grid) == grid
-    fixed = fits and kind_of(codes, 1, grid) == "sincos_column"
-    decoder_params |= {} if fixed else {"positions": codes}
     decoder = Decoder(
         width=width,
-        depth=len(decoder_params["blocks"]["blocks"]["norm1"]["scale"]),
+        depth=len(params["blocks"]["blocks"]["norm1"]["scale"]),
         heads=heads_of(path, "decoder_heads", decoder_heads, width, DECODER_HEADS),
         outputs=outputs,
         epsilon=found.scheme.epsilon,
-        positions="sincos" if fixed else "learned",
+        positions="learned" if "positions" in params else "sincos",
     )
     tokens = jax.ShapeDtypeStruct((1, 1, backbone.width), jnp.float32)
     restore = jax.ShapeDtypeStruct((1, math.prod(grid)), jnp.int32)
     abstract = jax.eval_shape(lambda t, r: decoder.init(jax.random.key(0), t[:, 0], t, r, grid), tokens, restore)
-    check_shapes(decoder_params, abstract["params"], path)
-    return Mae(backbone, decoder, {"backbone": params, "decoder": decoder_params})
+    check_shapes(params, abstract["params"], path)
+    return Mae(backbone, decoder, {"backbone": whole.params["backbone"], "decoder": params})
 
 
 def load_predictor(path, which: str | None = None, heads: int | None = None) -> tuple[Predictor, dict]:
@@ -172,7 +168,7 @@ def _load_run(folder: epath.Path, which: str) -> Encoder:
     if which not in ("student", "teacher"):
         raise UserError(f"which={which!r}: a run has a 'student' and, with some methods, a 'teacher'.")
     settings = config.of_run(folder)
-    state, _ = checkpoints.load_raw(folder / "checkpoints", names=("params", "teacher", "extra"))
+    state, _ = checkpoints.load_raw(folder / "checkpoints", names=checkpoints.WITHOUT_OPTIMISER)
     if which == "teacher" and "backbone" not in state["teacher"]:
         raise UserError(f"{folder} is a run of {settings.method.name}, without a teacher: leave which='teacher' out.")
     return freeze(parts.network_of(settings), state, which, **parts.images_of(settings))

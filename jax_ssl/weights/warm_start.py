@@ -82,7 +82,7 @@ def read(path: str) -> dict:
     if folder.is_dir() and not imported.is_imported(folder) and not hub.is_hub(folder):
         hub.check_run(folder)
         folder, step = checkpoints.find(path)
-        loaded, _ = checkpoints.load_raw(folder, step, names=("params", "teacher", "extra"))
+        loaded, _ = checkpoints.load_raw(folder, step, names=checkpoints.WITHOUT_OPTIMISER)
         extra = loaded["extra"] or {}
         stats = {name: extra.get(name, {}) for name in ("stats", "teacher_stats")}
         facts = facts_of(folder.parent)

@@ -1,5 +1,8 @@
 """A cache costs nothing: where there is no home folder, it is somewhere else."""
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -24,3 +27,19 @@ def test_an_entry_of_another_meaning_is_not_read(monkeypatch, tmp_path):
     cache.save("key", numbers=np.arange(3))
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
     assert cache.load("key") is None
+
+
+def test_large_arrays_that_were_not_used_for_longest_go_first_and_the_disk_is_not_filled(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_SSL_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "MOST", 2700)
+    make = lambda number: cache.load_or_make(f"set {number}", lambda: np.full(1000, number, np.uint8))
+    for number, age in ((0, 200), (1, 300)):
+        make(number)
+        file = max(tmp_path.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+        os.utime(file, (1e9 - age, 1e9 - age))
+    make(1)  # used again, so that the other one is older
+    make(2)
+    kept = lambda number: cache.entry_path(f"{cache.VERSION} set {number}", ".npy").exists()
+    assert [kept(number) for number in range(3)] == [False, True, True]
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=1900))
+    assert make(3).tolist() == [3] * 1000 and not kept(3)

@@ -1,5 +1,6 @@
 """Batches are pure functions of (config, step): in every mode, on any number of hosts, whatever is broken."""
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from PIL import Image, ImageFilter
 
 from jax_ssl.data import decode, disk, pipeline, resident
 from jax_ssl.data.broken import max_broken
-from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data, open_probe
+from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data
 from jax_ssl.data.sources import open_source
+from jax_ssl.data.split import open_probe
 from jax_ssl.errors import DataError, LostError, UserError
+from jax_ssl.run.progress import Counter
 from jax_ssl.views import device as on_device
 from tests.pictures import some_image
 
@@ -155,7 +158,8 @@ def test_device_mode_needs_neither_tensorflow_nor_jax():
     program = f"""
 import sys
 from ml_collections import ConfigDict
-from jax_ssl.data.pipeline import open_data, open_probe
+from jax_ssl.data.pipeline import open_data
+from jax_ssl.data.split import open_probe
 config = ConfigDict({settings("embedded", "device").to_dict()!r})
 data = open_data(config)
 batches = data.batches(0)
@@ -284,11 +288,14 @@ def test_device_mode_wants_images_of_one_size_that_fit(tmp_path, monkeypatch):
     name = write_images(tmp_path / "set", 3)
     with pytest.raises(UserError, match="has 30x24 and 3[12]x24: set data.augment='hybrid', or data.resident_size"):
         open_data(settings(name, "device"))
+    said = []
     monkeypatch.setattr(resident, "LIMIT", 3 * 20 * 20 * 3 - 1)
     with pytest.raises(UserError, match="the 3 of .* would take 0 GB"):
         open_data(settings(name, "device", resident_size=20))
     monkeypatch.setattr(resident, "LIMIT", 3 * 20 * 20 * 3)
-    assert open_data(settings(name, "device", resident_size=20)).resident.shape == (3, 20, 20, 3)
+    counted = functools.partial(Counter, say=said.append, now=itertools.count(step=30).__next__)
+    assert open_data(settings(name, "device", resident_size=20), progress=counted).resident.shape == (3, 20, 20, 3)
+    assert len(said) == 2 and said[1].startswith("decoding all images, once: 2 of 3 images")
 
 
 def test_files_of_one_size_are_decoded_once_for_the_device(tmp_path, monkeypatch):

@@ -5,16 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 
 from jax_ssl.evaluate.case import Case
+from jax_ssl.evaluate.correspondence import cut
 from jax_ssl.models.features import Features
 
 PATCH = 4
 
 
 def features(images) -> Features:
-    """Of uint8 images (B, S, S, 3): pooled (B, 48), patches (B, S / 4 squared, 48)."""
-    count, grid = len(images), images.shape[1] // PATCH
-    cells = (images / 255).astype(np.float32).reshape(count, grid, PATCH, grid, PATCH, 3).swapaxes(2, 3)
-    patches = cells.reshape(count, grid * grid, -1)
+    """Of uint8 images (B, H, W, 3): pooled (B, 48), patches (B, H / 4 * W / 4, 48)."""
+    patches = cut((images / 255).astype(np.float32), (images.shape[1] // PATCH, images.shape[2] // PATCH))
     return Features(patches.mean(1), patches, patches[:, :0])
 
 

@@ -74,6 +74,11 @@ def test_one_to_one_tries_all():
     assert agreement.accuracy(table, agreement.one_to_one(table)) == best / table.sum()
 
 
+def inertia(x, centres) -> float:
+    """The sum of the squared distances to the nearest centres."""
+    return float(np.square(x[:, None] - centres).sum(-1).min(1).sum())
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_lloyd_from_the_same_start_is_scikit_learns(seed):
     x, _ = blobs(spread=2.0)
@@ -81,9 +86,9 @@ def test_lloyd_from_the_same_start_is_scikit_learns(seed):
     start = x[np.random.RandomState(seed).permutation(300)[:6]]
     oracle = KMeans(6, init=start, n_init=1, tol=0, max_iter=100, algorithm="lloyd").fit(x)
     found = jax.jit(cluster.lloyd)(x, start)
-    np.testing.assert_array_equal(cluster.assign(x, found.centres), oracle.labels_)
-    np.testing.assert_allclose(found.centres, oracle.cluster_centers_, atol=1e-5)
-    assert float(found.inertia) == pytest.approx(oracle.inertia_, rel=1e-5)
+    np.testing.assert_array_equal(cluster.assign(x, found), oracle.labels_)
+    np.testing.assert_allclose(found, oracle.cluster_centers_, atol=1e-5)
+    assert inertia(x, found) == pytest.approx(oracle.inertia_, rel=1e-5)
 
 
 def test_an_empty_cluster_gets_the_farthest_row_as_in_scikit_learn():
@@ -92,7 +97,7 @@ def test_an_empty_cluster_gets_the_farthest_row_as_in_scikit_learn():
     start = np.concatenate([x[:4], np.full((2, 8), 9.0, np.float32)])  # nothing is near the last two
     oracle = KMeans(6, init=start, n_init=1, tol=0, max_iter=100, algorithm="lloyd").fit(x)
     found = jax.jit(cluster.lloyd)(x, start)
-    np.testing.assert_array_equal(cluster.assign(x, found.centres), oracle.labels_)
+    np.testing.assert_array_equal(cluster.assign(x, found), oracle.labels_)
 
 
 def test_blocks_of_rows_do_not_matter(monkeypatch):
@@ -101,8 +106,7 @@ def test_blocks_of_rows_do_not_matter(monkeypatch):
     whole = cluster.lloyd(x, start)
     monkeypatch.setattr(cluster, "BLOCK", 64)  # 300 is no multiple
     parts = cluster.lloyd(x, start)
-    np.testing.assert_allclose(parts.centres, whole.centres, atol=1e-5)
-    assert int(parts.iterations) == int(whole.iterations)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
 def test_first_centres_are_rows_far_from_each_other():
@@ -117,9 +121,9 @@ def test_first_centres_are_rows_far_from_each_other():
 def test_one_and_eight_devices_give_the_same():
     x, _ = blobs(spread=2.0)
     one, eight = (cluster.fit(x, 5, starts=4, devices=jax.devices()[:count]) for count in (1, 8))
-    for a, b in zip(one, eight, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert len(np.unique(one.inertia)) > 1  # starts differ
+    np.testing.assert_array_equal(one, eight)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    assert len({round(inertia(x, centres), 3) for centres in one}) > 1  # starts differ
 
 
 def test_separate_blobs_are_found_also_with_more_clusters_than_classes():

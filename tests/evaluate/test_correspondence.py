@@ -61,9 +61,21 @@ def test_errors_by_hand():
 
 def test_pixels_of_patches_row_by_row():
     images = np.arange(2 * 4 * 4 * 3).reshape(2, 4, 4, 3).astype(np.uint8)
-    found = correspondence.pixel_patches(images, 2)
+    found = correspondence.pixel_patches(images, (2, 2))
     assert found.shape == (2, 4, 12)
     np.testing.assert_allclose(found[1, 2], (images[1, 2:, :2] - images.mean((0, 1, 2))).ravel())
+    labels = np.arange(2 * 6 * 9).reshape(2, 6, 9)  # patches of 2 x 4; a column is over
+    found = correspondence.cut(labels, (3, 2))
+    assert found.shape == (2, 6, 8)
+    np.testing.assert_array_equal(found[1, 3], labels[1, 2:4, 4:8].ravel())
+
+
+def test_a_map_has_the_shape_of_its_image():
+    assert correspondence.grid_of(24, (32, 48), "It", 2) == (4, 6)
+    assert correspondence.grid_of(16, 32, "It", 2) == (4, 4)
+    for patches, size in ((25, (32, 48)), (24, 32), (17, 32), (6, (32, 48))):
+        with pytest.raises(UserError, match=f"It needs a map in the shape .* gives {patches} patches"):
+            correspondence.grid_of(patches, size, "It", 3)
 
 
 def test_the_ruler_measures_a_network_beside_baselines():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_ssl.errors import UserError
-from jax_ssl.evaluate import discovery
+from jax_ssl.evaluate import correspondence, discovery
 from jax_ssl.evaluate.case import Case
 from tests.evaluate.patched import Patched
 from tests.evaluate.test_emergence import encoder
@@ -96,7 +96,7 @@ class Common(Patched):
 
     def outputs(self, batches, read):
         for images in batches:
-            inside = images.reshape(len(images), 8, 4, 8, 4, 3).mean((2, 4, 5)).reshape(len(images), 64) > 128
+            inside = correspondence.cut(images, (8, images.shape[2] // 4)).mean(-1) > 128
             yield np.stack([np.where(inside, 1.0, -1.0), np.full(inside.shape, 9.0)], axis=-1).astype(np.float32)
 
 
@@ -111,3 +111,5 @@ def test_what_all_patches_have_in_common_is_taken_off(tmp_path):
     found, protocol = discovery.measure(case, 0, folder=str(tmp_path))
     assert found["corloc_lost"] == found["corloc_tokencut"] == 1 and protocol["centred"]
     assert discovery.measure(case, 0, folder=str(tmp_path), centre=False)[0]["corloc_lost"] == 0
+    found, protocol = discovery.measure(Common(side=(32, 64)), 0, folder=str(tmp_path))  # twice as wide
+    assert found["corloc_lost"] == found["corloc_tokencut"] == 1 and protocol["patches"] == (8, 16)

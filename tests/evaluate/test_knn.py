@@ -97,7 +97,9 @@ def test_one_device_finds_what_eight_do(monkeypatch):
 def test_neighbours_are_the_largest_cosines_and_among_equals_the_earlier_rows():
     train, _, test, _ = data()
     train[150] = train[20]  # another block
-    cosines, rows = knn.nearest(train, test, 203, bank_block=64)
+    seen = []
+    cosines, rows = knn.nearest(train, test, 203, bank_block=64, done=seen.append)
+    assert seen == [64, 64, 64, 11]
     unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     truth = unit(test.astype(np.float64)) @ unit(train.astype(np.float64)).T
     np.testing.assert_allclose(np.take_along_axis(truth, rows, 1), cosines, atol=1e-6)

@@ -13,7 +13,7 @@ from tests.evaluate.patched import Patched
 from tests.evaluate.test_emergence import encoder
 
 
-def test_features_are_class_tokens_of_the_last_blocks_and_the_mean_of_patches():
+def test_features_are_class_tokens_of_the_last_blocks_and_the_mean_of_patches(monkeypatch):
     network, images = encoder(depth=2), np.random.RandomState(0).randint(0, 256, (8, 16, 16, 3)).astype(np.uint8)
     (found,) = linear_dinov2.features_of(network, [images])
     shortened = (next(outputs(at_depth(network, depth), [images], both_of)) for depth in (1, 0))
@@ -24,6 +24,9 @@ def test_features_are_class_tokens_of_the_last_blocks_and_the_mean_of_patches():
     for kind, parts in expected.items():
         np.testing.assert_allclose(found[kind], np.concatenate(parts, axis=1), atol=1e-5)
     assert (first != last).any()
+    monkeypatch.setattr(linear_dinov2, "BLOCKS", (1,))
+    (found,) = linear_dinov2.features_of(network, [images])
+    np.testing.assert_allclose(found["last 1"], last, atol=1e-5)  # of two blocks, the last one alone is read
 
 
 def both_of(features):

@@ -28,14 +28,13 @@ def test_few_labels_are_balanced_nested_and_the_same_from_scratch(case, monkeypa
         return {"top1": 0.25 + 0.5 * (not scratch), "learning_rate": 1e-3}
 
     monkeypatch.setattr(finetune, "finetune", recorded)
-    monkeypatch.setattr(lowshot, "_FROM_SCRATCH", {})
     found, protocol = lowshot.measure(case, 0, percent=(3, 10), test_images=100)
     assert found == {
         "top1_3_percent": 0.75, "scratch_3_percent": 0.25, "top1_10_percent": 0.75, "scratch_10_percent": 0.25,
     }  # fmt: skip
     small, small_scratch, large, large_scratch = calls
     other = dataclasses.replace(case.encode, variables=jax.tree.map(lambda x: x + 1, case.encode.variables))
-    teacher = Case("teacher", case.train, case.test, 4, other)
+    teacher = Case("teacher", case.train, case.test, 4, other, shared=case.shared)
     lowshot.measure(teacher, 0, percent=(10,), test_images=100)
     assert [call[0] for call in calls[4:]] == [False]  # the same from scratch: it is not trained again
     lowshot.measure(case, 0, percent=(10,), epochs=21, test_images=100)

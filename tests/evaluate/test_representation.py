@@ -67,7 +67,7 @@ def test_cka_is_the_definition():
     y = np.concatenate([x[:, :4] ** 2, features(60, 5, seed=1)], axis=1) + 3
     a, b = x @ x.T, y @ y.T
     expected = hsic(a, b) / np.sqrt(hsic(a, a) * hsic(b, b))
-    assert representation.cka(x, y) == pytest.approx(expected, abs=1e-5)
+    assert representation.cka_table([x], [y])[0, 0] == pytest.approx(expected, abs=1e-5)
     halves = [(hsic(*(g[rows, rows] for g in pair))) for pair in ((a, b), (a, a), (b, b))
               for rows in (slice(0, 30), slice(30, 60))]  # fmt: skip
     cross, first, second = (sum(halves[2 * i : 2 * i + 2]) for i in range(3))
@@ -77,12 +77,13 @@ def test_cka_is_the_definition():
 
 def test_cka_does_not_see_rotation_scale_or_offset():
     x = features()
-    assert representation.cka(x, 7 * x @ rotation(16).astype(np.float32) + 100) == pytest.approx(1, abs=1e-4)
+    turned = 7 * x @ rotation(16).astype(np.float32) + 100
+    assert representation.cka_table([x], [turned])[0, 0] == pytest.approx(1, abs=1e-4)
 
 
 def test_cka_of_unrelated_features_is_zero_also_where_they_are_wide():
     wide = [features(256, 512, seed) for seed in (0, 1)]
-    assert abs(representation.cka(*wide)) < 0.02
+    assert abs(representation.cka_table(wide[:1], wide[1:])) < 0.02
     grams = [x @ x.T for x in wide]
     centred = [g - g.mean(0) - g.mean(1)[:, None] + g.mean() for g in grams]
     biased = np.sum(centred[0] * centred[1]) / np.sqrt(np.prod([np.sum(g * g) for g in centred]))
@@ -111,8 +112,8 @@ def test_what_has_no_shape_is_a_sentence():
         (lambda: representation.shape(np.ones((10, 4))), "same feature for all 10"),
         (lambda: representation.shape(x * np.nan), "not finite"),
         (lambda: representation.shape(x[:1]), "two images"),
-        (lambda: representation.cka(x[:3], x[:3]), "four at least"),
-        (lambda: representation.cka(x, x[:8]), "of the same images"),
+        (lambda: representation.cka_table([x[:3]], [x[:3]]), "four at least"),
+        (lambda: representation.cka_table([x], [x[:8]]), "of the same images"),
         (lambda: representation.scores_of_views(x[:, None]), "two views"),
     ]:
         with pytest.raises(UserError, match=match):

@@ -23,13 +23,6 @@ def test_mean_iou_is_scikit_learns_where_classes_are_absent():
     assert table.sum() == counted.sum() and table[2].sum() == 0 < table[:, 2].sum()
 
 
-def test_patches_are_cut_row_by_row():
-    labels = np.arange(2 * 6 * 6).reshape(2, 6, 6)
-    found = segmentation.cut(labels, 3)
-    assert found.shape == (2, 9, 4)
-    np.testing.assert_array_equal(found[1, 5], labels[1, 2:4, 4:6].ravel())
-
-
 def test_the_most_frequent_class_of_a_patch():
     labels = np.array([[1, 1, 2, 2], [255, 255, 255, 1], [0, 3, 3, 0]], np.uint8)
     np.testing.assert_array_equal(segmentation.most_frequent(labels, 4, (255,)), [1, -1, 0])
@@ -124,6 +117,16 @@ def test_the_ruler_segments_squares(tmp_path):
     assert found["miou_pixels"] == found["miou"] == found["miou_logreg"] == found["accuracy"] == 1  # colours say it all
     assert set(segmentation.SHOWN) <= set(found) and protocol["classes"] == 3 and protocol["patches"] == 4
     assert protocol["segmentation_images"] == [12, 12] and protocol["ignored"] == [255]
+
+
+def test_images_that_are_no_squares_are_squashed_to_their_shape(tmp_path):
+    pairs = masks.find(str(folder(tmp_path))).train[:2]
+    patches, truth, _ = segmentation._read(Patched(side=(16, 32)), pairs, (16, 32))
+    assert patches.shape == (2, 32, 48) and truth.shape == (2, 32, 16)
+    mask = masks.read(pairs[1], 16)[1].repeat(2, axis=1)
+    np.testing.assert_array_equal(truth[1, 9], mask[4:8, 4:8].ravel())
+    with pytest.raises(UserError, match="16x34 pixels are no multiple of their 4 x 8 patches: take --size=16x32"):
+        segmentation._read(Patched(), pairs, (16, 34))
 
 
 def test_layouts_of_ade20k_and_voc(tmp_path):

@@ -61,8 +61,8 @@ def test_all_probes_at_once_read_the_fifth_convolution_before_its_pool_too():
     """Caffe's has 12 x 12 places there, of which the papers' probe takes 6 x 6; behind the pool there are 5 x 5."""
     net = make("caffe")
     variables, images = shapes(net)[0], jnp.zeros((1, 224, 224, 3))
-    each = jax.eval_shape(EachDepth(net).apply, variables, images)
-    assert [found.patches.shape[1] for found in each] == [54**2, 26**2, 12**2, 12**2, 12**2]
+    each = jax.eval_shape(EachDepth(net, range(1, 6), lambda found: found.patches).apply, variables, images)
+    assert [patches.shape[1] for patches in each] == [54**2, 26**2, 12**2, 12**2, 12**2]
 
 
 def test_local_response_is_krizhevskys():

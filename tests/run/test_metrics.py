@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -198,6 +199,17 @@ def test_clock_counts_waiting_and_leaves_pauses_out():
 NUMBERS = {"loss": 5.1234, "images_per_second": 1830.0, "data_wait": 1.0, "data_wait_share": 0.03, "step_seconds": 0.5}
 
 
+def test_slow_work_is_told_and_quick_work_is_not():
+    said = []
+    with progress.told_if_slow("at it", "took {seconds}", said.append, seconds=60):
+        pass
+    assert said == []
+    with progress.told_if_slow("at it", "took {seconds}", said.append, seconds=0):
+        while not said:
+            time.sleep(0.001)
+    assert said == ["at it", "took 0 s"]
+
+
 def test_plain_lines_are_aligned():
     early = progress.plain_line(20, 2000, {**NUMBERS, "knn": 0.1})
     late = progress.plain_line(1980, 2000, {**NUMBERS, "loss": 0.00004, "images_per_second": 97.0, "knn": 1.0})
@@ -307,6 +319,15 @@ def test_watch_forgives_what_does_not_persist_and_waits_for_its_grace():
     assert alarm.check(100, constant) is None and alarm.check(101, constant) is None
     assert not alarm.check(102, {"loss": 1.0})  # says nothing about features, so it neither counts nor forgives
     assert "step 103" in alarm.check(103, constant)
+
+
+def test_watch_waits_for_the_learning_rate_where_features_were_alike_from_the_start():
+    def told(values, **guards):
+        alarm = collapse.Watch("dinov2", warmup=50, guards={f"method.{name}": on for name, on in guards.items()})
+        return [step for step, value in enumerate(values) if alarm.check(step, {"feature_std": value})]
+
+    assert told([1e-5] * 50 + [0.5] * 10) == [] and told([1e-5] * 60) == [52]
+    assert told([0.9] + [1e-5] * 10) == [3] and told([1e-5] * 10, centring=False) == [2]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,12 @@ def child(path, **streams):
     return subprocess.Popen([sys.executable, "-c", CHILD, str(path)], cwd=ROOT, stdin=subprocess.PIPE, **streams)
 
 
+def test_a_line_is_shown_when_it_is_said():
+    program = "import os; from jax_ssl.run import terminal; within = terminal.tolerate_lost_readers(); "
+    program += "within.__enter__(); print('said'); os._exit(0)"
+    assert shell(f'{sys.executable} -c "{program}" | cat').stdout == "said\n"
+
+
 def test_a_pipe_that_is_closed(tmp_path):
     process = child(tmp_path / "end", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"begun\n"

@@ -8,7 +8,7 @@ import pytest
 
 from jax_ssl import __main__ as command
 from jax_ssl import config, encoder
-from jax_ssl.data.pipeline import Probe
+from jax_ssl.data.split import Probe
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import offline
 from jax_ssl.run import identity, results

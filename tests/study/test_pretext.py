@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 
 from jax_ssl import __main__ as command
-from jax_ssl.run import results
+from jax_ssl.run import checkpoints, results
 
 FEW = ["--config.data.probe.train=40", "--config.data.probe.test=20"]
 
 
-def test_a_table_of_baselines_and_networks_each_recorded(runs, tmp_path, capsys):
-    run = runs("rotnet")
+def test_a_table_of_baselines_and_networks_each_recorded(runs, tmp_path, capsys, monkeypatch):
+    run, read, opened = runs("rotnet"), checkpoints.load_raw, []
+    monkeypatch.setattr(checkpoints, "load_raw", lambda *names, **more: opened.append(names) or read(*names, **more))
     assert command.main(["evaluate", f"--run={run}", "--task=pretext", *FEW]) == 0
     out, records = capsys.readouterr().out, results.read_results(run)
     assert [r["weights"] for r in records] == ["linear on pixels", "chance", "untrained", "student"]
     assert {(r["task"], r["metric"], r["step"], r["k"]) for r in records} == {("pretext", "accuracy", 3, None)}
     assert all(r["protocol"]["better"] == "higher" and r["protocol"]["decides"] for r in records)
     assert records[1]["value"] == 0.25 and records[2]["value"] == records[3]["value"]  # the saved state is the first
+    assert len(opened) == 1  # the checkpoint, though networks and puzzle both need it
     assert re.search(r"^own puzzle of rotnet +accuracy\nlinear on pixels +[\d.]+\nchance +0.25\nuntrained ", out, re.M)
     np.savez(tmp_path / "bare.npz", images=np.random.default_rng(0).integers(0, 256, (180, 32, 32, 3)).astype(np.uint8))
     flags = ["--weights=student", "--seed=4", f"--data=arrays:{tmp_path}/bare.npz"]  # without labels

@@ -1,13 +1,12 @@
 """SimCLR's network of TensorFlow and BYOL's of Haiku, with their own padding, from the arrays to their features."""
 
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_ssl import config, train
+from jax_ssl import config
 from jax_ssl.errors import UserError
 from jax_ssl.models.heads import Mlp
 from jax_ssl.study import measure
@@ -57,8 +56,7 @@ def test_a_run_from_such_a_network_has_to_pad_alike(golden):  # noqa: F811
         assert warm_start.read(str(golden / name))["padding"] == padding
     same = ("--config.model.stages=(2,1,1,1)", "--config.model.width=0.0625", "--config.batch_size=8")
     settings = config.load("simclr", [*same, "--config.data.crops.views[0].size=64"])
-    method, tx, _ = train.build(settings, examples=8)
-    state = jax.eval_shape(functools.partial(measure.new_state, settings, method, tx), jax.random.key(0))
+    state = jax.eval_shape(measure.init_of(settings), jax.random.key(0))
     start = f"backbone={golden / 'simclr_resnet.npz'}"
     with pytest.raises(UserError, match="has symmetric, .* add --config.model.padding=same_pool") as caught:
         warm_start.start_from(start, state, settings)

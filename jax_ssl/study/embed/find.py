@@ -11,6 +11,7 @@ from jax_ssl.data.pipeline import centre_crop
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import knn
 from jax_ssl.study.embed.images import Folder, Network
+from jax_ssl.study.neighbours import compared
 from jax_ssl.visualize import pictures
 
 DRAWN = 12  # groups of duplicates on the picture, at most
@@ -19,27 +20,31 @@ SIDE = 128  # pixels of an image on the picture
 NEAR = 20  # images that are compared with each image for duplicates
 
 
-def nearest(network: Network, folder: Folder, query: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(numbers, cosines) of the images nearest to the image file `query`, and the query, uint8 (H, W, 3)."""
+def read_query(network: Network, query: str) -> np.ndarray:
+    """The image file `query` as the network gets it, uint8 (H, W, 3). Raises UserError if it is none."""
     path = paths.resolve(query)
     if not path.is_file():
         raise UserError(f"--query={query}: there is no such file.")
     data = network.settings.data
     try:
-        image = centre_crop(decode(path.read_bytes(), query), data.eval_size, data.eval_crop)
+        return centre_crop(decode(path.read_bytes(), query), data.eval_size, data.eval_crop)
     except BrokenImage as error:
         raise UserError(f"--query={query} can't be read as an image: {error.reason}.") from None
-    feature = encoder.extract(network.encode, image[None])
+
+
+def nearest(network: Network, folder: Folder, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers, cosines) of the images nearest to the image `query`, uint8 (H, W, 3)."""
+    feature = encoder.extract(network.encode, query[None], 1)
     cosines, numbers = knn.nearest(folder.features, feature, min(count, len(folder.files)))
-    return numbers[0], cosines[0], image
+    return numbers[0], cosines[0]
 
 
-def duplicates(folder: Folder, least: float) -> list[list[int]]:
+def duplicates(folder: Folder, least: float, say=print) -> list[list[int]]:
     """Groups of images that are linked by cosines of at least `least`, the largest group first; numbers, ascending.
 
     Of each image, the NEAR nearest are looked at, which links groups of any size.
     """
-    cosines, ids = knn.nearest(folder.features, folder.features, min(NEAR, len(folder.files)))
+    cosines, ids = compared(folder.features, min(NEAR, len(folder.files)), say)
     parent = list(range(len(ids)))
 
     def root(number: int) -> int:

@@ -36,7 +36,7 @@ class Table(NamedTuple):
     features: np.ndarray
     files: list[str]
     labels: list[str]
-    thumbs: Callable[[np.ndarray], Iterable[bytes]]
+    thumbs: Callable[[np.ndarray], Iterable[bytes]] = lambda numbers: ()
     plane: np.ndarray | None = None
     near: tuple[np.ndarray, np.ndarray] | None = None
 

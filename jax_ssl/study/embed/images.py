@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -90,10 +90,12 @@ def label_of(file: str) -> str:
     return file.rpartition("/")[0].rpartition("/")[2]
 
 
-def thumbnails(split: Split, numbers: np.ndarray) -> Iterator[bytes]:
-    """A small JPEG of each of the readable images of these numbers, which are read again."""
+def thumbnails(split: Split, done: Callable[[int], None], numbers: np.ndarray) -> Iterator[bytes]:
+    """A small JPEG of each of the readable images of these numbers, which are read again. done: told how many more."""
     for begin in range(0, len(numbers), encoder.BATCH):
-        yield from map(thumbnail, split[numbers[begin : begin + encoder.BATCH]])
+        found = split[numbers[begin : begin + encoder.BATCH]]
+        yield from map(thumbnail, found)
+        done(len(found))
 
 
 def thumbnail(image: np.ndarray) -> bytes:

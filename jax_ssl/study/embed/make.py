@@ -4,7 +4,9 @@ import functools
 from pathlib import Path
 
 from jax_ssl import paths
+from jax_ssl.data.about import plural
 from jax_ssl.errors import UserError
+from jax_ssl.run.progress import Counter
 from jax_ssl.study.embed import formats, images
 from jax_ssl.study.embed.formats import Table
 from jax_ssl.study.embed.images import Folder, Network
@@ -23,10 +25,14 @@ def embed(network: Network, folder: str, out: str, say=print) -> Path:
     """
     kind, path = formats.format_of(out), local(out)
     there = images.open_folder(network, folder, say)
-    note = formats.write(kind, path, table_of(there, kind, say))
+    table = table_of(there, kind, say)
+    count = min(len(there.files), formats.MOST_POINTS) if kind == "projector" else len(there.files)
+    with Counter("thumbnails", count, say) as counter:
+        thumbs = functools.partial(images.thumbnails, there.images, counter.add)
+        note = formats.write(kind, path, table._replace(thumbs=thumbs))
     left_out = len(there.images.left_out)
     if left_out:
-        say(f"{left_out:,} images could not be read and are left out")
+        say(f"unreadable, and left out: {plural(left_out, 'image')}")
     if note:
         say(note)
     return path
@@ -43,14 +49,13 @@ def local(out: str) -> Path:
 
 
 def table_of(there: Folder, kind: str, say) -> Table:
-    """The Table of a folder; for parquet with a projection and neighbours."""
+    """The Table of a folder, without thumbnails; for parquet with a projection and neighbours."""
     features, count = there.features, len(there.files)
-    labels = [images.label_of(file) for file in there.files]
-    table = Table(features, there.files, labels, functools.partial(images.thumbnails, there.images))
+    table = Table(features, there.files, [images.label_of(file) for file in there.files])
     if kind != "parquet":
         return table
     if 1 < count <= MOST_NEAR:
-        table = table._replace(near=nearest_others(features, min(NEAREST, count - 1)))
+        table = table._replace(near=nearest_others(features, min(NEAREST, count - 1), say))
     else:
         say(f"no neighbours: all would be compared with all, which is done up to {MOST_NEAR:,} images")
     if count <= MOST_PLANE:

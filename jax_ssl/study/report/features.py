@@ -100,7 +100,7 @@ def clusters_of(features: np.ndarray, count: int) -> np.ndarray:
     """The cluster of each feature (N, D) by k-means, the largest first: int (N,). One cluster if all are the same."""
     if (features == features[:1]).all():
         return np.zeros(len(features), int)
-    found = np.asarray(cluster.assign(features, cluster.fit(features, count, starts=1).centres[0]))
+    found = np.asarray(cluster.assign(features, cluster.fit(features, count, starts=1)[0]))
     order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
     return np.argsort(order)[found]
 

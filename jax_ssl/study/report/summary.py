@@ -4,9 +4,9 @@ import math
 import re
 from typing import NamedTuple
 
+from jax_ssl.evaluate import offline
 from jax_ssl.study.report.facts import Facts
 
-K = 20  # of the kNN accuracy that is shown first, or the nearest that was measured
 PER_CENT = ("top1", "accuracy")  # metrics that are fractions of images, shown in per cent
 SLOW_DATA = 0.2  # share of the time of steps spent waiting for images, from which it is worth a remedy
 LOW_GOODPUT = 0.5  # share of all time; short runs compile and measure for most of theirs
@@ -75,10 +75,10 @@ def newest(results: list[dict]) -> list[dict]:
 
 
 def rows(results: list[dict], task: str) -> list[Row]:
-    """The networks with their accuracy at a task, baselines first; kNN at the k nearest to K."""
+    """The networks with their accuracy at a task, baselines first; kNN at `offline.shown_k`."""
     own = [r for r in newest(results) if r.get("task") == task and r.get("value") is not None
            and (r.get("metric") in PER_CENT)]  # fmt: skip
-    k = min((r["k"] for r in own if r.get("k")), key=lambda k: abs(k - K), default=None)
+    k = offline.shown_k(r["k"] for r in own if r.get("k"))
     order = ["chance", "pixels", "untrained", "scratch", "student", "teacher"]
     own = {network_name(r): r for r in own if r.get("k") in (None, k)}  # the last of each
     place = lambda r: order.index(r["weights"]) if r["weights"] in order else 1.5

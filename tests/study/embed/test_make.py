@@ -64,7 +64,7 @@ def test_a_killed_call_is_taken_up_and_ends_with_the_same_bytes(run, folder, tmp
     capsys.readouterr()
     assert embed(run, folder, tmp_path / name) == 0
     told = capsys.readouterr().out
-    assert "going on from image 16 of 29" in told and "1 images could not be read" in told
+    assert "going on from image 16 of 29" in told and "unreadable, and left out: 1 image\n" in told
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
 
@@ -73,7 +73,9 @@ def test_thumbnails_are_of_the_images_asked_for(folder, monkeypatch):
     monkeypatch.setattr(encoder, "BATCH", 2)
     split = images.split_of(images.source_of(str(folder)), small("moco"), say=lambda line: None)
     split.left_out = {0}
-    coded = list(images.thumbnails(split, np.array([4, 0, 7])))
+    counted = []
+    coded = list(images.thumbnails(split, counted.append, np.array([4, 0, 7])))
+    assert counted == [2, 1]
     assert coded == [images.thumbnail(image) for image in split[np.array([4, 0, 7])]] and len(set(coded)) == 3
     large = Image.open(io.BytesIO(images.thumbnail(np.zeros((224, 224, 3), np.uint8))))
     assert large.size == (images.THUMB, images.THUMB)
@@ -121,6 +123,8 @@ def test_other_images_of_the_same_names_are_others(folder, tmp_path):
 
 def test_find_an_image_and_its_copy(run, folder, tmp_path, capsys):
     out, words = tmp_path / "found.png", ["find", f"--run={run}", f"--images={folder}"]
+    assert command.main([*words[:2], "--images=no/folder", "--query=no.png", f"--out={out}"]) == 2
+    assert "--query=no.png: there is no such file" in capsys.readouterr().err, "before all features are made"
     assert command.main([*words, f"--query={folder / 'copy.png'}", "--count=3", f"--out={out}"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.lstrip()[:2] in ("1.", "0.")]
     assert len(lines) == 3 and lines[0].startswith(" 1.000") and lines[1].startswith(" 1.000")
