@@ -138,5 +138,7 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
             "right": best == scores.shape[2] - 1,
         }
 
-    task = Task(measure, chance={"accuracy": 1 / among.CANDIDATES}, baselines={"nearest colour": by_colour})
+    protocol = dict(offset=first, candidates=among.CANDIDATES)
+    chance = {"accuracy": 1 / among.CANDIDATES}
+    task = Task(measure, chance=chance, baselines={"nearest colour": by_colour}, protocol=protocol)
     return Method(init, loss, show=show, min_batch=2, task=task)

@@ -41,6 +41,7 @@ def test_puzzles_are_set_by_the_key_and_a_baseline_gets_the_same(started):
     measure = jax.jit(method.task.measure)
     first, again = (measure(state.params, state, batch, jax.random.key(3))["accuracy"] for _ in range(2))
     assert first == again and 0 <= first < 0.7
+    assert method.task.protocol == {"permutations": 6, "permutation_seed": 0, "cell": 10}
     seen = []
 
     def linear(features, labels, classes):
