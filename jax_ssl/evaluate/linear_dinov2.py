@@ -10,6 +10,7 @@ Oquab et al. 2023, https://arxiv.org/abs/2304.07193, Sec. 7.1; facebookresearch/
 Letters: B images of a batch, D width of a feature, R rates, C classes.
 """
 
+import collections
 from functools import partial
 
 import jax
@@ -63,11 +64,25 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
 
 
 def features_of(encode, batches):
-    """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches"."""
+    """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches".
+
+    Of a batch, as many images as fit pass the network at once.
+    """
     last = at_depths(encode, depths_of(encode.backbone)[-max(BLOCKS) :], token_and_mean)
-    for found in outputs(last, batches, tuple):
-        tokens, mean = [token for token, _ in found], found[-1][1]
-        kinds = {}
+    counts, of_batch = collections.deque(), []
+
+    def parts():
+        for batch in batches:
+            counts.append(len(batch))
+            yield from in_batches(last, batch)
+
+    for found in outputs(last, parts(), tuple):
+        of_batch.append(found)
+        if sum(len(mean) for *_, (_, mean) in of_batch) < counts[0]:
+            continue
+        counts.popleft()
+        *tokens, mean = map(np.concatenate, zip(*([*(token for token, _ in part), part[-1][1]] for part in of_batch)))
+        of_batch, kinds = [], {}
         for count in sorted({min(count, len(tokens)) for count in BLOCKS}):
             joined = np.concatenate(tokens[-count:], axis=1)
             kinds |= {f"last {count}": joined, f"last {count} with patches": np.concatenate([joined, mean], axis=1)}
