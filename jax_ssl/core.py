@@ -29,6 +29,7 @@ class Task(NamedTuple):
         fits a linear model. A baseline that learns nothing leaves all three alone.
     summary(means) -> {metric: number}
         What the means over all images become: a root, or the ratio of two of them.
+    protocol: the choices that make the puzzle harder or easier, for the record of each number.
     """
 
     measure: Callable
@@ -37,6 +38,7 @@ class Task(NamedTuple):
     chance: Mapping[str, float] = MappingProxyType({})
     baselines: Mapping[str, Callable] = MappingProxyType({})
     summary: Callable = lambda means: means
+    protocol: Mapping[str, Any] = MappingProxyType({})
 
 
 def linear_baseline(puzzle: Callable, classes: int) -> Callable:

@@ -158,9 +158,10 @@ class EachDepth:
         if hasattr(self.backbone, "at_each_depth"):
             each = self.backbone.at_each_depth(variables, images)
         else:
-            short = (self.backbone.shortened(depth, variables) for depth in depths_of(self.backbone)[:-1])
+            depths = range(1, getattr(self.backbone, "depths", 0) + 1)
+            short = [self.backbone.shortened(depth, variables) for depth in depths] or [(self.backbone, variables)]
             # In one program, the compiler makes what these networks have in common once.
-            each = *(network.apply(kept, images) for network, kept in short), self.backbone.apply(variables, images)
+            each = [network.apply(kept, images) for network, kept in short]
         return tuple(self.read(each[depth - 1]) for depth in self.depths)
 
 

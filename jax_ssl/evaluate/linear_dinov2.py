@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import at_depths, batch_size, depths_of, in_batches, outputs, pooled_of
+from jax_ssl.encoder import at_depths, depths_of, in_batches, outputs, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -69,12 +69,12 @@ def features_of(encode, batches):
     Of a batch, as many images as fit pass the network at once.
     """
     last = at_depths(encode, depths_of(encode.backbone)[-max(BLOCKS) :], token_and_mean)
-    size, counts, of_batch = batch_size(last, encode.size), collections.deque(), []
+    counts, of_batch = collections.deque(), []
 
     def parts():
         for batch in batches:
             counts.append(len(batch))
-            yield from rules.blocks(batch, size)
+            yield from in_batches(last, batch)
 
     for found in outputs(last, parts(), tuple):
         of_batch.append(found)

@@ -116,6 +116,8 @@ def make(backbone, clock, *, objective="classes", bins="official", neighbours=10
     chance = {"cross_entropy": math.log(outputs)} if classes else {}
     metric = ("auc_rebalanced" if rebalance else "cross_entropy") if classes else "rmse"
     better = "higher" if metric == "auc_rebalanced" else "lower"
-    task = Task(measure, metric, better, chance, palette.baselines(colours), palette.summary)
+    soft = dict(bins=bins, neighbours=neighbours, sigma=sigma, uniform=uniform)
+    protocol = soft | dict(target=target, temperature=temperature)
+    task = Task(measure, metric, better, chance, palette.baselines(colours), palette.summary, protocol)
     count = lambda images: colours.count(images.astype(jnp.float32) / 255)
     return Method(init, loss, show=show, per_image=True, task=task, pixels=(0, 1), look=look, tallies={"counts": count})

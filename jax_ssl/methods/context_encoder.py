@@ -125,5 +125,7 @@ def make(backbone, clock, *, region="centre", hole=64, overlap=4, density=0.25, 
         seen, filled, _ = fill(params, state, images, rng)
         return {"holes": jnp.stack([seen, filled, images], axis=1)}
 
-    task = Task(measure, "l2", "lower", baselines=painting.baselines(cut_out), summary=painting.summary)
+    chosen = dict(density=density, cells=cells) if region == "random" else dict(hole=hole, overlap=overlap)
+    ways, protocol = painting.baselines(cut_out), dict(region=region) | chosen
+    task = Task(measure, "l2", "lower", baselines=ways, summary=painting.summary, protocol=protocol)
     return Method(init, loss, show=show, per_image=True, task=task, pixels=(0.5, 0.5))

@@ -60,8 +60,8 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
         if len(rows) < first + offsets:
             raise UserError(
                 f"CPC predicts patches up to {first + offsets - 1} rows below, and the grid of method.patch={patch}, "
-                f"{stride} apart, on {images.shape[1]} pixels is {len(rows)} x {len(columns)}: take smaller patches"
-                f"{', or fewer method.offsets' * (offsets > 1)}."
+                f"{stride} apart, on {images.shape[1]} pixels is {len(rows)} x {len(columns)}: take a smaller patch or "
+                f"method.stride{', or fewer method.offsets' * (offsets > 1)}."
             )
         return rows, columns
 
@@ -138,5 +138,7 @@ def make(backbone, clock, *, patch=64, stride=32, offsets=4, directions=4, conte
             "right": best == scores.shape[2] - 1,
         }
 
-    task = Task(measure, chance={"accuracy": 1 / among.CANDIDATES}, baselines={"nearest colour": by_colour})
+    protocol = dict(offset=first, candidates=among.CANDIDATES)
+    chance = {"accuracy": 1 / among.CANDIDATES}
+    task = Task(measure, chance=chance, baselines={"nearest colour": by_colour}, protocol=protocol)
     return Method(init, loss, show=show, min_batch=2, task=task)

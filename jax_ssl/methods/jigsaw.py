@@ -109,5 +109,6 @@ def make(backbone, clock, *, permutations=1000, permutations_per_image=1, permut
         return {"puzzles": jnp.stack(columns, axis=1), "right": said == labels[:, 0]}
 
     baselines = {"linear on tile means": linear_baseline(means, permutations)}
-    task = Task(measure, chance={"accuracy": 1 / permutations}, baselines=baselines)
+    protocol = dict(permutations=permutations, permutation_seed=permutation_seed, cell=cell)
+    task = Task(measure, chance={"accuracy": 1 / permutations}, baselines=baselines, protocol=protocol)
     return Method(init, loss, show=show, per_image=True, task=task)

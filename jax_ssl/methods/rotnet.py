@@ -124,5 +124,5 @@ def make(backbone, clock, *, head=(), whole_map=False, turned="last") -> Method:
         return {"rotations": both, "right": rows(said == answers(len(said)))}
 
     baselines = {"linear on pixels": linear_baseline(partial(pixels, turn), TURNS)}
-    task = Task(measure, chance={"accuracy": 1 / TURNS}, baselines=baselines)
+    task = Task(measure, chance={"accuracy": 1 / TURNS}, baselines=baselines, protocol=dict(turned=turned))
     return Method(init, loss, show=show, per_image=True, task=task)

@@ -109,5 +109,6 @@ def check(image_size: int, *, kind: str, stride: int, **_) -> None:
         side = (side - 3) // 2 + 1
     if side < 1:
         raise UserError(
-            f"{image_size} pixels are too few for AlexNet with model.stride={stride}: take larger images, or stride 2."
+            f"{image_size} pixels are too few for AlexNet with model.stride={stride}: take larger images"
+            f"{', or stride 2' * (stride > 2)}."
         )

@@ -45,7 +45,7 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
     if data.train.labels is None and measure.name_of(settings) == settings.data.name:
         say(f"{settings.data.name} has no test images: the puzzles are of every tenth image that was trained on")
     shared = measure.counts(data) | dict(train_images=len(train), test_images=len(test))
-    shared |= dict(better=task.better, name="pretext") | encode.protocol
+    shared |= dict(better=task.better, name="pretext") | encode.protocol | task.protocol
     where, records, header = measure.where(networks, data, seed), [], []
     for weights, numbers in rows(task, settings, state, networks.names, encode, train, test, seed):
         if not set(numbers) <= set(header):

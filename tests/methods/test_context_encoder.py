@@ -66,7 +66,8 @@ def test_without_a_critic_it_is_the_weighted_squared_error(game):
     method, _, state, batch = made(ALONE)
     assert state.params["critic"] == {} and "critic_stats" not in state.extra
     value, (_, metrics) = jax.jit(method.loss)(state.params, state, batch, jax.random.key(1))
-    parts, _ = game[0].loss(state.params | {"critic": game[2].params["critic"]}, game[2], batch, jax.random.key(1))
+    both = state.params | {"critic": game[2].params["critic"]}
+    parts, _ = jax.jit(game[0].loss)(both, game[2], batch, jax.random.key(1))
     assert 1.0 < float(value) / float(metrics["painting_error"]) < 10.0 and float(parts) > float(value)
 
 

@@ -112,7 +112,7 @@ def test_one_image_of_four_patches_is_shown_with_the_few_candidates_that_there_a
 @pytest.mark.parametrize("flags, words", [
     (["patch=32"], "method.patch=32, 4 apart, on 32 pixels is 1 x 1"), (["offsets=6"], "up to 7 rows below"),
     (["offsets=0"], "at least 1"), (["patch=40"], "can't be cut from 32 pixels"),
-    (["patch=16", "stride=16", "offsets=2"], "is 2 x 2: take smaller patches, or fewer"),
+    (["patch=16", "stride=16", "offsets=2"], "is 2 x 2: take a smaller patch or method.stride, or fewer"),
     (["jitter=8"], "method.jitter=8"), (["directions=3"], "choose one of 1, 2, 4"),
 ])  # fmt: skip
 def test_grids_on_which_nothing_can_be_predicted_are_told(flags, words):

@@ -41,6 +41,7 @@ def test_puzzles_are_set_by_the_key_and_a_baseline_gets_the_same(started):
     measure = jax.jit(method.task.measure)
     first, again = (measure(state.params, state, batch, jax.random.key(3))["accuracy"] for _ in range(2))
     assert first == again and 0 <= first < 0.7
+    assert method.task.protocol == {"permutations": 6, "permutation_seed": 0, "cell": 10}
     seen = []
 
     def linear(features, labels, classes):
@@ -70,13 +71,13 @@ def test_features_are_the_mean_over_standardised_tiles():
     settings = small("jigsaw")
     network = parts.network_of(settings)
     images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
-    variables = network.init(jax.random.key(1), images)
-    features = network.apply(variables, images)
+    variables, read = jax.jit(network.init)(jax.random.key(1), images), jax.jit(network.apply)
+    features = read(variables, images)
     assert features.patches.shape[1] == 9 and network.protocol["tiles"] == 9
     np.testing.assert_allclose(features.pooled, features.patches.mean(1), rtol=1e-5)
-    np.testing.assert_allclose(network.apply(variables, images * 0.5 + 0.1).pooled, features.pooled, rtol=1e-3)
-    plain = parts.network_of(small("jigsaw", "--config.method.standardised=none"))
-    assert not np.allclose(plain.apply(variables, images * 0.5 + 0.1).pooled, plain.apply(variables, images).pooled)
+    np.testing.assert_allclose(read(variables, images * 0.5 + 0.1).pooled, features.pooled, rtol=1e-3)
+    plain = jax.jit(parts.network_of(small("jigsaw", "--config.method.standardised=none")).apply)
+    assert not np.allclose(plain(variables, images * 0.5 + 0.1).pooled, plain(variables, images).pooled)
 
 
 @pytest.mark.parametrize("flags, words", [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax_ssl.configs import common
 
-from jax_ssl.encoder import Encoder, at_depth
+from jax_ssl.encoder import EachDepth, Encoder, at_depth
 from jax_ssl.errors import UserError
 from jax_ssl.models import alexnet
 from jax_ssl.models.input_stage import Grey
@@ -57,6 +57,14 @@ def test_a_jigsaw_tile_of_64_pixels_at_stride_two():
     assert shapes(make("caffe", stride=2), 64)[1].patches.shape == (2, 4, 256)
 
 
+def test_all_probes_at_once_read_the_fifth_convolution_before_its_pool_too():
+    """Caffe's has 12 x 12 places there, of which the papers' probe takes 6 x 6; behind the pool there are 5 x 5."""
+    net = make("caffe")
+    variables, images = shapes(net)[0], jnp.zeros((1, 224, 224, 3))
+    each = jax.eval_shape(EachDepth(net, range(1, 6), lambda found: found.patches).apply, variables, images)
+    assert [patches.shape[1] for patches in each] == [54**2, 26**2, 12**2, 12**2, 12**2]
+
+
 def test_local_response_is_krizhevskys():
     x = np.random.default_rng(0).normal(0, 30, (2, 3, 3, 7)).astype(np.float32)
     expected = np.empty_like(x)
@@ -70,7 +78,7 @@ def test_local_response_is_krizhevskys():
 def test_grouped_convolutions_see_half_of_the_channels():
     net = make("colorization", width=1 / 16)
     images = jax.random.normal(jax.random.key(0), (1, 67, 67, 3))
-    variables = net.init(jax.random.key(1), images)
+    variables = jax.jit(net.init)(jax.random.key(1), images)
     short = at_depth(Encoder(net, dict(variables)), 2)
     read = jax.jit(lambda params: short.backbone.apply(short.variables | {"params": params}, images).patches)
     params = short.variables["params"]
@@ -86,5 +94,5 @@ def test_images_too_small_for_its_pools_are_refused(size, stride, fits):
     if fits:
         assert check() is None and shapes(make("rotnet", stride=stride), size)[1].patches.shape[1] >= 1
     else:
-        with pytest.raises(UserError, match="too few for AlexNet"):
+        with pytest.raises(UserError, match=f"too few for AlexNet.*larger images{', or stride 2' * (stride > 2)}[.]"):
             check()

@@ -115,11 +115,15 @@ def test_the_network_and_its_loss_are_those_of_an_oracle_written_from_the_paper(
 def test_dropout_and_batch_norm_are_of_training_alone():
     tiles, orders = jax.random.normal(KEY, (4, 9, 2, 2, 3)), jnp.tile(jnp.arange(9), (4, 2, 1))
     net = solver(norm=True, dropout=0.5)
-    variables = net.init(KEY, tiles, orders)
-    run = lambda key: net.apply(variables, tiles, orders, train=True, mutable=["batch_stats"], rngs={"drop_path": key})
+    variables = jax.jit(net.init)(KEY, tiles, orders)
+
+    @jax.jit
+    def run(key):
+        return net.apply(variables, tiles, orders, train=True, mutable=["batch_stats"], rngs={"drop_path": key})
+
     (first, _), stats = run(KEY)
     (other, _), _ = run(jax.random.key(1))
     assert np.any(first != other) and np.any(first[:, 0] != first[:, 1])
     assert set(stats["batch_stats"]) == {"embed_norm", "compare_norm"}
-    still = net.apply(variables, tiles, orders)[0]
+    still = jax.jit(net.apply)(variables, tiles, orders)[0]
     np.testing.assert_allclose(still[:, 0], still[:, 1], rtol=1e-5)

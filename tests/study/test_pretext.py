@@ -19,6 +19,7 @@ def test_a_table_of_baselines_and_networks_each_recorded(runs, tmp_path, capsys,
     assert [r["weights"] for r in records] == ["linear on pixels", "chance", "untrained", "student"]
     assert {(r["task"], r["metric"], r["step"], r["k"]) for r in records} == {("pretext", "accuracy", 3, None)}
     assert all(r["protocol"]["better"] == "higher" and r["protocol"]["decides"] for r in records)
+    assert all(r["protocol"]["turned"] == "last" for r in records)  # what makes the puzzle harder or easier
     assert records[1]["value"] == 0.25 and records[2]["value"] == records[3]["value"]  # the saved state is the first
     assert len(opened) == 1  # the checkpoint, though networks and puzzle both need it
     assert re.search(r"^own puzzle of rotnet +accuracy\nlinear on pixels +[\d.]+\nchance +0.25\nuntrained ", out, re.M)
