@@ -83,6 +83,12 @@ def batch_size(encode: Encoder, size: Size) -> int:
     return min(BATCH, max(devices, 2 ** (max(fit, 1).bit_length() - 1)))
 
 
+def in_batches(encode: Encoder, images, rows=None) -> Iterator[np.ndarray]:
+    """uint8 images (N, H, W, 3), or those at `rows` of them, in batches of as many as pass at once."""
+    size, rows = batch_size(encode, size_of(*images.shape[1:3])), np.arange(len(images)) if rows is None else rows
+    return (images[rows[start : start + size]] for start in range(0, len(rows), size))
+
+
 def shape_of_patches(encode: Encoder, size: Size) -> tuple[int, int]:
     """(patches, features of each) of an image of this size."""
     image = jax.ShapeDtypeStruct((1, *sides(size), 3), jnp.float32)
@@ -164,6 +170,11 @@ def pooled_of(features: Features):
     return features.pooled.astype(jnp.float32)
 
 
+def at_depths(encode: Encoder, depths: range, read: Callable = pooled_of) -> Encoder:
+    """All of `at_depth` in one pass: in the place of Features, it gives what `read` takes of them at each depth."""
+    return dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _outputs(backbone, read, variables, images, mean, std):
     x = (batch_constraint(images).astype(jnp.float32) / 255 - mean) / std
@@ -202,18 +213,9 @@ def _fetch(made, count: int):
     return jax.tree.map(lambda x: np.asarray(x)[:count], made)
 
 
-def outputs_at(encode: Encoder, depths: range, batches: Iterable, read: Callable = pooled_of) -> Iterator[tuple]:
-    """What `read` takes of the Features at each of these depths, as by `at_depth`, but in one pass; see `outputs`."""
-    return outputs(dataclasses.replace(encode, backbone=EachDepth(encode.backbone, depths, read)), batches, tuple)
-
-
-def extract(encode: Encoder, images: np.ndarray, batch: int = 0) -> np.ndarray:
-    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape.
-
-    batch: images that pass at once; 0 is what `batch_size` says.
-    """
-    batch = batch or batch_size(encode, size_of(*images.shape[1:3]))
-    chunks = list(outputs(encode, (images[start : start + batch] for start in range(0, len(images), batch))))
+def extract(encode: Encoder, images: np.ndarray) -> np.ndarray:
+    """Pooled features of uint8 images (N, H, W, 3) -> float32 (N, D), on the host, in batches of one fixed shape."""
+    chunks = list(outputs(encode, in_batches(encode, images)))
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
 

@@ -132,7 +132,6 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
         stack.callback(keeper.close)
         stack.enter_context(hosts.exit_on_error())  # after an error, `close` would wait for the other processes
         state, first = restore_or_init(config, program, keeper)
-        state = state if first else tallies.count(method, state, config, data.source, notes.append)
         if first and epochs != config.epochs:
             notes.append(describe_extension(config, epochs, clock, first))
         writer = Writer(workdir, first or None, clock.total_steps, config.batch_size, jax.process_index() == 0)
@@ -141,7 +140,9 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
         for line in introduction(config, workdir, data.source, splits, probe_note, state, clock, method, first, notes):
             writer.say(line)
         probing = splits is not None and config.probe_every and first < clock.total_steps
-        labelled = probe.read_or_say(config, splits, writer.say, watchdog.alive) if probing else None
+        with writer.clock.paused("init"):
+            labelled = probe.read_or_say(config, splits, writer.say, watchdog.alive) if probing else None
+            state = state if first else tallies.count(method, state, config, data.source, writer.say, watchdog.alive)
         trace = profiling.Profile(profile if writer.active else None, f"{workdir}/profile", writer.say, first)
         stack.callback(trace.close)
         run = Run(

@@ -81,8 +81,18 @@ def test_large_images_pass_in_smaller_batches(encode, monkeypatch):
     for room, size in ((2**40, 256), (1, 8)):
         monkeypatch.setattr(encoder, "ROOM", room)
         assert encoder.batch_size(encode, 16) == size
-    monkeypatch.setattr(encoder, "ROOM", 100 * encoder.memory_per_image(encode, 16))
+    alone = encoder.memory_per_image(encode, 16)
+    monkeypatch.setattr(encoder, "ROOM", 100 * alone)
     assert encoder.batch_size(encode, 16) == 64
+    assert encoder.memory_per_image(encoder.at_depths(encode, range(1, 3)), 16) > alone
+
+
+def test_images_are_given_in_batches_of_as_many_as_pass(encode, monkeypatch):
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) + np.zeros((1, 16, 32, 3), np.uint8)
+    monkeypatch.setattr(encoder, "batch_size", lambda network, size: {(16, 32): 4}[size])
+    numbers = lambda *rows: [batch[:, 0, 0, 0].tolist() for batch in encoder.in_batches(encode, images, *rows)]
+    assert numbers() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert numbers(np.array([7, 1, 2, 9, 5])) == [[7, 1, 2, 9], [5]]
 
 
 def test_outputs_are_those_of_each_batch_whatever_its_size(encode):

@@ -76,12 +76,15 @@ def test_a_step_is_saved_before_it_is_measured_and_drawn(tmp_path, monkeypatch):
 
 def test_probes_come_when_they_are_due_whatever_is_logged(tmp_path, monkeypatch):
     monkeypatch.setattr(progress.Counter, "EVERY", 0.0)
+    kinds, paused = [], progress.Clock.paused
+    monkeypatch.setattr(progress.Clock, "paused", lambda clock, kind: kinds.append(kind) or paused(clock, kind))
     monkeypatch.setattr(encoder, "LARGE", 16)
     monkeypatch.setattr(encoder, "ROOM", 1)  # so that eight images pass at once, one on each device
     assert run(tmp_path, 10, "--config.probe_every=4", "--config.log_every=3", "--config.picture_every=0") == 0
     assert [line["step"] for line in lines(tmp_path)] == [3, 4, 6, 8, 9, 10]
     assert [line["step"] for line in lines(tmp_path) if "knn" in line] == [4, 8, 10]
     words = [" ".join(line.partition("  ")[2].split()[:2]) for line in log(tmp_path).splitlines()]
+    assert kinds[:2] == ["init", "compile"], "reading images counts as no step"
     read = words.index("reading the")
     assert words[read - 1].startswith("writes") and words[read + 1].startswith("step 3"), "the first lines do not wait"
 

@@ -173,12 +173,6 @@ def open_labelled(config, log: Callable[[str], None] | None = None) -> Splits | 
     return None if sources.test is None else _splits(config, sources, log)
 
 
-def open_probe(config, log: Callable[[str], None] | None = None) -> Probe | None:
-    """The images of `open_labelled`, in memory."""
-    found = open_labelled(config, log)
-    return found and found.read()
-
-
 def _splits(config, sources: ProbeSources, log) -> Splits:
     pair, counts = (sources.train, sources.test), (config.data.probe.train, config.data.probe.test)
     chosen = [

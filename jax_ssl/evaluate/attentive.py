@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jax_ssl.encoder import in_batches
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.optim.optimizers import peak_lr
@@ -86,7 +87,7 @@ def measure_kind(kind: Kind, task: str, case, seed, images: int, steps: int) -> 
     probe, chosen = fit(kind, patches, labels[rows], case.classes, steps, seed)
     answer = jax.jit(kind.logits)
     guess = lambda block: np.asarray(answer(probe, block)).argmax(1)
-    guesses = [guess(block) for block in case.outputs(rules.blocks(case.test.images, BATCH), patches_of)]
+    guesses = [guess(block) for block in case.outputs(in_batches(case.encode, case.test.images), patches_of)]
     train = [guess(block) for block in rules.blocks(patches, BATCH)]
     numbers = {
         "top1": float(np.mean(np.concatenate(guesses) == case.test.labels)),
@@ -109,9 +110,8 @@ def patches_of(features):
 
 def _patches(case, rows, task: str) -> np.ndarray:
     """Patches of the training images at `rows`: float32 (N, P, D). Raises UserError if they are too many for memory."""
-    made = case.outputs((case.train.images[rows[i : i + BATCH]] for i in range(0, len(rows), BATCH)), patches_of)
-    whole = None
-    for number, block in enumerate(made):
+    made, whole, start = case.outputs(in_batches(case.encode, case.train.images, rows), patches_of), None, 0
+    for block in made:
         if whole is None:
             size = len(rows) * block[0].nbytes
             if size > MEMORY:
@@ -121,7 +121,8 @@ def _patches(case, rows, task: str) -> np.ndarray:
                     f"keeps {MEMORY / 1e9:.0f} GB at most: set --config.{task}.images={fit_in} or less."
                 )
             whole = np.empty((len(rows), *block.shape[1:]), np.float32)
-        whole[number * BATCH : number * BATCH + len(block)] = block
+        whole[start : start + len(block)] = block
+        start += len(block)
     return whole
 
 

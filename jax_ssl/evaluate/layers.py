@@ -12,7 +12,6 @@ from einops import rearrange
 
 from jax_ssl import encoder
 from jax_ssl.encoder import Encoder
-from jax_ssl.evaluate import rules
 from jax_ssl.models.features import Features
 from jax_ssl.views.sizes import Size, grid_of
 
@@ -29,7 +28,8 @@ def passes(depths: int, images: int) -> list[range]:
 
 def maps(encode: Encoder, images, depths: range, pool: str) -> list[np.ndarray]:
     """Pooled maps behind each of `depths`, float32 (N, side * side * D). images: uint8 (N, H, W, 3); pool: of POOLS."""
-    made = encoder.outputs_at(encode, depths, rules.blocks(images, encoder.BATCH), reader(encode.size, pool))
+    each = encoder.at_depths(encode, depths, reader(encode.size, pool))
+    made = encoder.outputs(each, encoder.in_batches(each, images), tuple)
     return [np.concatenate(of_depth) for of_depth in zip(*made, strict=True)]
 
 

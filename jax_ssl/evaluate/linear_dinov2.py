@@ -10,6 +10,7 @@ Oquab et al. 2023, https://arxiv.org/abs/2304.07193, Sec. 7.1; facebookresearch/
 Letters: B images of a batch, D width of a feature, R rates, C classes.
 """
 
+import collections
 from functools import partial
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_ssl.encoder import BATCH, depths_of, outputs_at, pooled_of
+from jax_ssl.encoder import at_depths, depths_of, in_batches, outputs, pooled_of
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import linear, rules
 from jax_ssl.evaluate.augmented import crops, recipe, steps_of
@@ -47,11 +48,12 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
     for number, (kinds, (_, rows)) in enumerate(zip(features_of(case.encode, made), plan, strict=True)):
         heads = heads or start(jax.random.key(seed), kinds, case.classes)
         heads = step(heads, kinds, labels[rows], rates * (1 + np.cos(np.pi * number / steps)) / 2)
-    held = (images[rows] for rows in rules.blocks(held_out, BATCH))
-    scores = accuracies(heads, features_of(case.encode, held), labels[held_out])
+    held = features_of(case.encode, in_batches(case.encode, images, held_out))
+    scores = accuracies(heads, held, labels[held_out])
     kind, place = max(scores, key=lambda key: (scores[key], -key[1]))
     chosen = {kind: jax.tree.map(lambda x: x[place : place + 1], heads[kind])}
-    tested = accuracies(chosen, features_of(case.encode, rules.blocks(case.test.images, BATCH)), case.test.labels)
+    test = features_of(case.encode, in_batches(case.encode, case.test.images))
+    tested = accuracies(chosen, test, case.test.labels)
     protocol = {
         "name": "linear-dinov2", "optimiser": "sgd", "momentum": 0.9, "steps": steps, "batch": batch,
         "views": "random resized crops, flips", "features": kind, "learning_rate": RATES[place],
@@ -62,10 +64,25 @@ def measure(case, seed, *, steps=12_500, batch=1024) -> tuple[dict, dict]:
 
 
 def features_of(encode, batches):
-    """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches"."""
-    for found in outputs_at(encode, depths_of(encode.backbone)[-max(BLOCKS) :], batches, token_and_mean):
-        tokens, mean = [token for token, _ in found], found[-1][1]
-        kinds = {}
+    """Yields {kind: (B, D)} of each batch of images: "last 1", "last 4" (or all), and both "with patches".
+
+    Of a batch, as many images as fit pass the network at once.
+    """
+    last = at_depths(encode, depths_of(encode.backbone)[-max(BLOCKS) :], token_and_mean)
+    counts, of_batch = collections.deque(), []
+
+    def parts():
+        for batch in batches:
+            counts.append(len(batch))
+            yield from in_batches(last, batch)
+
+    for found in outputs(last, parts(), tuple):
+        of_batch.append(found)
+        if sum(len(mean) for *_, (_, mean) in of_batch) < counts[0]:
+            continue
+        counts.popleft()
+        *tokens, mean = map(np.concatenate, zip(*([*(token for token, _ in part), part[-1][1]] for part in of_batch)))
+        of_batch, kinds = [], {}
         for count in sorted({min(count, len(tokens)) for count in BLOCKS}):
             joined = np.concatenate(tokens[-count:], axis=1)
             kinds |= {f"last {count}": joined, f"last {count} with patches": np.concatenate([joined, mean], axis=1)}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_ssl.encoder import BATCH, depths_of, outputs_at
+from jax_ssl.encoder import at_depths, depths_of, in_batches, outputs
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import rules
 from jax_ssl.evaluate.augmented import crops, recipe
@@ -42,9 +42,9 @@ def measure(case, seed, *, rows=2048, images=500, views=10, layer_images=1024) -
         numbers |= scores_of_views(case.embed(of_views).reshape(-1, views, int(numbers["width"])))
     depths = depths_of(case.encode.backbone) if case.encode and layer_images else ()
     if len(depths) > 1:
-        chosen = case.test.images[rules.some(len(case.test), layer_images, seed)]
-        each = outputs_at(case.encode, depths, rules.blocks(chosen, BATCH))
-        layers = [np.concatenate(features) for features in zip(*each, strict=True)]
+        each, chosen = at_depths(case.encode, depths), rules.some(len(case.test), layer_images, seed)
+        made = outputs(each, in_batches(each, case.test.images, chosen), tuple)
+        layers = [np.concatenate(features) for features in zip(*made, strict=True)]
         similar = cka_table(layers[:-1], layers[-1:])[:, 0]
         numbers |= {f"cka@{depth}": float(value) for depth, value in enumerate(similar, 1)}
     protocol = {

@@ -16,6 +16,7 @@ import numpy as np
 from jax_ssl import config as configs
 from jax_ssl.data import cache, pipeline
 from jax_ssl.data.decode import BrokenImage
+from jax_ssl.run.progress import Counter
 
 SAMPLE = 64  # images that a method looks at before anything else
 COUNTED = 50_000  # images, at most, that are counted
@@ -30,8 +31,11 @@ def look(method, config, source) -> None:
             method.look(images)
 
 
-def count(method, state, config, source, say):
-    """The state before the first step, with the method's tallies of the training images in its `extra`."""
+def count(method, state, config, source, say, alive=lambda: None):
+    """The state before the first step, with the method's tallies of the training images in its `extra`.
+
+    say: told how far it is. alive: called for each chunk.
+    """
     if not method.tallies:
         return state
     key = f"tallies {source.identity} {side(config)} {json.dumps(configs.to_dict(config)['method'], sort_keys=True)}"
@@ -39,19 +43,25 @@ def count(method, state, config, source, say):
     if found is None:
         records = spread(source.count, COUNTED)
         say(f"counting over {len(records):,} training images, once: {', '.join(method.tallies)}")
-        found = summed(method.tallies, views(source, records, side(config), config.data.workers))
+        with Counter("counting", len(records), say) as counter:
+            told = lambda images: (counter.add(len(images)), alive())
+            found = summed(method.tallies, views(source, records, side(config), config.data.workers), told)
         cache.save(key, **found)
     placed = {name: jax.device_put(np.asarray(found[name], leaf.dtype), leaf.sharding)
               for name, leaf in state.extra.items() if name in method.tallies}  # fmt: skip
     return state.replace(extra=state.extra | placed)
 
 
-def summed(tallies, chunks) -> dict[str, np.ndarray]:
-    """{name: sum over all images}, in double, as a million pixels and one more are the same in single."""
+def summed(tallies, chunks, told=lambda images: None) -> dict[str, np.ndarray]:
+    """{name: sum over all images}, in double, as a million pixels and one more are the same in single.
+
+    told: called with each chunk.
+    """
     totals, compiled = {}, {name: jax.jit(function) for name, function in tallies.items()}
     for images in chunks:
         for name, function in compiled.items():
             totals[name] = totals.get(name, 0.0) + np.asarray(function(images), np.float64)
+        told(images)
     return totals
 
 

@@ -252,8 +252,8 @@ def introduction(networks: Networks, data) -> str:
     labelled = "" if labels is None else "labelled "
     classes = "" if labels is None else f" of {len(np.unique(labels)):,} classes"
     sentence = (
-        f"{who}; measured on {data.about or name_of(settings)}: {train:,} {labelled}images{classes} to learn from, "
-        f"{test:,} to test on"
+        f"{who}; measured on {train:,} {labelled}images{classes} to learn from and {test:,} to test on, of "
+        f"{data.about or name_of(settings)}"
     )
     return f"{sentence}\n{data.note}" if data.note else sentence
 

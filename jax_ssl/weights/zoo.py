@@ -102,6 +102,7 @@ def copy(source: epath.Path, part: epath.Path, say) -> None:
 def download(url: str, part: epath.Path, name: str) -> None:
     """Writes the file at `url` to `part`, from where an earlier download was cut off. Raises LostError."""
     done = paths.size(part) if part.exists() else 0
+    elsewhere = f"weights get {name} --from=FOLDER"  # the other verbs that take names have no such flag
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -119,13 +120,13 @@ def download(url: str, part: epath.Path, name: str) -> None:
             return
         raise LostError(
             f"{name} could not be fetched from {url} (HTTP {error.code}, {error.reason}): see its page, "
-            f"{table()[name]['source']}, or give --from=FOLDER with the file in it."
+            f"{table()[name]['source']}, or take it from a folder: {elsewhere}."
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise LostError(
-            f"{name} could not be fetched from {url} ({reason}): repeat the command where there is a network, or give "
-            "--from=FOLDER with the file in it."
+            f"{name} could not be fetched from {url} ({reason}): repeat the command where there is a network, or take "
+            f"it from a folder: {elsewhere}."
         ) from error
 
 

@@ -14,7 +14,7 @@ from jax_ssl.data import decode, disk, pipeline, resident
 from jax_ssl.data.broken import max_broken
 from jax_ssl.data.pipeline import balanced_records, centre_crop, open_data
 from jax_ssl.data.sources import open_source
-from jax_ssl.data.split import open_probe
+from jax_ssl.data.split import open_labelled
 from jax_ssl.errors import DataError, LostError, UserError
 from jax_ssl.run.progress import Counter
 from jax_ssl.views import device as on_device
@@ -159,12 +159,12 @@ def test_device_mode_needs_neither_tensorflow_nor_jax():
 import sys
 from ml_collections import ConfigDict
 from jax_ssl.data.pipeline import open_data
-from jax_ssl.data.split import open_probe
+from jax_ssl.data.split import open_labelled
 config = ConfigDict({settings("embedded", "device").to_dict()!r})
 data = open_data(config)
 batches = data.batches(0)
 assert next(batches)["index"].shape == (8,) and data.resident.shape == (5000, 32, 32, 3)
-assert open_probe(config).test_images.shape == (20, 16, 16, 3)
+assert open_labelled(config).read().test_images.shape == (20, 16, 16, 3)
 assert not {{"tensorflow", "jax"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -321,6 +321,11 @@ def test_hosts_share_the_batch_evenly():
 
 
 # The probe set
+
+
+def open_probe(config, log=None):
+    found = open_labelled(config, log)
+    return found and found.read()
 
 
 def test_labelled_images_are_balanced_and_at_evaluation_size():

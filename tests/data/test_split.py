@@ -27,7 +27,7 @@ def folder(root, count=24, broken=()):
 
 def test_batches_and_slices_are_what_the_probe_has(tmp_path):
     given = settings(folder(tmp_path), "eval_size=32")
-    probe, found = split.open_probe(given), split.open_splits(given)
+    probe, found = split.open_labelled(given).read(), split.open_splits(given)
     for images, labels, side in ((probe.train_images, probe.train_labels, found.train),
                                  (probe.test_images, probe.test_labels, found.test)):  # fmt: skip
         np.testing.assert_array_equal(np.concatenate([batch for batch, _ in side.batches(5)]), images)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_ssl import parts
+from jax_ssl import encoder, parts
 from jax_ssl.encoder import Encoder, at_depth, outputs
 from jax_ssl.evaluate import correspondence, layers
 from jax_ssl.evaluate.layers import adaptive, pooled_side
@@ -29,11 +29,14 @@ def test_cells_are_torchs():
     assert adaptive(x, 1, 5, jnp.max)[0, :, 0].tolist() == [2, 5, 7, 10, 12]
 
 
-def test_maps_behind_all_stages_are_those_of_shortened_networks():
+def test_maps_behind_all_stages_are_those_of_shortened_networks(monkeypatch):
     images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     backbone = parts.make_backbone(small("simclr"))
     encode = Encoder(backbone, jax.jit(backbone.init)(jax.random.key(1), images / 255.0))
+    asked = []
+    monkeypatch.setattr(encoder, "batch_size", lambda each, size: asked.append((each.backbone.depths, size)) or 2)
     found = layers.maps(encode, images, range(1, 3), "max")
+    assert asked == [(range(1, 3), 32)]  # as many at once as fit with what is kept of each depth
     for depth in (1, 2):
         (patches,) = outputs(at_depth(encode, depth), [images], correspondence.patches_of)
         np.testing.assert_allclose(found[depth - 1], patches.reshape(3, -1), atol=1e-5)  # small enough: not pooled

@@ -24,6 +24,10 @@ def test_features_are_class_tokens_of_the_last_blocks_and_the_mean_of_patches(mo
     for kind, parts in expected.items():
         np.testing.assert_allclose(found[kind], np.concatenate(parts, axis=1), atol=1e-5)
     assert (first != last).any()
+    monkeypatch.setattr("jax_ssl.encoder.batch_size", lambda encode, size: 3)  # no more at once
+    for part, whole in zip(linear_dinov2.features_of(network, [images[:5], images[5:]]), (slice(5), slice(5, None))):
+        for kind in expected:
+            np.testing.assert_allclose(part[kind], found[kind][whole], atol=1e-5)
     monkeypatch.setattr(linear_dinov2, "BLOCKS", (1,))
     (found,) = linear_dinov2.features_of(network, [images])
     np.testing.assert_allclose(found["last 1"], last, atol=1e-5)  # of two blocks, the last one alone is read

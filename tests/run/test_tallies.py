@@ -33,8 +33,9 @@ def state():
 
 
 def test_all_images_are_counted_once_and_remembered(settings):
-    source, said = in_memory("x", IMAGES, None), []
-    counted = tallies.count(method(), state(), settings, source, said.append)
+    source, said, alive = in_memory("x", IMAGES, None), [], []
+    counted = tallies.count(method(), state(), settings, source, said.append, lambda: alive.append(1))
+    assert len(alive) == 3
     np.testing.assert_allclose(counted.extra["brightness"], IMAGES.sum((0, 1, 2), dtype=np.float64), rtol=1e-6)
     assert counted.extra["stats"] == {} and said == ["counting over 600 training images, once: brightness"]
     never = method(tallies={"brightness": lambda images: 1 / 0})

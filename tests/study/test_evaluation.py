@@ -26,7 +26,7 @@ def evaluate(capsys, *flags, code=0):
 def test_a_file_is_measured_beside_pixels_and_new_weights(tmp_path, capsys):
     out = evaluate(capsys, f"--weights={FILE}", f"--out={tmp_path}", "--task=knn,fewshot", *FEW, "--size=32",
                    "--config.fewshot.shots=(1,)")  # fmt: skip
-    assert f"{FILE}: ViT of 0.0" in out and "measured on embedded" in out
+    assert f"{FILE}: ViT of 0.0" in out and "to test on, of embedded" in out
     found = results.read_results(tmp_path)
     assert {r["weights"] for r in found} == {"pixels", "untrained", "dino_vit"}
     assert {(r["task"], r["protocol"]["name"]) for r in found} == {("knn", "knn"), ("fewshot", "fewshot")}
@@ -64,7 +64,7 @@ def test_other_images_and_all_of_them(runs, tmp_path, capsys):
     np.savez(tmp_path / "few.npz", x_train=images, y_train=labels, x_test=images[:9], y_test=labels[:9])
     flags = [f"--data=arrays:{tmp_path}/few.npz", f"--out={tmp_path}/out", "--which=student", "--feature_depth=1"]
     out = evaluate(capsys, f"--run={runs('simclr')}", "--task=knn,logreg", *flags)
-    assert "30 labelled images of 3 classes to learn from, 9 to test on" in out
+    assert "measured on 30 labelled images of 3 classes to learn from and 9 to test on, of " in out
     knn, logreg = results.read_results(tmp_path / "out")[0], results.read_results(tmp_path / "out")[-1]
     assert knn["data"].endswith("few.npz") and knn["protocol"]["feature_depth"] == 1
     assert logreg["task"] == "logreg" and logreg["protocol"]["selection"].startswith("a tenth")

@@ -28,8 +28,8 @@ def test_one_task_alone_and_one_line_about_run_network_and_data(runs, capsys):
     run = runs("simclr")
     printed, records = evaluate(capsys, run, "--task=knn", "--weights=pixels,student", *FEW)
     assert {record["task"] for record in records} == {"knn"} and "linear" not in printed and "kNN" in printed
-    assert "at step 3: resnet of 0.0" in printed and "simclr; measured on embedded" in printed
-    assert ": 40 labelled" in printed
+    assert "at step 3: resnet of 0.0" in printed and "to test on, of embedded" in printed
+    assert "measured on 40 labelled" in printed
     printed, records = evaluate(capsys, run, "--task=linear", "--weights=student", "--seed=5", *FEW)
     assert [(record["task"], record["seed"]) for record in records] == [("linear", 5)] and "kNN" not in printed
 

@@ -34,7 +34,7 @@ def read_query(network: Network, query: str) -> np.ndarray:
 
 def nearest(network: Network, folder: Folder, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(numbers, cosines) of the images nearest to the image `query`, uint8 (H, W, 3)."""
-    feature = encoder.extract(network.encode, query[None], 1)
+    (feature,) = encoder.outputs(network.encode, [query[None]])
     cosines, numbers = knn.nearest(folder.features, feature, min(count, len(folder.files)))
     return numbers[0], cosines[0]
 
