@@ -3,7 +3,7 @@
     python -m jax_ssl train --config=configs/colorization.py --config.data.name=folder:/imagenet --workdir=runs/colours
 
 paper  ImageNet at 176 pixels, rare colours made to count: the authors fooled people with 32 % of their colourings
-cifar  CIFAR-10 with a small network, all colours alike: seven minutes on a CPU core; cross-entropy 3.05, by the table
+cifar  CIFAR-10 with a small network, all colours alike: four minutes on a CPU core; cross-entropy 3.05, by the table
        p(bin given L) 3.17; prepare the data with tensorflow-datasets
 tiny   the embedded images, under two minutes on two CPU cores
 """

@@ -65,8 +65,8 @@ def check(task, state, encode, images: np.ndarray) -> None:
     except Exception as error:  # shapes that do not fit raise errors of many kinds
         reason = str(error).strip().partition("\n")[0][:150]
         raise UserError(
-            f"The puzzle can't be set on images of {images.shape[1]} pixels, as the network was trained on others "
-            f"({reason}): take the size of data.crops."
+            f"The puzzle can't be set on images of {images.shape[1]} pixels ({reason}): take the size of data.crops, "
+            "on which the network was trained."
         ) from error
 
 
