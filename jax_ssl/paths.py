@@ -158,3 +158,12 @@ def save_picture(picture, path, dpi: int = 110) -> None:
 def size(path: epath.Path) -> int:
     """The size of a file in bytes. epath's `stat` also looks up the owner's name, and fails where there is none."""
     return path.stat().length if is_remote(path) else os.stat(path).st_size
+
+
+def changes(folder: str, names: list[str]) -> list[tuple[int, int]]:
+    """(size in bytes, when it was changed in seconds) of each of these files of a folder on a disk, no bucket.
+
+    Of tens of thousands of files, as epath's own `stat` takes twenty times as long.
+    """
+    status = (os.stat(f"{folder}/{name}") for name in names)
+    return [(one.st_size, int(one.st_mtime)) for one in status]
