@@ -64,7 +64,7 @@ def cifar():
 
 
 def tiny():
-    return common.tiny(cifar(), epochs=8.0)
+    return common.tiny(cifar(), epochs=5.0)
 
 
 def get_config(preset="paper"):

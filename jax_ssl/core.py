@@ -47,6 +47,8 @@ def linear_baseline(puzzle: Callable, classes: int) -> Callable:
     puzzle(batch, rng) -> (features (N, D), labels (N,) int from 0 to classes - 1): the puzzles that `measure` sets.
     """
 
+    puzzle = jax.jit(puzzle)
+
     def fit(batches, rng, linear):
         found = (puzzle(batch, jax.random.fold_in(rng, number)) for number, batch in enumerate(batches))
         features, labels = (jnp.concatenate(parts) for parts in zip(*found))
