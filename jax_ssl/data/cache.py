@@ -4,6 +4,7 @@ Entries are NumPy arrays, stored without pickle; the caller checks whether they 
 read or written, the scan is only repeated. The folder may be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -69,10 +70,12 @@ def load_or_make(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray 
     path = entry_path(f"{VERSION} {key}", ".npy")
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-        os.utime(path)
-        return found
     except DAMAGED:
         made = make()
+    else:
+        with contextlib.suppress(OSError):  # a cache that others filled, which this user can only read
+            os.utime(path)
+        return found
     if made is not None and _has_room(path.parent, made.nbytes):
         _write(path, lambda file: np.save(file, made))
     return made

@@ -43,3 +43,14 @@ def test_large_arrays_that_were_not_used_for_longest_go_first_and_the_disk_is_no
     assert [kept(number) for number in range(3)] == [False, True, True]
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=1900))
     assert make(3).tolist() == [3] * 1000 and not kept(3)
+
+
+def test_a_cache_that_can_only_be_read_is_read(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_SSL_CACHE", str(tmp_path))
+    cache.load_or_make("set", lambda: np.arange(3))
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(cache.os, "utime", refuse)
+    assert cache.load_or_make("set", lambda: 1 / 0).tolist() == [0, 1, 2]
