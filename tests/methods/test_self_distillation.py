@@ -201,9 +201,9 @@ def test_settings_that_make_no_sense_are_said_in_one_sentence(name, wrong, compl
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("switches, diagnosis", [
     ((), ""),
-    (("--config.method.centring=False",), "share one prototype.*try method.centring"),
+    (("--config.method.centring=False",), "share one prototype.*try restoring method.centring"),
     (("--config.method.teacher_temp=0.1", "--config.method.warmup_teacher_temp=0.1"),
-     "targets are uniform.*try method.teacher_temp < method.student_temp"),
+     "targets are uniform.*try restoring method.teacher_temp < method.student_temp"),
 ])  # fmt: skip
 def test_the_doctor_tells_one_prototype_from_a_uniform_target(switches, diagnosis, seed, tmp_path):
     """Without centring all images come to share a prototype; without sharpening none has one."""
