@@ -9,7 +9,6 @@ import importlib.util
 import os
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError, RunError, UserError
 from jax_ssl.run import disk
 from jax_ssl.run.devices import check_devices, has_tpu_chips
+from jax_ssl.run.watchdog import calling_after
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
@@ -112,7 +112,6 @@ def _initialize(*where, alone_is_fine: bool = False, **options) -> None:
         raise LostError(f"The processes of this run could not be connected: {reason}") from error
 
 
-@contextlib.contextmanager
 def _time_limit(seconds: int, who: str):
     """Ends the process if the code inside `with` takes longer."""
 
@@ -122,13 +121,7 @@ def _time_limit(seconds: int, who: str):
         print(f"jax_ssl: {sentence}", file=sys.stderr, flush=True)
         os._exit(EXIT[LostError])
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    return calling_after(seconds, end)
 
 
 def _try_to_listen(address: str) -> None:

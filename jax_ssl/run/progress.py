@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from jax_ssl.run.goodput import Account
+from jax_ssl.run.watchdog import calling_after
 
 WIDTH = 9  # columns of a number in a plain line
 # {metric: its name in a line} of those that are shown.
@@ -169,13 +170,8 @@ def told_if_slow(work: str, done: str, say, seconds: float = Counter.EVERY):
     work, done: two sentences; {seconds} in the second one is how long it took.
     """
     begun, slow = time.monotonic(), threading.Event()
-    timer = threading.Timer(seconds, lambda: (slow.set(), say(work)))
-    timer.daemon = True
-    timer.start()
-    try:
+    with calling_after(seconds, lambda: (slow.set(), say(work))):
         yield
-    finally:
-        timer.cancel()
     if slow.is_set():
         say(done.format(seconds=f"{time.monotonic() - begun:.0f} s"))
 

@@ -6,11 +6,24 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from jax_ssl import paths
 from jax_ssl.errors import EXIT, LostError
 
 LOOK_EVERY = 30.0  # seconds between two checks, at most
+
+
+@contextlib.contextmanager
+def calling_after(seconds: float, call: Callable[[], None]):
+    """If the code inside `with` takes longer, `call` is called once, from another thread."""
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Watchdog:
