@@ -4,13 +4,12 @@ Baselines and chance stand above the networks, and each row is printed and recor
 no labels for it.
 """
 
-import numpy as np
-
 from jax_ssl import core, parts
 from jax_ssl.data.split import Split, open_splits
 from jax_ssl.encoder import Encoder
 from jax_ssl.errors import UserError
 from jax_ssl.evaluate import pretext
+from jax_ssl.run import tallies
 from jax_ssl.study import measure, rulers, subject
 
 NETWORKS = ("untrained", "student")
@@ -39,9 +38,9 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
     state = subject.state_of(networks.arrays, networks.step, networks.origin, settings)
     data, network = open_splits(settings, say), parts.network_of(settings)
     encode = Encoder(network, {}, **parts.images_of(settings))  # for its normalisation and its protocol alone
-    test = readable(data.test)
+    test = data.test.read()
     pretext.check(task, state, encode, test)
-    train = readable(spread(data.train, FITTED, settings.data))
+    train = spread(data.train, FITTED, settings.data).read()
     if data.train.labels is None and measure.name_of(settings) == settings.data.name:
         say(f"{settings.data.name} has no test images: the puzzles are of every tenth image that was trained on")
     shared = measure.counts(data) | dict(train_images=len(train), test_images=len(test))
@@ -60,12 +59,7 @@ def measure_pretext(networks, seed=None, say=measure.print_now) -> list[dict]:
 
 def spread(split: Split, most: int, data) -> Split:
     """So many images of a split at most, evenly spread. data: `config.data`."""
-    return Split(split.source, split.records[:: max(1, -(-len(split) // most))], data, split.broken)
-
-
-def readable(split: Split) -> np.ndarray:
-    """All images of a split that can be read, uint8 (n, S, S, 3)."""
-    return np.concatenate([images[good] for images, good in split.batches(pretext.BATCH)])
+    return Split(split.source, split.records[tallies.spread(len(split), most)], data, split.broken)
 
 
 def rows(task, settings, state, wanted, encode, train, test, seed):
@@ -79,5 +73,5 @@ def rows(task, settings, state, wanted, encode, train, test, seed):
 
 def untrained(settings, state) -> core.TrainState:
     """The state before the first step, with what was counted over the training images, by which it is measured too."""
-    fresh, tallies = measure.untrained_state(settings), subject.make_method(settings).tallies
-    return fresh.replace(extra=fresh.extra | {name: state.extra[name] for name in tallies})
+    fresh, counted = measure.untrained_state(settings), subject.make_method(settings).tallies
+    return fresh.replace(extra=fresh.extra | {name: state.extra[name] for name in counted})
