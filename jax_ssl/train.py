@@ -150,7 +150,7 @@ def run_steps(config, workdir: str, profile, data, epochs: float, notes: list[st
             watchdog,
         )  # fmt: skip
         with Stop(hosts.sync_point()) as stop, writer.clock.account.count_as("step"):
-            finished = loop(run, program, state, first, clock.total_steps, data, stop)
+            finished = loop(run, program, state, first, clock, data, stop)
         if first < clock.total_steps:
             writer.say(writer.clock.account.sentence())
         return finished
@@ -182,14 +182,14 @@ def restore_or_init(config, program, keeper):
     return (start_from(config.init_from, state, config, keeper.say) if config.init_from else state), 0
 
 
-def loop(run: Run, program: Program, state, first: int, total: int, data, stop: Stop) -> bool:
+def loop(run: Run, program: Program, state, first: int, clock: schedules.Clock, data, stop: Stop) -> bool:
     """Runs the steps, and between them what is due: checkpoint, then probe, metrics and pictures.
 
     The checkpoint comes first, so that a probe or picture that fails loses no step. Returns whether the last step was
     made; False after a signal.
     """
-    config, writer = run.config, run.writer
-    warmup = config.optim.warmup_epochs * data.source.count / config.batch_size
+    config, writer, total = run.config, run.writer, clock.total_steps
+    warmup = config.optim.warmup_epochs * clock.steps_per_epoch
     watcher = collapse.Watch(config.method.name, min(100, total // 4), guards=run.method.guards, warmup=warmup)
     watcher.recall(hosts.from_first(writer.least("uniformity")))
     done, batches = first, data.batches(first)
